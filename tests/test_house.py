@@ -37,6 +37,7 @@ FLOW = [
     "config",
     "data",
     "batches",
+    "metadata",
     "tasks",
     "model",
     "training",

@@ -17,8 +17,8 @@ from kits.backbones import tiny_backbone
 from kits.streams import SIZES, make_loader, make_rows, numbers, open_rows, signature, take, write_shard, write_shards
 from transformers import AutoTokenizer
 
-from textune.batches import streamed as streamloader
 from textune.batches.assembler import Assembler
+from textune.batches.maker import MadeRows, TextMaker
 from textune.batches.plan import Plan
 from textune.batches.rows import TokenRows, join_rows
 from textune.batches.streamed import StreamLoader
@@ -27,7 +27,8 @@ from textune.config.schema import TokensSection, TrainSection
 from textune.config.sources import Columns, Labels
 from textune.data.labels.map import LABEL, LabelMap
 from textune.data.shards import reader as shards
-from textune.data.shards.blocks import Block, BlockReader, Cursor, RowStream
+from textune.data.shards.blocks import Block, BlockReader, Cursor
+from textune.data.shards.labelled import LabelledBlock, RowStream
 from textune.errors import DataError
 
 TOTAL = sum(SIZES.values())
@@ -44,9 +45,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return write_shards(tmp_path_factory.mktemp("shards"))
 
 
-def read_block(stream: RowStream, order: Any, cursor: Cursor | None = None) -> Block:
-    with closing(BlockReader(stream, seed=0, shuffles=order == "shuffle")) as reader:
-        return reader.read(cursor or Cursor())
+def read_block(stream: RowStream, order: Any, cursor: Cursor | None = None) -> LabelledBlock:
+    with closing(BlockReader(stream.source, stream.needed, seed=0, shuffles=order == "shuffle")) as reader:
+        return stream.labelled(reader.read(cursor or Cursor()))
 
 
 def epochs_of(batches: list[Any], num_epochs: int, batch_size: int) -> list[list[int]]:
@@ -161,10 +162,11 @@ def test_ranks_share_the_steps_of_one_process(files: list[str], tokenizer: Any, 
     """Each rank assembles its own rows of the same batch; a state of one number of ranks serves any other."""
     stream = open_rows(files, block_rows=16, interleave=3)
     section, encoder = TrainSection(batch_size=8, seed=3), TextEncoder(tokenizer, TokensSection(max_length=16))
+    maker = TextMaker(stream, encoder)
 
     def loader_of(rank: int, of: int, state: Any = None) -> StreamLoader:
         assembler = Assembler("packed", 0, rank=rank, world=of)
-        return StreamLoader(stream, Plan.of(section, None), assembler, encoder, prefetch=section.prefetch, state=state)
+        return StreamLoader(maker, Plan.of(section, None), assembler, prefetch=section.prefetch, state=state)
 
     alone = loader_of(0, 1)
     whole = [sorted(numbers(batch)) for batch in take(alone, 16)]
@@ -288,16 +290,16 @@ def test_a_few_blocks_are_alive_however_long_the_stream_is(
     path = write_shard(tmp_path / "a.jsonl", make_rows(0, 800))
     made: list[weakref.ref[Any]] = []
     most = 0
-    tokenised = streamloader.StreamLoader._tokenised
+    make = TextMaker.make
 
-    def note(self: Any, block: Any) -> Any:
+    def note(maker: TextMaker, block: Block) -> MadeRows:
         nonlocal most
-        result = tokenised(self, block)
+        result = make(maker, block)
         made.append(weakref.ref(result.rows.store.ids))
         most = max(most, sum(one() is not None for one in made))
         return result
 
-    monkeypatch.setattr(streamloader.StreamLoader, "_tokenised", note)
+    monkeypatch.setattr(TextMaker, "make", note)
     batches = take(make_loader(open_rows([str(path)], block_rows=10), tokenizer, batch_size=8), 100)
     assert sum(batch.num_rows for batch in batches) == 800
     assert len(made) >= 80 and 1 <= most <= 6
@@ -314,11 +316,13 @@ def test_memory_is_that_of_a_block_and_not_of_a_shard(
     del rows
     stream, cursor, largest, seen = open_rows([str(tmp_path / name)], block_rows=50), Cursor(), 0, 0
     before = pa.total_allocated_bytes()
-    with closing(BlockReader(stream, seed=0, shuffles=True)) as reader:
+    with closing(BlockReader(stream.source, stream.needed, seed=0, shuffles=True)) as reader:
         tracemalloc.start()
         while cursor.epoch == 0:
             block = reader.read(cursor)
-            cursor, seen = block.after, seen + len(block.examples)
+            examples = stream.labelled(block).examples
+            cursor = block.counted(rows=len(examples), skipped=0)
+            seen += len(examples)
             largest = max(largest, pa.total_allocated_bytes() - before)
         largest += tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

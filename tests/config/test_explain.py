@@ -86,7 +86,8 @@ def test_show_gives_each_value_its_origin(tmp_path: Path) -> None:
     (tmp_path / "base.toml").write_text("[train]\nseed = 3")
     file = tmp_path / "config.toml"
     file.write_text('extends = "base.toml"\n[model.config]\nx = 1')
-    tables = ["model.lora={}", "model.quantize={}"]  # a table that is not set has no keys to show
+    # a table that is not set has no keys to show
+    tables = ["model.lora={}", "model.quantize={}", "metadata.types=['url']", "data.metadata=['a']"]
     loaded = load_config(file, ["train.optimizer.lr=3e-5", "model.config.y=2", *tables])
     lines = [re.sub(r"\s+", " ", line) for line in show(loaded).splitlines()]
     assert "config.toml" in lines[0]

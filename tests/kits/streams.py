@@ -19,13 +19,14 @@ import zstandard
 
 from textune.batches.assembler import Assembler
 from textune.batches.batch import Batch
+from textune.batches.maker import TextMaker
 from textune.batches.plan import Plan
 from textune.batches.streamed import StreamLoader
 from textune.batches.tokens import TextEncoder
 from textune.config.schema import TokensSection, TrainSection
 from textune.config.sources import Columns, Labels, StreamSource
 from textune.data.labels.map import LABEL, REGRESSION, LabelMap
-from textune.data.shards.blocks import RowStream, open_stream
+from textune.data.shards.labelled import RowStream, open_stream
 
 SIZES = {"a.jsonl": 11, "b.parquet": 23, "c.jsonl.gz": 3, "d.jsonl.zst": 14, "e.parquet": 1, "f.jsonl": 7}
 """Shards of uneven size and every format; 59 rows."""
@@ -78,10 +79,9 @@ def make_loader(
     section = TrainSection(**{"batch_size": 7, "seed": 3, **keys})
     encoder = TextEncoder(tokenizer, TokensSection(max_length=16, drop_longer=drop_longer))
     return StreamLoader(
-        stream,
+        TextMaker(stream, encoder),
         Plan.of(section, None),
         Assembler("packed", 0),
-        encoder,
         prefetch=section.prefetch,
         max_tokens=None if section.max_tokens == "auto" else section.max_tokens,
         state=state,

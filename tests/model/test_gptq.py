@@ -29,11 +29,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
-from textune.config import Lora, ModelSection, Quantize
+from textune.config.adapters import Lora, Quantize
+from textune.config.schema import ModelSection
 from textune.errors import ConfigError, ModelError
-from textune.model import load_model, load_tokenizer, require_backbone
+from textune.model.loading import load_model, require_backbone
 from textune.model.lowbitforms import Groups
 from textune.model.lowbits import LowBitLinear
+from textune.model.tokenizer import load_tokenizer
 
 pytest.importorskip("peft", reason="peft is not installed")
 

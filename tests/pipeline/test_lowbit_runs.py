@@ -20,10 +20,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
 
 import textune
-from textune.config import load_config, require_beside_few_bits
+from textune.config.load import load_config
+from textune.config.lowbits import require_beside_few_bits
 from textune.errors import ConfigError, ModelError
 from textune.exports.hf import export
-from textune.model import change_in_words
+from textune.model.mergechange import change_in_words
 from textune.prediction.card import read_card
 from textune.prediction.load import load
 

@@ -23,9 +23,10 @@ from textune.config.adapters import Lora
 from textune.config.load import load_config
 from textune.config.schema import ModelSection
 from textune.errors import ConfigError, ModelError, RunError
-from textune.model import load_model, load_tokenizer
+from textune.model.loading import load_model
 from textune.model.lowbits import quantize_beneath
 from textune.model.outline import outline
+from textune.model.tokenizer import load_tokenizer
 from textune.pipeline.build import build_parts
 from textune.pipeline.parameters import as_tables, parameters
 from textune.run.facts import run_facts

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from kits.runs import Listener, reviews, write_config, write_csv, write_jsonl
+from kits.resume import end_of, same_end
+from kits.runs import Listener, reviews, signal_after, write_config, write_csv, write_jsonl
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import textune
-from textune.chaos.compare import end_of, first_difference
 from textune.data.reading.windows import StreamOptions
-from textune.errors import DataError
+from textune.errors import DataError, Preempted
 from textune.pipeline.predict import predict_file
 from textune.prediction.load import load
 from textune.prediction.predictor import Predictor
@@ -85,7 +86,7 @@ def test_plain_transformers_predict_the_same_of_the_written_text(run: Path, pred
     tokenizer = AutoTokenizer.from_pretrained(run / "best")
     with torch.inference_mode():
         for row, scores in zip(rows, np.asarray(predictor.score(rows)), strict=True):
-            logits = model(**tokenizer(written(row), return_tensors="pt")).logits
+            logits = model(**tokenizer(written(row), truncation=True, return_tensors="pt")).logits
             assert np.allclose(logits.softmax(-1)[0].numpy(), scores, atol=1e-5)
 
 
@@ -197,14 +198,21 @@ def test_a_column_that_no_row_went_without_is_missed(place: Path, tmp_path: Path
     assert not (tmp_path / "out.jsonl").exists()
 
 
-@pytest.mark.parametrize("prefetch", [0, 2])
-def test_a_run_stopped_anywhere_ends_like_one_that_was_not(place: Path, tmp_path: Path, prefetch: int) -> None:
-    overrides = {"train.prefetch": prefetch, "train.checkpoint.every": "1 steps", "train.checkpoint.keep": 100, "train.checkpoint.background": False}
-    trained(place, tmp_path / "whole", overrides)
-    for step in (2, 6, 11):
-        run = tmp_path / f"stopped-{step}"
-        trained(place, run, overrides, resume=str(tmp_path / "whole" / "checkpoints" / f"step-{step}"))
-        assert not first_difference(end_of(tmp_path / "whole"), end_of(run))
+def stopped_and_continued(config: Path, run: Path, overrides: dict[str, Any], steps: Sequence[int]) -> None:
+    for step in steps:
+        stop = signal_after({step: [signal.SIGTERM]})
+        with pytest.raises(Preempted):
+            textune.train(config, run=run, overrides=overrides, after_step=stop)
+    textune.train(config, run=run, overrides=overrides)
+
+
+def test_a_run_stopped_anywhere_ends_like_one_that_was_not(place: Path, tmp_path: Path) -> None:
+    overrides = {**BASE, "data.train.files": str(place / "rows.jsonl")}
+    textune.train(place / "config.toml", run=tmp_path / "whole", overrides=overrides)
+    for prefetch, steps in ((0, (2, 5, 12)), (3, (7, 13))):
+        run = tmp_path / f"prefetch-{prefetch}"
+        stopped_and_continued(place / "config.toml", run, overrides | {"train.prefetch": prefetch}, steps)
+        same_end(end_of(run), end_of(tmp_path / "whole"))
 
 
 @pytest.mark.parametrize(
@@ -255,23 +263,15 @@ def test_a_stream_is_trained_and_resumed_like_itself(place: Path, tmp_path: Path
         "data.validation": {"kind": "files", "files": str(place / "rows.jsonl")},
         "data.labels.names": ["neg", "pos"],
         "task.kind": "binary",
-        "train.checkpoint.every": "1 steps",
-        "train.checkpoint.keep": 100,
-        "train.checkpoint.background": False,
         "train.duration": "2 epochs",
     }
     base = {name: value for name, value in BASE.items() if not name.startswith("data.validation")}
     config = place / "config.toml"
-    whole = textune.train(config, run=tmp_path / "whole", overrides={**base, **overrides})
-    assert whole.steps == 16
-    for step in (3, 8, 13):
-        checkpoint = tmp_path / "whole" / "checkpoints" / f"step-{step}"
-        run = tmp_path / f"stopped-{step}"
-        textune.train(config, run=run, overrides={**base, **overrides}, resume=str(checkpoint))
-        assert not first_difference(end_of(tmp_path / "whole"), end_of(run))
-    small = {**overrides, "data.train.block_rows": 30, "train.prefetch": 0}
-    textune.train(config, run=tmp_path / "slow", overrides={**base, **small})
-    assert not first_difference(end_of(tmp_path / "whole"), end_of(tmp_path / "slow"))
+    assert textune.train(config, run=tmp_path / "whole", overrides=base | overrides).steps == 16
+    for prefetch, steps in ((0, (3, 10)), (2, (8, 13))):
+        run = tmp_path / f"prefetch-{prefetch}"
+        stopped_and_continued(config, run, base | overrides | {"train.prefetch": prefetch}, steps)
+        same_end(end_of(run), end_of(tmp_path / "whole"))
 
 
 def test_a_shard_without_the_column_is_refused(place: Path, tmp_path: Path) -> None:

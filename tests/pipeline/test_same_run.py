@@ -10,15 +10,18 @@ import pytest
 from kits.errors import refused
 
 from textune.config.adapters import Lora, Quantize
+from textune.config.documents import AllTypes, IndependentTypes, MetadataSection, UniformTypes
 from textune.config.fields import keys_of, role_of, variants
 from textune.config.schema import Experiment, ModelSection, PythonModel
 from textune.config.section import Role, Section
 from textune.config.sharing import DeepSpeed, Sharded
 from textune.config.sources import (
     ConcatSource,
+    DataSection,
     FilesSource,
     GivenSource,
     HubSource,
+    MetadataPrefix,
     PythonSource,
     SavedSource,
     SplitOff,
@@ -65,6 +68,8 @@ ROLES = {
     "model.compile": Role.COMPUTED,
     "model.quantize.compute": Role.LEARNED,
     "model.freeze": Role.LEARNED,
+    "data.metadata.dropout": Role.LEARNED,
+    "data.metadata.allow_leak": Role.COMPUTED,
     "model.lora.r": Role.LEARNED,
     "model.lora.options": Role.LEARNED,
     "model.lora.merge": Role.COMPUTED,
@@ -102,6 +107,7 @@ EXPERIMENTS = {
     "given": Experiment().model_copy(
         update={"data": Experiment().data.model_copy(update={"train": GIVEN, "test": GIVEN})}
     ),
+    "prefixed": Experiment(data=DataSection(metadata=MetadataPrefix(columns=("source",)))),
     "named": Experiment().model_copy(
         update={
             "data": Experiment().data.model_copy(
@@ -130,6 +136,10 @@ EXPERIMENTS = {
             update={"train": Experiment().train.model_copy(update={"distributed": way()})}
         )
         for way in (Sharded, DeepSpeed)
+    },
+    **{
+        f"documents, {sampling.kind}": Experiment(metadata=MetadataSection(types=("html", "url"), sampling=sampling))
+        for sampling in (AllTypes(), UniformTypes(), IndependentTypes())
     },
     "few bits": Experiment(model=ModelSection(lora=Lora(), quantize=Quantize())),
     "adapters": Experiment(model=ModelSection(lora=Lora(options={"use_rslora": True}))),

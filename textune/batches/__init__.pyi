@@ -18,6 +18,7 @@ from .layout import Padding as Padding
 from .layout import cut_by_tokens as cut_by_tokens
 from .loader import Batches as Batches
 from .loader import Loader as Loader
+from .maker import TextMaker as TextMaker
 from .plan import Plan as Plan
 from .rows import TokenRows as TokenRows
 from .store import RowStore as RowStore

@@ -1,5 +1,5 @@
-"""Blocks of a stream to batches, tokenised on the fly: the counterpart of `loader.py` for rows not known
-beforehand."""
+"""Blocks of a stream to batches, made into rows of tokens on the fly: the counterpart of `loader.py` for rows not
+known beforehand."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ import numpy as np
 from textune.ahead import ahead
 from textune.batches.assembler import Assembler
 from textune.batches.batch import Batch
-from textune.batches.encode import RowTexts, make_row_store
 from textune.batches.loader import token_budget
+from textune.batches.maker import MadeRows, RowMaker
 from textune.batches.plan import Plan
 from textune.batches.rows import TokenRows, join_rows
-from textune.batches.tokens import TextEncoder
-from textune.data import Block, BlockReader, Cursor, RowStream
+from textune.data import Block, BlockReader, Cursor
 from textune.errors import DataError
-from textune.wording import count
 
 
 @dataclass(frozen=True)
@@ -31,23 +29,9 @@ class _Place:
     position: int
 
 
-@dataclass(frozen=True, eq=False)
-class _Tokenised:
-    """A block as the loader reads it."""
-
-    rows: TokenRows
-    before: Cursor
-    after: Cursor
-    notices: tuple[str, ...]
-
-    @property
-    def is_last(self) -> bool:
-        return self.after.epoch > self.before.epoch
-
-
 class StreamLoader:
-    """Batches of a stream in order, from any step on; one thread reads and tokenises blocks ahead, another prepares
-    batches.
+    """Batches of a stream in order, from any step on; one thread reads blocks and makes rows of tokens of them
+    ahead, another prepares batches.
 
     Its whole state is the number of the next step, the cursor of the block in which that step begins, how many rows of
     the block are done, and the token budget. Resuming reads at most that block again. Three blocks are in memory: one
@@ -56,25 +40,22 @@ class StreamLoader:
 
     def __init__(
         self,
-        stream: RowStream,
+        maker: RowMaker,
         plan: Plan,
         assembler: Assembler,
-        encoder: TextEncoder,
         *,
         prefetch: int,
         max_tokens: int | None = None,
         state: Mapping[str, Any] | None = None,
     ) -> None:
-        """`prefetch`, `max_tokens` and `state` as for `Loader`.
+        """`maker`: what makes rows of tokens of the blocks of its source. The others as for `Loader`.
 
         DataError for a state of other shards; seed, order and the keys of the source must be those of the state.
         """
-        self._stream = stream
+        self._maker = maker
         self._plan = plan
         self._assembler = assembler
-        self._encoder = encoder
         self._prefetch = prefetch
-        self._drop_longer = encoder.drop_longer
         self.max_tokens = token_budget(max_tokens, state)
         self._next_step = 0
         self._place = _Place(Cursor(), 0)
@@ -90,13 +71,14 @@ class StreamLoader:
             "max_tokens": self.max_tokens,
             "cursor": self._place.cursor.to_dict(),
             "position": self._place.position,
-            "shards": self._stream.fingerprint,
+            "shards": self._maker.source.fingerprint,
         }
 
     def _resume(self, state: Mapping[str, Any]) -> None:
-        if state["shards"] != self._stream.fingerprint:
+        source = self._maker.source
+        if state["shards"] != source.fingerprint:
             raise DataError(
-                f"the shards of data.train ({self._stream.name}) have changed since the run began.",
+                f"the shards of data.train ({source.name}) have changed since the run began.",
                 hint="Restore them with the same names and sizes, or start a new run.",
             )
         self._next_step = state["next_step"]
@@ -123,19 +105,19 @@ class StreamLoader:
         notices: list[str] = []
         depth = 1 if self._prefetch else 0
         with closing(ahead(self._blocks(self._place.cursor), depth, name="textune-stream")) as blocks:
-            for block in blocks:
-                notices += block.notices
+            for block, made in blocks:
+                notices += made.notices
                 at, skip = skip, 0
                 while True:
                     missing = self._plan.batch_size - sum(map(len, waiting))
-                    piece = block.rows.at(np.arange(at, min(at + missing, len(block.rows))))
+                    piece = made.rows.at(np.arange(at, min(at + missing, len(made.rows))))
                     at += len(piece)
                     if len(piece):
                         waiting.append(piece)
-                    at_end = at == len(block.rows)
+                    at_end = at == len(made.rows)
                     if len(piece) < missing and not (at_end and block.is_last and waiting):
                         break
-                    place = _Place(block.after, 0) if at_end else _Place(block.before, at)
+                    place = _Place(made.after, 0) if at_end else _Place(block.before, at)
                     rows = join_rows(waiting)
                     yield self._assemble(rows, step, tuple(notices)), rows, place
                     waiting, notices, step = [], [], step + 1
@@ -146,42 +128,11 @@ class StreamLoader:
         batch = self._assembler.batch(rows, np.arange(len(rows)), step=step, max_tokens=self.max_tokens)
         return replace(batch, notices=notices)
 
-    def _blocks(self, cursor: Cursor) -> Generator[_Tokenised]:
-        with closing(
-            BlockReader(self._stream, seed=self._plan.seed, shuffles=self._plan.order == "shuffle")
-        ) as reader:
+    def _blocks(self, cursor: Cursor) -> Generator[tuple[Block, MadeRows]]:
+        maker, shuffles = self._maker, self._plan.order == "shuffle"
+        with closing(BlockReader(maker.source, maker.needed, seed=self._plan.seed, shuffles=shuffles)) as reader:
             while True:
-                block = self._tokenised(reader.read(cursor))
-                yield block
-                cursor = block.after
-
-    def _tokenised(self, block: Block) -> _Tokenised:
-        examples, after = block.examples, block.after
-        store = make_row_store(RowTexts.of(examples), self._encoder)
-        limit = self._drop_longer
-        kept = np.arange(len(examples)) if limit is None else store.shorter_examples(limit)
-        num_longer = len(examples) - len(kept)
-        num_rows = block.before.rows + len(kept)
-        if num_longer:
-            after = replace(after, longer=after.longer + num_longer, rows=0 if block.is_last else num_rows)
-        if block.is_last and not num_rows:
-            raise DataError(f"tokens.drop_longer = {limit} leaves no row of {self._stream.name}.", hint="Raise it.")
-        rows = TokenRows(
-            store.in_epoch(self._plan.seed, block.before.epoch).whole(), kept, block.targets, examples.weight
-        )
-        return _Tokenised(rows, block.before, after, tuple(self._notices(block, after, num_rows)))
-
-    def _notices(self, block: Block, after: Cursor, num_rows: int) -> Generator[str]:
-        """Notices about a block: rows left out (the first, tenth, hundredth, ...), and a wrong number of rows."""
-        before, skipped = block.before, block.examples.skipped
-        if len(str(after.skipped)) > len(str(before.skipped)) or (skipped and not before.skipped):
-            first = skipped[0]
-            yield f"{count(after.skipped, 'row')} of the stream skipped so far, such as {first.place}: {first.reason}"
-        if len(str(after.longer)) > len(str(before.longer)) or (after.longer and not before.longer):
-            yield f"{count(after.longer, 'row')} of the stream skipped so far: longer than {self._drop_longer} tokens"
-        declared = self._stream.section.num_rows
-        if block.is_last and before.epoch == 0 and declared is not None and declared != num_rows:
-            yield (
-                f"data.train.num_rows = {declared:,}, but the stream has {count(num_rows, 'usable row')}:"
-                " epochs are counted by the number in the configuration"
-            )
+                block = reader.read(cursor)
+                made = maker.make(block)
+                yield block, made
+                cursor = made.after

@@ -24,7 +24,7 @@ def show(loaded: Loaded, *, diff: bool = False) -> str:
     what = "what differs from the defaults" if diff else "every value with its origin"
     lines = [f"# Resolved configuration{name}: {what}."]
     for header, table in _tables(loaded, loaded.experiment, Experiment(), (), diff=diff, in_list=False):
-        lines += ["", header, *align(table)]
+        lines += ["", *filter(None, [header]), *align(table)]
     if diff and len(lines) == 1:
         lines.append("# Nothing differs.")
     return "\n".join(lines) + "\n"
@@ -33,7 +33,8 @@ def show(loaded: Loaded, *, diff: bool = False) -> str:
 def _tables(
     loaded: Loaded, section: Section, default: object, place: Place, *, diff: bool, in_list: bool
 ) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """The tables of a section in the order of the schema: its own values first, then the tables inside."""
+    """The tables of a section in the order of the schema: its own values first, then the tables inside. At the top
+    level there is no header, and a value there is a section that is not set."""
     lines: list[tuple[str, str]] = []
     inner: list[tuple[str, Section | tuple[Section, ...] | dict[str, Section], object]] = []
     for name in keys_of(type(section)):
@@ -44,7 +45,7 @@ def _tables(
             lines += _value_lines(loaded, (*place, name), value, standard, diff=diff)
     if lines or in_list:
         header = format_key(*(part for part in place if isinstance(part, str)))
-        yield (f"[[{header}]]" if in_list else f"[{header}]"), lines
+        yield (f"[[{header}]]" if in_list else f"[{header}]" if header else ""), lines
     for name, value, standard in inner:
         if isinstance(value, Section):
             yield from _tables(loaded, value, standard, (*place, name), diff=diff, in_list=False)

@@ -28,6 +28,7 @@ from textune.config.prefixes import prefix_problems
 from textune.config.presets import is_preset, name_of_preset
 from textune.config.problems import Problem, refuse, translate
 from textune.config.rates import loss_problems, rate_problems
+from textune.config.rendering import rendering_problems
 from textune.config.schema import Experiment, PythonModel
 from textune.config.section import Section
 from textune.config.sources import ConcatSource, FilesSource, StreamSource
@@ -170,7 +171,7 @@ def require_runnable(experiment: Experiment) -> None:
     problems += [*multitask_problems(experiment), *evaluation_problems(experiment), *stream_problems(experiment)]
     problems += [*rate_problems(experiment), *loss_problems(experiment), *window_problems(experiment)]
     problems += [*lora_problems(experiment), *low_bit_problems(experiment), *engine_problems(experiment)]
-    problems += prefix_problems(experiment)
+    problems += [*rendering_problems(experiment), *prefix_problems(experiment)]
     refuse(problems)
 
 

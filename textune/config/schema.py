@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt
 
 from textune.config.adapters import Lora, Quantize
+from textune.config.documents import MetadataSection
 from textune.config.section import Computed, Located, Section
 from textune.config.sharing import Checkpointing, DataParallel, Distributed
 from textune.config.sources import DataSection
@@ -266,3 +267,5 @@ class Experiment(Section):
     """The training run."""
     evaluate: EvaluateSection = EvaluateSection()
     """Metrics and report."""
+    metadata: MetadataSection | None = None
+    """How documents with their metadata become text for a language model."""

@@ -37,6 +37,9 @@ from .reading.formats import require_fitting as require_fitting
 from .reading.given import given_fields as given_fields
 from .reading.given import given_rows as given_rows
 from .reading.given import given_texts as given_texts
+from .reading.numeric import flat as flat
+from .reading.numeric import is_list as is_list
+from .reading.numeric import is_text as is_text
 from .reading.rows import Rows as Rows
 from .reading.rows import SkippedRow as SkippedRow
 from .reading.sources import GivenRows as GivenRows
@@ -53,4 +56,6 @@ from .reading.writer import RowWriter as RowWriter
 from .shards.blocks import Block as Block
 from .shards.blocks import BlockReader as BlockReader
 from .shards.blocks import Cursor as Cursor
-from .shards.blocks import RowStream as RowStream
+from .shards.blocks import NeededColumns as NeededColumns
+from .shards.blocks import ShardStream as ShardStream
+from .shards.labelled import RowStream as RowStream

@@ -141,7 +141,7 @@ class PreparedData:
     def num_rows(self) -> dict[str, int | None]:
         """Rows of each split; None for a stream of unknown length."""
         known: dict[str, int | None] = {name: len(split) for name, split in self.splits.items()}
-        return known if self.stream is None else known | {"train": self.stream.section.num_rows}
+        return known if self.stream is None else known | {"train": self.stream.source.section.num_rows}
 
     @property
     def fingerprints(self) -> dict[str, str]:

@@ -121,7 +121,7 @@ def run_facts(parts: Parts) -> Facts:
         rows=parts.data.num_rows,
         rows_left_out=parts.data.num_left_out,
         rows_truncated=sum(rows.num_truncated for rows in parts.rows.values()),
-        shards=None if stream is None else len(stream.shards),
+        shards=None if stream is None else len(stream.source.shards),
         rows_sampled=None if stream is None else len(train),
         max_length=limit,
         max_length_reason=parts.max_length_reason,

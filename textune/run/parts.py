@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from textune.batches import Assembler, Batches, Loader, Plan, StreamLoader, TextEncoder, TokenRows
+from textune.batches import Assembler, Batches, Loader, Plan, StreamLoader, TextEncoder, TextMaker, TokenRows
 from textune.config import EvaluateSection, TrainSection
 from textune.data import PreparedData
 from textune.evaluation import MainMetric
@@ -109,6 +109,5 @@ def batches_of(
     if parts.data.stream is None:
         chosen = parts.rows["train"] if rows is None else rows
         return Loader(chosen, parts.plan, assembler, prefetch=prefetch, max_tokens=budget, state=state)
-    return StreamLoader(
-        parts.data.stream, parts.plan, assembler, parts.encoder, prefetch=prefetch, max_tokens=budget, state=state
-    )
+    maker = TextMaker(parts.data.stream, parts.encoder, seed=parts.settings.train.seed)
+    return StreamLoader(maker, parts.plan, assembler, prefetch=prefetch, max_tokens=budget, state=state)

@@ -8,6 +8,7 @@ import json
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -105,7 +106,7 @@ def test_shards_of_one_name_are_told_apart(tmp_path: Path) -> None:
     names, fingerprints = set(), []
     for home in ("home", "moved", "other"):
         stream = open_rows([str(tmp_path / home / "**" / "*.jsonl")])
-        names.add(tuple(shard.name for shard in stream.shards))
+        names.add(tuple(shard.name for shard in stream.source.shards))
         fingerprints.append(stream.fingerprint)
     assert names == {("a/x/s.jsonl", "b/x/s.jsonl", "y/s.jsonl")}
     assert fingerprints[0] == fingerprints[1] != fingerprints[2]
@@ -443,7 +444,6 @@ def test_a_key_that_later_rows_leave_out_is_empty_text(tmp_path: Path) -> None:
     rows = [{"text": "a", "label": 1.0}, {"text": "b", "label": 2.0}, {"label": 3.0}, {"label": 4.0}]
     stream = open_rows([str(write_shard(tmp_path / "a.jsonl", rows))], block_rows=2)
 
-    reader = BlockReader(stream, seed=0, shuffles=False)
-    block = reader.read(Cursor())
-    assert reader.read(block.after).examples.text.to_pylist() == ["", ""]
-    reader.close()
+    with closing(BlockReader(stream.source, stream.needed, seed=0, shuffles=False)) as reader:
+        cursor = reader.read(Cursor()).after
+        assert stream.labelled(reader.read(cursor)).examples.text.to_pylist() == ["", ""]

@@ -1,16 +1,13 @@
-"""Copies of weights for the matrix products: concatenated, in the precision of the products, with the update of an
-adapter added; before `linears.py`.
+"""Copies of weights for the matrix products: concatenated, in the precision of the products; before `linears.py`.
 
 The compiled optimizer (`adamw.py`) updates the copies with the weights; otherwise each forward pass makes them.
-Shapes: O outputs, I inputs, r rank.
 """
 
 from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -28,39 +25,15 @@ def watch_optimizers() -> None:
     register_optimizer_step_post_hook(_count_up)
 
 
-@dataclass(frozen=True)
-class Adapter:
-    """Two small matrices beside a weight [O, I], or [I, O] where `by_input`: scale * up @ down is added to it."""
-
-    down_rI: torch.Tensor
-    up_Or: torch.Tensor
-    scale: float
-    by_input: bool
-
-    def add_to(self, weight: torch.Tensor, place: torch.Tensor) -> None:
-        """Write the adapted weight, computed in float32, into `place`."""
-        up_Or, down_rI = self.up_Or.detach(), self.down_rI.detach()
-        left, right = (down_rI.t(), up_Or.t()) if self.by_input else (up_Or, down_rI)
-        straight = place if place.dtype == torch.float32 else None
-        adapted = torch.addmm(weight.detach(), left, right, alpha=self.scale, out=straight)
-        if straight is None:
-            place.copy_(adapted)
-
-
 class WorkingCopy:
-    """Concatenated weights in the precision of the products, each with what its adapter adds, where there is one.
+    """Concatenated weights in the precision of the products.
 
     A forward pass with gradients makes a new copy of what is trained, unless the optimizer wrote the last one.
     Otherwise, a copy is reused until the version of the weights changes.
     """
 
-    def __init__(self, *parameters: torch.Tensor, adapters: Sequence[Adapter | None] = ()) -> None:
-        """`adapters` are those of each weight; none of them has one where that is empty."""
+    def __init__(self, *parameters: torch.Tensor) -> None:
         self._parameters = parameters
-        self._adapters = tuple(adapters) or (None,) * len(parameters)
-        in_adapters = [part for each in self._adapters if each is not None for part in (each.down_rI, each.up_Or)]
-        self._is_adapted = len(in_adapters) > 0
-        self._sources = (*parameters, *in_adapters)
         self._state: tuple[object, ...] = ()
         self._copy = torch.empty(0)
         self._is_written = False
@@ -68,33 +41,28 @@ class WorkingCopy:
 
     def get(self, dtype: torch.dtype, *, with_grad: bool) -> torch.Tensor:
         """[sum of rows, columns] in `dtype`."""
-        if dtype == torch.float32 and len(self._parameters) == 1 and not self._is_adapted:
+        if dtype == torch.float32 and len(self._parameters) == 1:
             return self._parameters[0].detach()
         if self._state != self._weights_state(dtype) or (with_grad and not self._outlives_a_step()):
             sizes = [len(p) for p in self._parameters]
             # A new tensor each time: a graph, or another thread, may still hold the last one.
             fresh = torch.empty(sum(sizes), *self._parameters[0].shape[1:], dtype=dtype)
-            for piece, parameter, adapter in zip(fresh.split(sizes), self._parameters, self._adapters, strict=True):
-                if adapter is None:
-                    piece.copy_(parameter.detach())
-                else:
-                    adapter.add_to(parameter, piece)
+            for piece, parameter in zip(fresh.split(sizes), self._parameters, strict=True):
+                piece.copy_(parameter.detach())
             self._copy, self._state, self._is_written = fresh, self._weights_state(dtype), False
         return self._copy
 
     def _outlives_a_step(self) -> bool:
-        """Whether the copy is up to date after a step, for the optimizer writes it or changes none of its sources."""
-        frozen = not any(source.requires_grad for source in self._sources)
+        """Whether the copy is up to date after a step, for the optimizer writes it or changes none of the weights."""
+        frozen = not any(parameter.requires_grad for parameter in self._parameters)
         return self._is_written or (frozen and not self._copy.is_inference())
 
     def places(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """(weight, its piece of the copy), for updating both; empty if the copy is out of date.
 
-        Also empty if it was made in inference mode, whose tensors do not count changes, and if it is no plain copy.
+        Also empty if it was made in inference mode, whose tensors do not count changes.
         """
-        if self._is_adapted or not self._state or self._copy.is_inference():
-            return []
-        if self._state != self._weights_state(self._copy.dtype):
+        if not self._state or self._copy.is_inference() or self._state != self._weights_state(self._copy.dtype):
             return []
         return list(zip(self._parameters, self._copy.split([len(p) for p in self._parameters]), strict=True))
 
@@ -106,7 +74,7 @@ class WorkingCopy:
         self._state, self._is_written = self._weights_state(self._copy.dtype), True
 
     def _weights_state(self, dtype: torch.dtype) -> tuple[object, ...]:
-        return (dtype, *((p.data_ptr(), p._version) for p in self._sources))
+        return (dtype, *((p.data_ptr(), p._version) for p in self._parameters))
 
 
 _copies: weakref.WeakSet[WorkingCopy] = weakref.WeakSet()

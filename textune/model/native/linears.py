@@ -1,27 +1,46 @@
 """The linear layers of a whole layer, as its products need them: alone or several as one, plain or with an adapter;
 before `layers.py` and `prenorm.py`.
 
-    x W'  with  W' = W + scale * up @ down, which `copies.py` makes in the precision of the products
+    x W' + scale * (x down') up'    W frozen, in the precision of the products (`copies.py`)
 
-The gradients of an adapter follow from those of the product by two thin products each, of the width of its rank: that
-of the whole weight is only formed where the weight itself is trained.
+What an adapter adds, and its gradients, are thin products, of the width of its rank. So weights that are frozen are
+read as they are, and nothing of the size of a weight is made in a step: the gradient of the whole weight is only
+formed where the weight itself is trained.
 
-Shapes: T tokens, I inputs, O outputs, r rank of one adapter, R ranks of all.
+Shapes: T tokens, I inputs, O outputs, r rank of an adapter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from textune.model.hugging import FamilyModule
-from textune.model.native.copies import Adapter, WorkingCopy
+from textune.model.native.copies import WorkingCopy
 
 _ADAPTED = ("peft.tuners.lora.layer", "Linear")
 """Module and name of peft's class, which is only imported where a model has adapters."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Two small matrices beside a linear layer: x becomes scale * (x @ down') @ up', which is added to its output."""
+
+    down_rI: torch.Tensor
+    up_Or: torch.Tensor
+    scale: float
+
+    def low(self, x_TI: torch.Tensor) -> torch.Tensor:
+        """x @ down', [T, r], in the precision of x."""
+        return x_TI @ self.down_rI.detach().to(x_TI.dtype).t()
+
+    def through_up(self, grad_TO: torch.Tensor) -> torch.Tensor:
+        """The gradient of `low` but for the scale, [T, r], of that of the output."""
+        return grad_TO @ self.up_Or.detach().to(grad_TO.dtype)
 
 
 def base_of(module: FamilyModule) -> FamilyModule:
@@ -51,11 +70,11 @@ def _is_adapted(module: FamilyModule) -> bool:
     return (type(module).__module__, type(module).__name__) == _ADAPTED
 
 
-def _adapter_of(module: FamilyModule, *, by_input: bool) -> Adapter | None:
+def _adapter_of(module: FamilyModule) -> Adapter | None:
     if not _is_adapted(module):
         return None
     (name,) = module.lora_A
-    return Adapter(module.lora_A[name].weight, module.lora_B[name].weight, module.scaling[name], by_input)
+    return Adapter(module.lora_A[name].weight, module.lora_B[name].weight, module.scaling[name])
 
 
 class Linears:
@@ -64,14 +83,14 @@ class Linears:
     def __init__(self, *modules: FamilyModule) -> None:
         self._bases = [base_of(module) for module in modules]
         self._by_input = not isinstance(self._bases[0], nn.Linear)
-        self._adapters = [_adapter_of(module, by_input=self._by_input) for module in modules]
-        self._weights = WorkingCopy(*(base.weight for base in self._bases), adapters=self._adapters)
+        self._adapters = [_adapter_of(module) for module in modules]
+        self._weights = WorkingCopy(*(base.weight for base in self._bases))
         biases = [base.bias for base in self._bases if base.bias is not None]
         self._biases = WorkingCopy(*biases) if biases else None
         self._sizes = [base.weight.shape[1 if self._by_input else 0] for base in self._bases]
 
     def get(self, dtype: torch.dtype, *, with_grad: bool) -> torch.Tensor:
-        """The weights in `dtype`."""
+        """The weights in `dtype`, without what adapters add."""
         return self._weights.get(dtype, with_grad=with_grad)
 
     def bias(self, dtype: torch.dtype, *, with_grad: bool) -> torch.Tensor | None:
@@ -90,11 +109,25 @@ class Linears:
     def times(self, x_TI: torch.Tensor, weight: torch.Tensor, bias_O: torch.Tensor | None = None) -> torch.Tensor:
         """[T, O] of x [T, I]."""
         weight_IO = weight if self._by_input else weight.t()
-        return x_TI @ weight_IO if bias_O is None else torch.addmm(bias_O, x_TI, weight_IO)
+        y_TO = x_TI @ weight_IO if bias_O is None else torch.addmm(bias_O, x_TI, weight_IO)
+        for adapter, piece_TO in self._adapted(y_TO):
+            piece_TO.addmm_(adapter.low(x_TI), adapter.up_Or.detach().to(x_TI.dtype).t(), alpha=adapter.scale)
+        return y_TO
 
     def back(self, grad_TO: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """The gradient of x."""
-        return grad_TO @ (weight.t() if self._by_input else weight)
+        grad_TI = grad_TO @ (weight.t() if self._by_input else weight)
+        for adapter, piece_TO in self._adapted(grad_TO):
+            down_rI = adapter.down_rI.detach().to(grad_TO.dtype)
+            grad_TI.addmm_(adapter.through_up(piece_TO), down_rI, alpha=adapter.scale)
+        return grad_TI
+
+    def _adapted(self, of_all_TO: torch.Tensor) -> list[tuple[Adapter, torch.Tensor]]:
+        """Each adapter with the columns [T, O] of its layer."""
+        if not any(self._adapters):
+            return []
+        pieces = zip(self._adapters, of_all_TO.split(self._sizes, dim=1), strict=True)
+        return [(adapter, piece_TO) for adapter, piece_TO in pieces if adapter is not None]
 
     def gradients(
         self, needed: set[int], grad_TO: torch.Tensor, x_TI: torch.Tensor, grad_bias_O: torch.Tensor | None
@@ -113,20 +146,13 @@ class Linears:
     def _adapter_gradients(
         self, needed: set[int], grad_TO: torch.Tensor, x_TI: torch.Tensor
     ) -> dict[int, torch.Tensor]:
-        pieces = zip(self._adapters, grad_TO.split(self._sizes, dim=1), strict=True)
-        adapted = [(adapter, piece_TO) for adapter, piece_TO in pieces if adapter is not None]
         if not needed.intersection(id(tensor) for tensor in _tensors(self._adapters)):
             return {}
-        down_RI = torch.cat([adapter.down_rI.detach() for adapter, _ in adapted]).to(x_TI.dtype)
-        through_up = [piece_TO @ adapter.up_Or.detach().to(x_TI.dtype) for adapter, piece_TO in adapted]
-        grad_down_RI = (torch.cat(through_up, dim=1).t() @ x_TI).float()
-        ranks = [len(adapter.down_rI) for adapter, _ in adapted]
-        grads_of_down, lows = grad_down_RI.split(ranks), (x_TI @ down_RI.t()).split(ranks, dim=1)
         found: dict[int, torch.Tensor] = {}
-        for (adapter, piece_TO), grad_rI, low_Tr in zip(adapted, grads_of_down, lows, strict=True):
-            found[id(adapter.down_rI)] = grad_rI * adapter.scale
+        for adapter, piece_TO in self._adapted(grad_TO):
+            found[id(adapter.down_rI)] = (adapter.through_up(piece_TO).t() @ x_TI).float() * adapter.scale
             # Made as [r, O], which is several times as fast as [O, r].
-            found[id(adapter.up_Or)] = (low_Tr.t() @ piece_TO).float().t() * adapter.scale
+            found[id(adapter.up_Or)] = (adapter.low(x_TI).t() @ piece_TO).float().t() * adapter.scale
         return found
 
 

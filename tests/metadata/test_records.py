@@ -1,0 +1,189 @@
+"""Rows of both versions of the schema, of every format, become the same documents."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from textune.config.documents import MetadataSection
+from textune.config.sources import Columns, FilesSource, GivenSource
+from textune.data.reading.rows import Rows
+from textune.data.reading.sources import read_source
+from textune.metadata.documents import NO_POSITION, Documents
+from textune.metadata.records import ReadDocuments, read_documents
+
+Row = dict[str, Any]
+URL = {"key": "url", "type": "global", "value": "http://a.b/c"}
+LENGTH = {"key": "length", "type": "global", "value": "9"}
+SENTENCE = {"key": "length", "type": "local", "value": "4", "char_start_idx": 0, "char_end_idx": 4}
+DESCRIPTION = {"key": "website_description", "type": "global", "value": "D."}
+BOLD = {
+    "key": "html",
+    "type": "local",
+    "value": "b",
+    "char_start_idx": 1,
+    "char_end_idx": 3,
+    "relative_start_pos": 0,
+    "relative_end_pos": 0,
+    "html_attrs": {"attrs": ["class", "id"], "values": ["x", "y"]},
+}
+FIRST = [
+    {"text": "some text", "metadata": [URL, SENTENCE, LENGTH, BOLD, DESCRIPTION]},
+    {"text": "", "metadata": []},
+    {"text": "more", "metadata": [URL]},
+]
+SECOND = [
+    {
+        "text": "some text",
+        "metadata_url": [URL],
+        "metadata_generation_length_sentence": [SENTENCE],
+        "metadata_generation_length_text": [LENGTH],
+        "metadata_html": [BOLD],
+        "metadata_website_desc": [DESCRIPTION],
+    },
+    {"text": "", "metadata_url": [], "metadata_html": None},
+    {"text": "more", "metadata_url": [URL]},
+]
+ALL = ("html", "website_desc", "url", "generation_length_text", "generation_length_sentence")
+
+
+def write(path: Path, rows: list[Row]) -> Path:
+    """The rows as a file of the format that its name says."""
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif path.suffix == ".arrow":
+        with (
+            pa.OSFile(str(path), "wb") as sink,
+            pa.ipc.new_file(sink, (table := pa.Table.from_pylist(rows)).schema) as file,
+        ):
+            file.write_table(table)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows))
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def rows_in(tmp_path: Path, rows: list[Row], name: str = "train.jsonl") -> Rows:
+    return read_source(FilesSource(files=(str(write(tmp_path / name, rows)),)))
+
+
+def read(rows: Rows, types: tuple[str, ...] = ALL, **keys: Any) -> ReadDocuments:
+    return read_documents(rows, Columns(), MetadataSection(types=types, **keys))
+
+
+def listed(documents: Documents) -> list[tuple[Any, ...]]:
+    """Each entry with all that is known of it."""
+    entries = documents.entries
+    columns = (entries.document, entries.start, entries.end, entries.start_order, entries.end_order)
+    types = [documents.types[index] for index in entries.type]
+    return list(zip(types, entries.value, *(one.tolist() for one in columns), entries.attributes, strict=True))
+
+
+EXPECTED = {
+    ("url", "http://a.b/c", 0, -1, -1, -1, -1, ()),
+    ("generation_length_sentence", "4", 0, 0, 4, -1, -1, ()),
+    ("generation_length_text", "9", 0, -1, -1, -1, -1, ()),
+    ("html", "b", 0, 1, 3, 0, 0, (("class", "x"), ("id", "y"))),
+    ("website_desc", "D.", 0, -1, -1, -1, -1, ()),
+    ("url", "http://a.b/c", 2, -1, -1, -1, -1, ()),
+}
+
+
+@pytest.mark.parametrize("rows", [FIRST, SECOND], ids=["version 1", "version 2"])
+@pytest.mark.parametrize("name", ["train.jsonl", "train.json", "train.parquet", "train.arrow", "given"])
+def test_both_versions_of_every_format_give_the_same_documents(tmp_path: Path, name: str, rows: list[Row]) -> None:
+    if name == "given":
+        found = read_source(GivenSource(name="rows"), given={"rows": rows})
+    else:
+        found = rows_in(tmp_path, rows, name)
+    result = read(found)
+    assert result.documents.texts == ["some text", "", "more"]
+    assert set(listed(result.documents)) == EXPECTED
+    assert len(listed(result.documents)) == len(EXPECTED)
+    assert (np.diff(result.documents.entries.document) >= 0).all()
+    assert (result.bad.total, result.not_named) == (0, {})
+
+
+def test_entries_of_a_document_keep_the_order_of_the_record(tmp_path: Path) -> None:
+    values = [entry[0] for entry in listed(read(rows_in(tmp_path, FIRST)).documents)]
+    assert values == [
+        "url",
+        "generation_length_sentence",
+        "generation_length_text",
+        "html",
+        "website_desc",
+        "url",
+    ]
+
+
+def test_c21_an_entry_of_a_column_without_key_takes_the_end_of_the_columns_name(tmp_path: Path) -> None:
+    def column(name: str, value: str, key: str | None, **more: Any) -> Row:
+        entry = {"type": "local" if more else "global", "value": value} | more
+        return {f"metadata_{name}": [entry if key is None else entry | {"key": key}]}
+
+    span = {"char_start_idx": 0, "char_end_idx": 2}
+    row = {"text": "abcdef"}
+    row |= column("timestamp", "1998-03-08 00:00:00", "timestamp")
+    row |= column("website_desc", "D.", "website_description")
+    row |= column("title", "T", "title")
+    row |= column("url", "http://a.b/c%20d+e", "url")
+    row |= column("generation_datasource", "a.b > c", "datasource")
+    row |= column("generation_length_text", "6", "length")
+    row |= column("html", "b", "html", **span, relative_start_pos=0, relative_end_pos=0)
+    row |= column("entity_paragraph", "E", "entity_paragraph", **span, relative_start_pos=0, relative_end_pos=0)
+    row |= column("foo", "F", None)
+    types = tuple(name.removeprefix("metadata_") for name in row if name != "text")
+    found = listed(read(rows_in(tmp_path, [row]), types).documents)
+    assert [(name, value, start) for name, value, _, start, *_ in found] == [
+        ("timestamp", "1998-03-08 00:00:00", NO_POSITION),
+        ("website_desc", "D.", NO_POSITION),
+        ("title", "T", NO_POSITION),
+        ("url", "http://a.b/c%20d+e", NO_POSITION),
+        ("generation_datasource", "a.b > c", NO_POSITION),
+        ("generation_length_text", "6", NO_POSITION),
+        ("html", "b", 0),
+        ("entity_paragraph", "E", 0),
+        ("foo", "F", NO_POSITION),
+    ]
+
+
+def test_a_row_that_has_metadata_is_taken_as_it_is(tmp_path: Path) -> None:
+    rows = [FIRST[2] | {"metadata_title": [{"type": "global", "value": "T"}]}, SECOND[2]]
+    found = listed(read(rows_in(tmp_path, rows), ("url", "title")).documents)
+    assert [entry[:3] for entry in found] == [("url", "http://a.b/c", 0), ("url", "http://a.b/c", 1)]
+
+
+@pytest.mark.parametrize("rows", [FIRST, SECOND], ids=["version 1", "version 2"])
+def test_types_that_are_not_named_are_counted_by_document(tmp_path: Path, rows: list[Row]) -> None:
+    result = read(rows_in(tmp_path, rows), ("html",), on_bad_metadata="error")
+    assert [entry[0] for entry in listed(result.documents)] == ["html"]
+    assert result.not_named == {
+        "url": 2,
+        "generation_length_sentence": 1,
+        "generation_length_text": 1,
+        "website_desc": 1,
+    }
+
+
+def test_a_row_keeps_its_identity_wherever_it_is_read(tmp_path: Path) -> None:
+    rows = rows_in(tmp_path, [{"text": f"text {number}"} for number in range(5)])
+    whole = read(rows).documents
+    assert whole.row.tolist() == [0, 1, 2, 3, 4]
+    assert whole.shard.dtype == np.uint64
+    chosen = np.array([4, 2])
+    part = Rows(rows.table.take(pa.array(chosen)), rows.source, rows.fingerprint, (), rows.places.take(chosen))
+    some = read(part).documents
+    assert (some.row.tolist(), some.shard.tolist()) == ([4, 2], whole.shard[chosen].tolist())
+
+
+def test_rows_of_several_files_have_different_identities(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{name}.jsonl", FIRST) for name in "ab"]
+    documents = read(read_source(FilesSource(files=tuple(map(str, paths))))).documents
+    assert len(set(zip(documents.row.tolist(), documents.shard.tolist(), strict=True))) == 6

@@ -1,0 +1,118 @@
+"""The keys of `metadata`: how documents with their metadata become text for a language model; part of `schema.py`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from textune.config.section import Section
+from textune.config.values import Names
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class HtmlRules(Section):
+    """Which HTML tags and attributes are rendered."""
+
+    attributes: Names | None = None
+    """Attributes to keep, such as `["class", "id"]`; by default all, and with an empty list none."""
+    drop: Names = ()
+    """Tags that are never rendered, such as `body`."""
+    drop_shorter: dict[str, PositiveInt] = {}
+    """Tags that are rendered only around at least so many characters, such as `{ p = 20 }`."""
+    drop_empty: bool = False
+    """Leave out tags that enclose no text."""
+    keep_empty: Names = ("table", "tr", "th", "td", "colgroup", "thead", "tfoot", "tbody")
+    """Tags that `drop_empty` leaves."""
+
+
+class Sampled(Section):
+    """What every way of choosing the rendered types has."""
+
+    probability: Share = 1.0
+    """Probability that a document is rendered with any metadata at all; drawn for each document and epoch."""
+    curriculum: tuple[tuple[Share, Share], ...] = ()
+    """Changes of `probability`: pairs of a share of all documents of the run and the probability from there on, such
+    as `[[0, 1.0], [0.9, 0.0]]` for a last tenth without metadata."""
+    html_rate: Share | None = None
+    """Probability that the HTML of a document that has any is rendered, drawn before the others; by default as the
+    other types."""
+
+
+class AllTypes(Sampled):
+    """Every type that a document has."""
+
+    kind: Literal["all"] = "all"
+    """Every type."""
+
+
+class UniformTypes(Sampled):
+    """A random number of types, each number equally likely; which of them, by weight."""
+
+    kind: Literal["uniform"] = "uniform"
+    """A random number of types."""
+    weights: dict[str, Annotated[float, Field(gt=0)]] | Literal["counts"] = "counts"
+    """Weight of each type in the draw without replacement; types without a weight are always kept. `counts`: documents
+    in all / documents that have the type, counted in the data."""
+
+
+class IndependentTypes(Sampled):
+    """Each type by itself."""
+
+    kind: Literal["independent"] = "independent"
+    """Each type by itself."""
+    rates: dict[str, Share] = {}
+    """Probability of each type where a document has it; of a type that is not named, `rate`."""
+    rate: Share = 0.5
+    """Probability of the types that `rates` does not name."""
+
+
+Sampling = Annotated[AllTypes | UniformTypes | IndependentTypes, Field(discriminator="kind")]
+
+
+class MetadataSection(Section):
+    """How documents with their metadata become text for a language model."""
+
+    types: Annotated[Names, Field(min_length=1)]
+    """Types of metadata in the order of the prefix, such as `["html", "timestamp", "title", "url"]`. Where inline tags
+    touch, those of an earlier type are nearer to the text."""
+    compat: Literal["none", "bsmetadata"] = "none"
+    """`bsmetadata`: text and masks are those of the original system wherever that is not one of its known bugs
+    (docs/metadata.md)."""
+    on_bad_metadata: Literal["error", "report"] = "error"
+    """Metadata that cannot be rendered as it says, such as a span beyond the text: `error` stops with the row and the
+    value, `report` leaves the entry out and reports how many."""
+    separator: str = " | "
+    """Between the fields of the prefix."""
+    key_value_separator: str = ": "
+    """Between a field's name and its value."""
+    prefix_separator: str = " |||"
+    """Between the prefix and the text."""
+    prefix_start: str = ""
+    """Put before the prefix."""
+    type_tokens: dict[str, str] = {}
+    """What the prefix says of a type that is rendered inline, such as `{ entity_paragraph = "entity" }`; by default
+    its name."""
+    types_in_prefix: bool = False
+    """Name the inline types of a document in its prefix."""
+    wraps: dict[str, tuple[str, str]] = {}
+    """Put around the inline tags of a type, such as `{ html = ["<HTML>", "</HTML>"] }`."""
+    entity_position: Literal["begin", "end"] = "begin"
+    """Whether an entity is named before the paragraph that it occurs in, or after it."""
+    html: HtmlRules = HtmlRules()
+    """Which HTML tags and attributes are rendered."""
+    score_inline: bool = False
+    """Whether a model is to predict inline tags as if they were text: they then have mask 0, and only the prefix has
+    mask 1."""
+    prefix_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Largest share of `tokens.max_length` that the prefix may take; beyond it, whole fields are left out."""
+    priority: Names = ()
+    """Types in the order in which their fields are kept where the prefix is too long; by default that of `types`."""
+    reopen_tags: bool = False
+    """Open the inline tags that a chunk cuts again at the beginning of the next one."""
+    min_tokens: PositiveInt = 1
+    """Documents of fewer tokens of text are left out, and counted."""
+    sampling: Sampling = AllTypes()
+    """Which types of a document are rendered, drawn anew in each epoch; documents of held-out sets have all of
+    theirs."""

@@ -1,0 +1,107 @@
+"""What stands between the files of this room: documents with their metadata, and documents as text with tags.
+
+records -> Documents -> which types are drawn -> Rendered -> chunks, as rows of tokens
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+NO_POSITION = -1
+"""Where an entry has no span, or no position among the tags that touch the same character."""
+
+
+@dataclass(frozen=True, eq=False)
+class Entries:
+    """E pieces of metadata in flat columns, document after document, in the order of the records."""
+
+    document: np.ndarray
+    """int64 [E] which document each belongs to, ascending."""
+    type: np.ndarray
+    """int16 [E] index into the `types` of the documents."""
+    value: Sequence[str]
+    """[E] as the record has it."""
+    start: np.ndarray
+    """int64 [E] first character of its span; NO_POSITION for a global entry."""
+    end: np.ndarray
+    """int64 [E] the character after its span; NO_POSITION for a global entry."""
+    start_order: np.ndarray
+    """int64 [E] place of its opening tag among all tags of its type at that character; NO_POSITION where the record
+    does not say."""
+    end_order: np.ndarray
+    """int64 [E] the same of its closing tag; opening and closing tags are counted together."""
+    attributes: Sequence[tuple[tuple[str, str], ...]]
+    """[E] names and values of an HTML tag's attributes; empty for other types."""
+
+    def __len__(self) -> int:
+        return len(self.document)
+
+
+@dataclass(frozen=True, eq=False)
+class Documents:
+    """D texts with their metadata."""
+
+    types: tuple[str, ...]
+    """Names of the types, in the order of the configuration."""
+    texts: Sequence[str]
+    """[D]."""
+    row: np.ndarray
+    """int64 [D] number of each document's row in its shard, from 0: with the shard's fingerprint, its identity."""
+    shard: np.ndarray
+    """uint64 [D] fingerprint of the shard that it comes from."""
+    entries: Entries
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def has_type(self) -> np.ndarray:
+        """bool [D, T] which types each document has."""
+        has_DT = np.zeros((len(self), len(self.types)), dtype=bool)
+        has_DT[self.entries.document, self.entries.type] = True
+        return has_DT
+
+
+@dataclass(frozen=True, eq=False)
+class Insertions:
+    """I pieces of text that stand in rendered texts and not in the original ones, in flat columns, ascending."""
+
+    document: np.ndarray
+    """int64 [I] which document each is in."""
+    start: np.ndarray
+    """int64 [I] its first character in the rendered text."""
+    end: np.ndarray
+    """int64 [I] the character after it."""
+    opens: np.ndarray
+    """int64 [I] the entry whose span it opens; NO_POSITION where it closes one, or does neither."""
+    closes: np.ndarray
+    """int64 [I] the entry whose span it closes; NO_POSITION where it opens one, or does neither."""
+
+    def __len__(self) -> int:
+        return len(self.document)
+
+
+@dataclass(frozen=True)
+class PrefixField:
+    """One field of a prefix."""
+
+    type: int
+    """Index into the types of the documents."""
+    text: str
+    """Without separators."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rendered:
+    """D documents as text: what a tokenizer reads, and which characters of it are metadata."""
+
+    texts: Sequence[str]
+    """[D] with inline tags, without prefix."""
+    fields: Sequence[tuple[PrefixField, ...]]
+    """[D] the fields of each prefix in order; none where a document has no prefix."""
+    insertions: Insertions
+    left_out: dict[str, int] = field(default_factory=dict)
+    """How many entries were not rendered, by reason."""
