@@ -7,6 +7,7 @@ from .batch import Tokens as Tokens
 from .batch import WindowedBatch as WindowedBatch
 from .batch import collate as collate
 from .batch import to_device as to_device
+from .cache import cache_folder as cache_folder
 from .encode import RowTexts as RowTexts
 from .encode import make_row_store as make_row_store
 from .encode import open_row_store as open_row_store
@@ -28,5 +29,6 @@ from .tokenise import require_budget as require_budget
 from .tokenise import require_weights as require_weights
 from .tokenise import tokenise as tokenise
 from .tokens import TextEncoder as TextEncoder
+from .tokens import cut_texts as cut_texts
 from .usual import MaxLength as MaxLength
 from .usual import choose_max_length as choose_max_length

@@ -2,6 +2,8 @@ from .adapters import Lora as Lora
 from .adapters import Quantize as Quantize
 from .arguments import require_count as require_count
 from .arguments import require_words as require_words
+from .documents import HtmlRules as HtmlRules
+from .documents import Lengths as Lengths
 from .documents import MetadataSection as MetadataSection
 from .evaluations import reported_sets as reported_sets
 from .evaluations import sets_at_each_evaluation as sets_at_each_evaluation
