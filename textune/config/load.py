@@ -27,7 +27,7 @@ from textune.config.parents import Layer, layers_of, read_layers
 from textune.config.presets import is_preset, name_of_preset
 from textune.config.problems import Problem, refuse, translate
 from textune.config.rates import loss_problems, rate_problems
-from textune.config.rendering import rendering_problems
+from textune.config.rendering import metadata_problems, rendering_problems
 from textune.config.schema import Experiment, PythonModel
 from textune.config.section import Section
 from textune.config.sources import ConcatSource, FilesSource, StreamSource
@@ -172,6 +172,12 @@ def require_runnable(experiment: Experiment) -> None:
     problems += [*lora_problems(experiment), *low_bit_problems(experiment), *engine_problems(experiment)]
     problems += rendering_problems(experiment)
     refuse(problems)
+
+
+def require_renderable(experiment: Experiment) -> None:
+    """Raise ConfigError if the config lacks something that rendering its documents needs, or contradicts itself."""
+    problems = _without_files(experiment.data.train, ("data", "train"))
+    refuse([*problems, *metadata_problems(experiment)])
 
 
 def _as_given(section: Section) -> Tree:
