@@ -7,6 +7,7 @@ from .batch import Tokens as Tokens
 from .batch import WindowedBatch as WindowedBatch
 from .batch import collate as collate
 from .batch import to_device as to_device
+from .cache import cache_folder as cache_folder
 from .cache import open_store as open_store
 from .layout import GROUP_COST_TOKENS as GROUP_COST_TOKENS
 from .layout import NO_PADDING as NO_PADDING

@@ -55,6 +55,14 @@ def default_cache() -> Path:
     return user_cache("tokens")
 
 
+def cache_folder(section: TokensSection) -> Path:
+    """The folder of the token cache. FileNotFoundError if it is the default one and there is no home folder."""
+    try:
+        return Path(section.cache) if section.cache else default_cache()
+    except RuntimeError as error:
+        raise FileNotFoundError(str(error).rstrip(".")) from error
+
+
 def open_store(
     texts: pa.ChunkedArray,
     pairs: pa.ChunkedArray | None,
@@ -73,9 +81,9 @@ def open_store(
     encoder.require_room(pair=pairs is not None)
     work = _Work(texts, pairs, encoder, place, progress)
     try:
-        cache = Path(section.cache) if section.cache else default_cache()
-    except RuntimeError as error:  # there is no home folder
-        return _without_cache(work, str(error).rstrip("."), notice)
+        cache = cache_folder(section)
+    except FileNotFoundError as error:
+        return _without_cache(work, str(error), notice)
     try:
         open_cache(cache, ours=section.cache is None)
         return work.stored(cache, max_bytes=section.cache_size_gb * 1e9)

@@ -3,7 +3,9 @@ from .adapters import Quantize as Quantize
 from .arguments import require_count as require_count
 from .arguments import require_words as require_words
 from .documents import AllTypes as AllTypes
+from .documents import HtmlRules as HtmlRules
 from .documents import IndependentTypes as IndependentTypes
+from .documents import Lengths as Lengths
 from .documents import MetadataSection as MetadataSection
 from .documents import Sampling as Sampling
 from .documents import UniformTypes as UniformTypes
@@ -17,7 +19,6 @@ from .load import Config as Config
 from .load import Loaded as Loaded
 from .load import load_config as load_config
 from .load import load_tree as load_tree
-from .load import require_renderable as require_renderable
 from .load import require_runnable as require_runnable
 from .lowbits import require_beside_few_bits as require_beside_few_bits
 from .lowrank import require_adaptable as require_adaptable

@@ -5,12 +5,22 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
 from textune.config.section import Section
 from textune.config.values import Names
 
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _ascending(lengths: tuple[int, int]) -> tuple[int, int]:
+    if lengths[0] > lengths[1]:
+        raise ValueError(f"at least {lengths[0]} and at most {lengths[1]} characters is no length")
+    return lengths
+
+
+Lengths = Annotated[tuple[NonNegativeInt, NonNegativeInt], AfterValidator(_ascending)]
+"""The fewest and the most characters, both included."""
 
 
 class HtmlRules(Section):
@@ -20,12 +30,14 @@ class HtmlRules(Section):
     """Attributes to keep, such as `["class", "id"]`; by default all, and with an empty list none."""
     drop: Names = ()
     """Tags that are never rendered, such as `body`."""
-    drop_shorter: dict[str, PositiveInt] = {}
-    """Tags that are rendered only around at least so many characters, such as `{ p = 20 }`."""
-    drop_empty: bool = False
-    """Leave out tags that enclose no text."""
-    keep_empty: Names = ("table", "tr", "th", "td", "colgroup", "thead", "tfoot", "tbody")
-    """Tags that `drop_empty` leaves."""
+    drop_lengths: dict[str, Lengths] = {}
+    """Tags that are not rendered around a text of so many characters, at least and at most, such as
+    `{ p = [0, 19] }`."""
+    drop_all_lengths: Lengths | None = None
+    """No tag is rendered around a text of so many characters, at least and at most: `[0, 0]` leaves out tags that
+    enclose no text."""
+    keep: Names = ("table", "tr", "th", "td", "colgroup", "thead", "tfoot", "tbody")
+    """Tags that `drop_all_lengths` does not apply to."""
 
 
 def _forward(changes: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
@@ -107,7 +119,7 @@ class MetadataSection(Section):
     """Put before the prefix."""
     type_tokens: dict[str, str] = {}
     """What the prefix says of a type that is rendered inline, such as `{ entity_paragraph = "entity" }`; by default
-    its name."""
+    its key."""
     types_in_prefix: bool = False
     """Name the inline types of a document in its prefix."""
     wraps: dict[str, tuple[str, str]] = {}
@@ -130,3 +142,8 @@ class MetadataSection(Section):
     sampling: Sampling = AllTypes()
     """Which types of a document are rendered, drawn anew in each epoch; documents of held-out sets have all of
     theirs."""
+
+    @property
+    def as_original(self) -> bool:
+        """Whether the original system's text is wanted, with its quirks."""
+        return self.compat == "bsmetadata"

@@ -31,7 +31,7 @@ from textune.metadata.rawentries import (
     RawEntries,
     raw_entries,
 )
-from textune.metadata.types import COLUMN_PREFIX, type_of
+from textune.metadata.types import COLUMN_PREFIX, name_of
 from textune.metadata.validation import Checked, check_entries
 
 COLUMN = "metadata"
@@ -142,11 +142,11 @@ def _types_of(raw: RawEntries, types: tuple[str, ...], not_named: Counter[str]) 
         scope = scope if isinstance(scope, str) else ""
         found = known.get((key, scope))
         if found is None:
-            name = type_of(key, scope)
+            name = name_of(key, scope)
             found = known[key, scope] = index_of.get(name, _NOT_NAMED)
         type_E[entry] = found
         if found == _NOT_NAMED:
-            others.setdefault(type_of(key, scope), set()).add(int(raw.document[entry]))
+            others.setdefault(name_of(key, scope), set()).add(int(raw.document[entry]))
     not_named.update({name: len(documents) for name, documents in others.items()})
     return type_E
 

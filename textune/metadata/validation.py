@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from textune.data import Rows
-from textune.metadata.nesting import against_the_rules, repeated_positions
+from textune.metadata.nesting import against_the_rules, closed_before_open, repeated_positions
 from textune.metadata.problems import BadEntries, BadEntry, BadKind
 from textune.metadata.rawentries import (
     ATTRIBUTES,
@@ -62,6 +62,12 @@ class Checked:
     def __post_init__(self) -> None:
         self.good_E = np.ones(len(self.raw), bool)
 
+    @property
+    def group_E(self) -> np.ndarray:
+        """int64 [E] one number for each type of each document."""
+        group_E: np.ndarray = self.raw.document * len(self.types) + self.type_E
+        return group_E
+
     def refuse(self, kind: BadKind, bad_E: np.ndarray, key: str, reason: Callable[[int], str]) -> None:
         """Leave out entries, bool [E], because of what they have under a key; `reason`: of one of them."""
         bad_E = bad_E & self.good_E
@@ -96,6 +102,7 @@ def check_entries(checked: Checked) -> None:
     _check_attributes(checked)
     _check_spans(checked)
     _check_positions(checked)
+    _check_nesting(checked)
 
 
 def _check_scopes(checked: Checked) -> None:
@@ -202,49 +209,47 @@ def _check_spans(checked: Checked) -> None:
 
 
 def _check_positions(checked: Checked) -> None:
-    """Positions among tags: whole numbers, all or none of a type in a document, each once, nested."""
+    """Positions among tags are whole numbers; all entries of a type in a document have both, or none has."""
     raw, local_E = checked.raw, checked.is_local_E
-    orders = {key: raw.numbers[key] for key in (START_ORDER, END_ORDER)}
     if checked.original:
         _forget_positions(checked)
     for key, other in ((START_ORDER, END_ORDER), (END_ORDER, START_ORDER)):
-        order_E = orders[key]
+        order_E = raw.numbers[key]
         checked.refuse("order", local_E & (order_E == NOT_WHOLE), key, lambda _: "it is not a whole number")
         checked.refuse("order", local_E & (order_E < 0) & (order_E != MISSING), key, lambda _: "it is below 0")
-        missing_E = local_E & (order_E == MISSING) & (orders[other] != MISSING)
+        missing_E = local_E & (order_E == MISSING) & (raw.numbers[other] != MISSING)
         checked.refuse("order", missing_E, key, lambda _: "there is none, but there is the other of the two")
-    none_E = orders[START_ORDER] == MISSING
-    num_types = len(checked.types)
-    group_E = raw.document * num_types + checked.type_E
-    groups_with = group_E[checked.good_E & local_E & ~none_E]
-    partly_E = local_E & none_E & np.isin(group_E, groups_with)
-    checked.refuse("order", partly_E, START_ORDER, lambda _: "there is none, but other entries of the row have one")
+    none_E = raw.numbers[START_ORDER] == MISSING
+    with_some = checked.group_E[checked.good_E & local_E & ~none_E]
+    partly_E = local_E & none_E & np.isin(checked.group_E, with_some)
+    checked.refuse("order", partly_E, START_ORDER, lambda _: "there is none, but other entries of the type have one")
 
-    placed = np.flatnonzero(checked.good_E & local_E & ~none_E)
-    tags = (group_E[placed], *(raw.numbers[key][placed] for key in NUMBERS))
-    twice_E = np.zeros(len(raw), bool)
-    twice_E[placed[repeated_positions(*tags)]] = True
-    checked.refuse(
-        "order", twice_E, START_ORDER, lambda _: "another tag of the type has the same position at that character"
-    )
-    if checked.original:
-        return
-    placed = placed[~twice_E[placed]]
-    crossing_E = np.zeros(len(raw), bool)
-    crossing_E[placed[against_the_rules(group_E[placed], *(raw.numbers[key][placed] for key in NUMBERS))]] = True
-    checked.refuse(
-        "nesting", crossing_E, START_ORDER, lambda _: "its tags would cross those of another entry of its type"
-    )
+
+def _check_nesting(checked: Checked) -> None:
+    """No two tags of a type in a document have one position at one character, and their spans nest."""
+
+    def fails(check: Callable[..., np.ndarray]) -> np.ndarray:
+        """bool [E], of entries with positions."""
+        placed = np.flatnonzero(checked.good_E & checked.is_local_E & (checked.raw.numbers[START_ORDER] != MISSING))
+        failed_E = np.zeros(len(checked.raw), bool)
+        failed_E[placed] = check(checked.group_E[placed], *(checked.raw.numbers[key][placed] for key in NUMBERS))
+        return failed_E
+
+    same = "another tag of the type has the same position at that character"
+    checked.refuse("order", fails(repeated_positions), START_ORDER, lambda _: same)
+    checked.refuse("order", fails(closed_before_open), START_ORDER, lambda _: "its empty span closes before it opens")
+    if not checked.original:
+        crossing = "its tags would cross those of another entry of its type"
+        checked.refuse("nesting", fails(against_the_rules), START_ORDER, lambda _: crossing)
 
 
 def _forget_positions(checked: Checked) -> None:
     """As the original system, which takes all entries of a type as its first one is: without positions if that has
     none."""
     raw = checked.raw
-    group_E = raw.document * len(checked.types) + checked.type_E
     local = np.flatnonzero(checked.good_E & checked.is_local_E)
-    groups, first = np.unique(group_E[local], return_index=True)
+    groups, first = np.unique(checked.group_E[local], return_index=True)
     without = groups[raw.numbers[START_ORDER][local[first]] == MISSING]
-    forgotten_E = np.isin(group_E, without)
+    forgotten_E = np.isin(checked.group_E, without)
     for key in (START_ORDER, END_ORDER):
         raw.numbers[key][forgotten_E] = MISSING

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +33,14 @@ from textune.model.gptq import PackedLayer
 from textune.model.heads import PADDED_HEADS, reads_last_position, unsplit_head
 from textune.model.hugging import HuggingModel, Options
 from textune.model.lowbits import LowBits, put_packed, quantize_beneath
+from textune.model.ondisk import TableOnDisk, large_frozen_table
 from textune.model.origin import AdapterNote
 from textune.model.own import OwnModel, as_own, class_name
 from textune.model.pooling import POOLING_PREFIX, WindowPooling, cannot_pool
 from textune.model.positions import max_positions
 from textune.model.pretrained import quiet_transformers
 from textune.model.varlen import attention_obstacle
-from textune.model.vocabulary import CompactVocabulary, compact_vocabulary
+from textune.model.vocabulary import CompactVocabulary, compact_vocabulary, occurring_ids
 
 ROUND_TO = 16
 """A packed batch is filled up to a multiple of this number of tokens ..."""
@@ -94,6 +95,7 @@ class TextModel(nn.Module):
         """The layers whose weights have few bits; None where none were given any."""
         self._num_ids = 0 if unknown_id is None else len(hf.get_input_embeddings().weight)
         self._vocabulary: CompactVocabulary | None = None
+        self._table_on_disk: TableOnDisk | None = None
         _require_capped_scores(hf)
         self._own_attention = hf.config._attn_implementation
         self._accepted = frozenset(inspect.signature(hf.forward).parameters)
@@ -166,7 +168,8 @@ class TextModel(nn.Module):
     def num_bytes(self) -> int:
         """Bytes of all weights in memory: adapters and token embeddings that are not trained included."""
         left_out = 4 * self._vocabulary.num_left_out if self._vocabulary else 0
-        return sum(parameter.nbytes for parameter in self.parameters()) + left_out
+        on_disk = self._table_on_disk.num_bytes if self._table_on_disk else 0
+        return sum(parameter.nbytes for parameter in self.parameters()) + left_out - on_disk
 
     def pool_windows(self, kind: Pooling) -> WindowPooling:
         """Give the model a pooling of windows, which then belongs to its weights; ModelError where its head cannot be
@@ -231,6 +234,20 @@ class TextModel(nn.Module):
             self.hf, token_ids, always=always, mode=mode, rule_obstacle=rule_obstacle
         )
         return fact
+
+    def put_table_on_disk(self, token_ids: Iterable[np.ndarray], folder: Callable[[], Path]) -> str:
+        """Hold the token embeddings in a file in `folder`, where they are frozen and large, and in memory those of
+        `token_ids`, flat arrays [tokens]. Returns what came of it in words; empty where there is no such table."""
+        if (table := large_frozen_table(self.hf)) is None:
+            return ""
+        self.frozen_weights.note([name for name, parameter in self.named_parameters() if parameter is table])
+        read_K = occurring_ids(token_ids, [self.pad_id], num_ids=len(table))
+        size = f"a file of {table.nbytes / 1e6:,.0f} MB"
+        try:
+            self._table_on_disk = TableOnDisk(table, folder(), read_K)
+        except OSError as error:
+            return f"; it stays in memory, since {size} cannot be made ({error.strerror or error})"
+        return f"; it stands in {size}, and memory holds what is read of it"
 
     def group_cost(self, dtype: torch.dtype) -> int:
         """What a group of rows costs this model in products of `dtype`: nothing where attention takes all rows in one
@@ -424,6 +441,8 @@ class TextModel(nn.Module):
                 )
         finally:
             self.set_layout(layout)
+            if self._table_on_disk is not None:
+                self._table_on_disk.give_back()
 
 
 def _num_filler(num_tokens: int) -> int:

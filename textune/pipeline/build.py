@@ -14,6 +14,7 @@ from textune.batches import (
     Plan,
     TextEncoder,
     TokenRows,
+    cache_folder,
     choose_max_length,
     require_budget,
     require_uncut,
@@ -70,6 +71,7 @@ from textune.training import (
     is_sharded,
     require_learner,
     require_optimizer,
+    sharing_kind,
     state_bytes,
 )
 
@@ -293,10 +295,11 @@ def _prepared(
     section = experiment.train
     lora = experiment.model.lora if isinstance(experiment.model, ModelSection) else None
     quantize = experiment.model.quantize if isinstance(experiment.model, ModelSection) else None
+    alone = sharing_kind(section, ranks) == "alone"
     stores = {id(of_split.store): of_split.store for of_split in rows.values()}.values()
     vocabulary = (
         Occurring(
-            (store.ids for store in stores),
+            [store.ids for store in stores],
             mode=section.compact_vocabulary,
             rule_obstacle=cutting_obstacle(section.optimizer),
         )
@@ -309,6 +312,7 @@ def _prepared(
         quantize=quantize,
         adapting=None if lora is None else Adapting(lora, section.seed),
         vocabulary=vocabulary,
+        table_folder=partial(cache_folder, experiment.tokens) if device.torch.type == "cpu" and alone else None,
         sharded=is_sharded(section.distributed),
         lengths=rows["train"].row_lengths,
         earlier_way=None if earlier is None else earlier.kernels,
