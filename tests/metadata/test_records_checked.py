@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kits.errors import refused
+from kits.records import Row, given_rows, listed, read, rows_in
 
-from tests.kits.errors import refused
-from tests.kits.records import Row, given_rows, listed, read, rows_in
 from textune.config.sources import FilesSource
 from textune.data.reading.sources import read_source
 from textune.errors import DataError

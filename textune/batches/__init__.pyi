@@ -26,5 +26,6 @@ from .tokenise import require_budget as require_budget
 from .tokenise import require_weights as require_weights
 from .tokenise import tokenise as tokenise
 from .tokens import TextEncoder as TextEncoder
+from .tokens import cut_texts as cut_texts
 from .usual import MaxLength as MaxLength
 from .usual import choose_max_length as choose_max_length

@@ -31,7 +31,7 @@ class TokenBatch:
     """
 
     columns: Mapping[str, torch.Tensor]
-    """By token, int64 [T] each: `ids`, and `types` where they are not all zero."""
+    """By token, int64 [T] each: `ids`, `types` where they are not all zero, and `mask` where the store has it."""
     positions_T: torch.Tensor
     """int64 [T] 0, 1, 2, ... within each row; padding continues the count."""
     lengths_B: torch.Tensor

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-COLUMNS: dict[str, type] = {"ids": np.int32, "types": np.uint8}
+COLUMNS: dict[str, type] = {"ids": np.int32, "types": np.uint8, "mask": np.uint8}
 """Every column by token, and its type in a store."""
 
 
@@ -20,7 +20,8 @@ class TokenStore:
     """
 
     columns: dict[str, np.ndarray]
-    """By token, [total] each: `ids` int32 always, `types` uint8 where the backbone tells the texts of a pair apart."""
+    """By token, [total] each: `ids` int32 always, `types` uint8 where the backbone tells the texts of a pair apart,
+    `mask` uint8 where some come from metadata: 1 for those, 0 for text."""
     offsets: np.ndarray
     """int64 [N+1] where each row begins, and where the last one ends."""
     raw_lengths: np.ndarray

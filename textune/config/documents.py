@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 from textune.config.section import Section
 from textune.config.values import Names
 
+SpecialToken = Literal["auto", "always", "never"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -139,6 +140,12 @@ class MetadataSection(Section):
     """Open the inline tags that a chunk cuts again at the beginning of the next one."""
     min_tokens: PositiveInt = 1
     """Documents of fewer tokens of text are left out, and counted."""
+    begin_token: SpecialToken = "auto"
+    """Whether every chunk begins with the tokenizer's token for that (BOS). `auto`: where the tokenizer itself begins
+    a text with it; never with `compat`. It has mask 1."""
+    end_token: SpecialToken = "auto"
+    """Whether a document ends with the tokenizer's token for that (EOS); the rest as `begin_token`. It has mask 0: a
+    model learns where texts end."""
     sampling: Sampling = AllTypes()
     """Which types of a document are rendered, drawn anew in each epoch; documents of held-out sets have all of
     theirs."""

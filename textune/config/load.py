@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from pydantic import JsonValue, ValidationError
 
+from textune.config.documents import MetadataSection
 from textune.config.engines import engine_problems
 from textune.config.evaluations import evaluation_problems
 from textune.config.fields import Place, keys_of
@@ -27,11 +28,11 @@ from textune.config.parents import Layer, layers_of, read_layers
 from textune.config.presets import is_preset, name_of_preset
 from textune.config.problems import Problem, refuse, translate
 from textune.config.rates import loss_problems, rate_problems
-from textune.config.rendering import metadata_problems, rendering_problems
+from textune.config.rendering import document_problems, rendering_problems
 from textune.config.schema import Experiment, PythonModel
 from textune.config.section import Section
 from textune.config.sources import ConcatSource, FilesSource, StreamSource
-from textune.config.streams import stream_problems
+from textune.config.streams import split_problems, stream_problems
 from textune.config.taskkinds import PythonTask
 from textune.config.toml import Tree, format_key, format_value, shorten
 from textune.errors import ConfigError
@@ -174,10 +175,18 @@ def require_runnable(experiment: Experiment) -> None:
     refuse(problems)
 
 
-def require_renderable(experiment: Experiment) -> None:
-    """Raise ConfigError if the config lacks something that rendering its documents needs, or contradicts itself."""
-    problems = _without_files(experiment.data.train, ("data", "train"))
-    refuse([*problems, *metadata_problems(experiment)])
+def require_renderable(experiment: Experiment) -> MetadataSection:
+    """The section `metadata`; ConfigError if there is none, if it contradicts itself, or if data files are missing."""
+    problems = [*document_problems(experiment), *split_problems(experiment)]
+    data = experiment.data
+    for place, source in [
+        *((("data", name), getattr(data, name)) for name in ("train", "validation", "test")),
+        *((("data", "evaluations", name), source) for name, source in data.evaluations.items()),
+    ]:
+        problems += _without_files(source, place)
+    refuse(problems)
+    assert experiment.metadata is not None
+    return experiment.metadata
 
 
 def _as_given(section: Section) -> Tree:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
 
-from textune.config.documents import IndependentTypes, MetadataSection, UniformTypes
+from textune.config.documents import MetadataSection
 from textune.config.problems import Problem
 from textune.config.schema import Experiment
 from textune.config.sources import StreamSource
-from textune.wording import listing, nearest
-
-_HTML = "html"
+from textune.config.toml import format_key
+from textune.wording import listing, nearest, repeated_names
 
 
 def rendering_problems(experiment: Experiment) -> list[Problem]:
@@ -21,56 +20,60 @@ def rendering_problems(experiment: Experiment) -> list[Problem]:
     return [Problem(("metadata",), message, "Leave the section out; textune render and textune check read it.")]
 
 
-def metadata_problems(experiment: Experiment) -> list[Problem]:
-    """Keys of `metadata` that contradict each other or the data, wherever documents are rendered."""
+def document_problems(experiment: Experiment) -> list[Problem]:
+    """What documents cannot be made of, and names of types that `metadata.types` does not have."""
     section = experiment.metadata
     if section is None:
-        hint = 'Name the types of metadata, such as metadata.types = ["url", "title"].'
-        return [Problem(("metadata",), "metadata is not set: nothing says how documents become text.", hint)]
-    problems = [*_types_named_twice(section), *_types_not_named(section)]
-    if section.sampling.html_rate is not None and _HTML not in section.types:
-        message = "metadata.sampling.html_rate is set, but metadata.types does not name html."
-        place = ("metadata", "sampling", "html_rate")
-        problems.append(
-            Problem(place, message, "Add html to the types, or leave the rate out.", section.sampling.html_rate)
-        )
-    return [*problems, *_without_a_length(experiment, section)]
-
-
-def _types_named_twice(section: MetadataSection) -> Iterator[Problem]:
-    for name in dict.fromkeys(section.types):
-        if section.types.count(name) > 1:
-            yield Problem(("metadata", "types"), f"metadata.types names {name} twice.", "Name each type once.", name)
-
-
-def _types_not_named(section: MetadataSection) -> Iterator[Problem]:
-    """Settings of types that are not rendered."""
-    keys: dict[tuple[str, ...], Iterable[str]] = {
-        ("type_tokens",): section.type_tokens,
-        ("wraps",): section.wraps,
-        ("priority",): section.priority,
-    }
-    if isinstance(section.sampling, UniformTypes) and section.sampling.weights != "counts":
-        keys["sampling", "weights"] = section.sampling.weights
-    if isinstance(section.sampling, IndependentTypes):
-        keys["sampling", "rates"] = section.sampling.rates
-    for place, names in keys.items():
+        message = "metadata is not set: it says which types of metadata documents have, and how they become text."
+        return [Problem(("metadata",), message, 'Add it, such as [metadata] with types = ["url", "title"].')]
+    problems = []
+    columns = experiment.data.columns
+    for key in ("template", "text_pair"):
+        if getattr(columns, key) is not None:
+            message = (
+                f"data.columns.{key} is set, but the text of a document is one column: spans count its characters."
+            )
+            problems.append(Problem(("data", "columns", key), message, "Leave it out, and set data.columns.text."))
+    if twice := repeated_names(section.types):
+        message = f"metadata.types names {listing(twice)} more than once."
+        problems.append(Problem(("metadata", "types"), message, "Name each type once.", section.types))
+    for place, names in _named_types(section).items():
         for name in names:
-            if name not in section.types:
-                key, close = ".".join(("metadata", *place)), nearest(name, section.types)
-                hint = f"Did you mean {close}? " if close else ""
-                message = f"{key} names {name}, which is not one of metadata.types: {listing(section.types)}."
-                yield Problem(("metadata", *place), message, f"{hint}Add it to the types, or leave it out here.", name)
+            if name in section.types:
+                continue
+            close = nearest(name, section.types)
+            hint = f"Did you mean {close}?" if close else f"Use those of metadata.types: {listing(section.types)}."
+            message = f"{format_key(*place)} names {name}, which is not in metadata.types."
+            problems.append(Problem(place, message, hint, name))
+    rate = section.sampling.html_rate
+    if rate is not None and "html" not in section.types:
+        message = "metadata.sampling.html_rate is set, but metadata.types does not name html."
+        hint = "Add html to the types, or leave the rate out."
+        problems.append(Problem(("metadata", "sampling", "html_rate"), message, hint, rate))
+    return [*problems, *_curriculum_problems(experiment, section)]
 
 
-def _without_a_length(experiment: Experiment, section: MetadataSection) -> Iterator[Problem]:
+def _curriculum_problems(experiment: Experiment, section: MetadataSection) -> list[Problem]:
     """A curriculum by shares of a run of unknown length."""
-    train, source = experiment.train, experiment.data.train
-    in_epochs = train.duration.unit == "epochs"
-    if section.sampling.curriculum and in_epochs and isinstance(source, StreamSource) and source.num_rows is None:
-        message = (
-            "metadata.sampling.curriculum goes by shares of the run's documents, but their number is not known:"
-            f' train.duration = "{train.duration}" counts epochs, and the length of an epoch of a stream is not known.'
-        )
-        hint = "Set data.train.num_rows to the number of its rows, or give train.duration in steps."
-        yield Problem(("data", "train", "num_rows"), message, hint)
+    source, duration = experiment.data.train, experiment.train.duration
+    known = not isinstance(source, StreamSource) or source.num_rows is not None
+    if known or duration.unit != "epochs" or not section.sampling.curriculum:
+        return []
+    message = (
+        "metadata.sampling.curriculum goes by shares of the run's documents, but their number is not known:"
+        f' train.duration = "{duration}" counts epochs, and the length of an epoch of a stream is not known.'
+    )
+    hint = "Set data.train.num_rows to the number of its rows, or give train.duration in steps."
+    return [Problem(("data", "train", "num_rows"), message, hint)]
+
+
+def _named_types(section: MetadataSection) -> Mapping[tuple[str, ...], tuple[str, ...]]:
+    """The types that other keys name, by the place of the key."""
+    named: dict[tuple[str, ...], tuple[str, ...]] = {
+        ("metadata", key): tuple(getattr(section, key)) for key in ("type_tokens", "wraps", "priority")
+    }
+    for key in ("weights", "rates"):
+        given = getattr(section.sampling, key, None)
+        if isinstance(given, Mapping):
+            named["metadata", "sampling", key] = tuple(given)
+    return named

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from textune.config import StreamSource
-from textune.data.reading import Piece, SkippedRow, missing_column
+from textune.config import OnBadRow, StreamSource
+from textune.data.reading import Piece, Rows, SkippedRow, missing_column, refuse
 from textune.data.shards.reader import BEGINNING, Position, ShardFormat, ShardReader, open_reader, shard_format
 from textune.data.shards.remote import Shard, find_shards
 from textune.draws import Draws
@@ -96,6 +96,22 @@ class ShardPiece(NamedTuple):
 
     shard: Shard
     piece: Piece
+
+    def rows(self, on_bad_row: OnBadRow) -> Rows:
+        """The rows as those of a source with the shard's fingerprint; DataError for one that cannot be read, unless
+        those are skipped."""
+        piece = self.piece
+        if piece.bad and on_bad_row == "error":
+            raise refuse(piece.bad, self.shard.name)
+        return Rows(
+            piece.table,
+            self.shard.name,
+            self.shard.fingerprint,
+            piece.bad,
+            piece.places,
+            piece.class_names,
+            partial=True,
+        )
 
 
 @dataclass(frozen=True, eq=False)
