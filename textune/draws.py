@@ -2,6 +2,8 @@
 
 numpy promises that the raw stream of a bit generator never changes, but not what `Generator.permutation` and the like
 make of it. The draws here are therefore the same on every platform and with every version of numpy.
+
+`Draws` come one after the other; `fractions_of` needs no order, as each draw follows from its own numbers alone.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ import numpy as np
 
 _BITS_OF_A_FRACTION = 53
 """How many of the 64 bits of a draw fit into a float64 in [0, 1)."""
+_GAMMA, _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+"""The constants of SplitMix64."""
 
 
 class Draws:
@@ -48,27 +52,22 @@ class Draws:
         return int(self._raw(1)[0] % np.uint64(bound))
 
 
-def fractions_of_rows(seed: int, epoch: int, row_N: np.ndarray, num: int) -> np.ndarray:
-    """Numbers between 0 and 1 that each row draws for itself, float64 [N, num]; 1 is never drawn.
+def bits_of(*words: int | np.ndarray) -> np.ndarray:
+    """64 random bits that follow from some whole numbers, uint64; arrays of numbers give an array.
 
-    They follow from (seed, epoch, row) alone, whichever rows are asked for together. `row_N`: uint64 [N] ids of rows.
+    The numbers are mixed one after the other by the finalizer of SplitMix64 (Steele, Lea and Flood 2014), all of
+    whose operations wrap around at 64 bits.
     """
-    state_N = _mixed(row_N.astype(np.uint64, copy=False) ^ _mixed(np.array([seed], np.uint64)))
-    state_N = _mixed(state_N ^ _mixed(np.array([epoch], np.uint64) + _STEP))
-    with np.errstate(over="ignore"):
-        counters = np.arange(1, num + 1, dtype=np.uint64) * _STEP
-        bits_NK = _mixed(state_N[:, None] + counters[None])
-    return np.asarray((bits_NK >> np.uint64(64 - _BITS_OF_A_FRACTION)) * 2.0**-_BITS_OF_A_FRACTION)
+    bits = np.zeros(1, np.uint64)
+    for word in words:
+        number = word.astype(np.uint64) if isinstance(word, np.ndarray) else np.uint64(word % 2**64)
+        bits = (bits ^ number) + _GAMMA
+        bits = (bits ^ (bits >> np.uint64(30))) * _FIRST
+        bits = (bits ^ (bits >> np.uint64(27))) * _SECOND
+        bits = bits ^ (bits >> np.uint64(31))
+    return bits
 
 
-_STEP = np.uint64(0x9E3779B97F4A7C15)
-"""The increment of SplitMix64 (Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195)."""
-
-
-def _mixed(state: np.ndarray) -> np.ndarray:
-    """SplitMix64's function of a state, uint64 to uint64 of the same shape: each bit in decides half of those out."""
-    with np.errstate(over="ignore"):
-        state = (state + _STEP).astype(np.uint64, copy=False)
-        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return np.asarray(state ^ (state >> np.uint64(31)))
+def fractions_of(*words: int | np.ndarray) -> np.ndarray:
+    """A number between 0 and 1 that follows from some whole numbers, float64; 1 is never drawn."""
+    return np.asarray((bits_of(*words) >> np.uint64(64 - _BITS_OF_A_FRACTION)) * 2.0**-_BITS_OF_A_FRACTION)

@@ -16,7 +16,7 @@ import numpy as np
 from textune.batches.pieces import Frame, Separators, head_and_tail
 from textune.batches.store import TokenStore
 from textune.config import Truncation
-from textune.draws import fractions_of_rows
+from textune.draws import fractions_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +161,7 @@ class PrefixedStore:
         has_BK = np.stack([field.code_E[rows] >= 0 for field in self.fields], axis=1)
         if self.drawn is not None:
             rate_K = np.array([field.dropout for field in self.fields])
-            has_BK &= fractions_of_rows(*self.drawn, self.row_ids[rows], len(rate_K)) >= rate_K
+            has_BK &= fractions_of(*self.drawn, self.row_ids[rows, None], np.arange(len(rate_K))) >= rate_K
         return has_BK
 
     def field_lengths(self, rows: np.ndarray, has_BK: np.ndarray) -> np.ndarray:
