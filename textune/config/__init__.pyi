@@ -2,9 +2,13 @@ from .adapters import Lora as Lora
 from .adapters import Quantize as Quantize
 from .arguments import require_count as require_count
 from .arguments import require_words as require_words
+from .documents import AllTypes as AllTypes
 from .documents import HtmlRules as HtmlRules
+from .documents import IndependentTypes as IndependentTypes
 from .documents import Lengths as Lengths
 from .documents import MetadataSection as MetadataSection
+from .documents import Sampling as Sampling
+from .documents import UniformTypes as UniformTypes
 from .evaluations import reported_sets as reported_sets
 from .evaluations import sets_at_each_evaluation as sets_at_each_evaluation
 from .explain import show as show
