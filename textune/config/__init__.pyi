@@ -19,6 +19,7 @@ from .load import Config as Config
 from .load import Loaded as Loaded
 from .load import load_config as load_config
 from .load import load_tree as load_tree
+from .load import require_renderable as require_renderable
 from .load import require_runnable as require_runnable
 from .lowbits import require_beside_few_bits as require_beside_few_bits
 from .lowrank import require_adaptable as require_adaptable
