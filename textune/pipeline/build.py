@@ -209,7 +209,13 @@ def _loaded(experiment: Experiment, labelled: _Labelled, before: ModelCard | Non
         pooling=experiment.tokens.window_pooling,
     )
     before_stop = None if earlier is None else earlier.max_length
-    max_length = choose_max_length(experiment.tokens, tokenizer, labelled.data.train, earlier=before_stop)
+    max_length = choose_max_length(
+        experiment.tokens,
+        tokenizer,
+        labelled.data.train,
+        earlier=before_stop,
+        prefix=experiment.data.metadata,
+    )
     tokens, said = fit_length(experiment.tokens, max_length, model, name=name)
     if before is None:  # a tokenizer saved by textune states the earlier run's length, which `differences` reports
         said += tokenizer_notice(tokens, tokenizer, name=name)
@@ -217,7 +223,7 @@ def _loaded(experiment: Experiment, labelled: _Labelled, before: ModelCard | Non
     suit_engine(experiment.train, model)
     if earlier is not None and earlier.pair_separator is not None:
         tokens = tokens.model_copy(update={"pair_separator": earlier.pair_separator})
-    encoder = TextEncoder(tokenizer, tokens)
+    encoder = TextEncoder(tokenizer, tokens, prefix=experiment.data.metadata)
     if earlier is None:
         said += separator_notice(experiment.data.columns, tokens, encoder, name=name)
     return _Loaded(tokenizer, model, tokens, encoder, max_length.reason, said)
@@ -305,7 +311,7 @@ def _prepared(
     stores = {id(of_split.store): of_split.store for of_split in rows.values()}.values()
     vocabulary = (
         Occurring(
-            [store.ids for store in stores],
+            [ids for store in stores for ids in store.occurring],
             mode=section.compact_vocabulary,
             rule_obstacle=cutting_obstacle(section.optimizer),
         )
