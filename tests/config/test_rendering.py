@@ -45,6 +45,12 @@ _WRONG: list[tuple[str, dict[str, Any]]] = [
         "metadata.sampling.rates",
         {"metadata": _METADATA | {"sampling": {"kind": "independent", "rates": {"entity": 1.0}}}},
     ),
+    (
+        "metadata.sampling.curriculum",
+        {"metadata": _METADATA | {"sampling": {"curriculum": [[0.5, 1.0], [0.2, 0.0]]}}},
+    ),
+    ("metadata.sampling.curriculum", {"metadata": _METADATA | {"sampling": {"curriculum": [[0, 1.0], [0, 0.5]]}}}),
+    ("metadata.sampling.html_rate", {"metadata": {"types": ["url"], "sampling": {"html_rate": 0.5}}}),
     ("data.columns.template", {"data": _DATA | {"columns": {"template": "{a}: {b}"}}}),
     ("data.columns.text_pair", {"data": _DATA | {"columns": {"text_pair": "b"}}}),
     ("data.train.files", {"data": {}}),
@@ -57,3 +63,14 @@ _WRONG: list[tuple[str, dict[str, Any]]] = [
 def test_what_contradicts_is_refused_by_its_key(key: str, sections: dict[str, Any]) -> None:
     with refused(ConfigError, key=key):
         renderable(**sections)
+
+
+def test_a_curriculum_needs_the_length_of_the_run() -> None:
+    metadata = _METADATA | {"sampling": {"curriculum": [[0, 1.0], [0.9, 0.0]]}}
+    stream = {"kind": "stream", "files": "a.jsonl"}
+    data = {"train": stream, "validation": {"kind": "none"}}
+    with refused(ConfigError, key="data.train.num_rows"):
+        renderable(metadata=metadata, data=data)
+    renderable(metadata=metadata, data=data, train={"duration": "100 steps"})
+    renderable(metadata=metadata, data=data | {"train": stream | {"num_rows": 10}})
+    renderable(metadata=metadata)

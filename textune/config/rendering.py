@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from textune.config.documents import MetadataSection
 from textune.config.problems import Problem
 from textune.config.schema import Experiment
+from textune.config.sources import StreamSource
 from textune.config.toml import format_key
 from textune.wording import listing, nearest, repeated_names
 
@@ -44,7 +45,26 @@ def document_problems(experiment: Experiment) -> list[Problem]:
             hint = f"Did you mean {close}?" if close else f"Use those of metadata.types: {listing(section.types)}."
             message = f"{format_key(*place)} names {name}, which is not in metadata.types."
             problems.append(Problem(place, message, hint, name))
-    return problems
+    rate = section.sampling.html_rate
+    if rate is not None and "html" not in section.types:
+        message = "metadata.sampling.html_rate is set, but metadata.types does not name html."
+        hint = "Add html to the types, or leave the rate out."
+        problems.append(Problem(("metadata", "sampling", "html_rate"), message, hint, rate))
+    return [*problems, *_curriculum_problems(experiment, section)]
+
+
+def _curriculum_problems(experiment: Experiment, section: MetadataSection) -> list[Problem]:
+    """A curriculum by shares of a run of unknown length."""
+    source, duration = experiment.data.train, experiment.train.duration
+    known = not isinstance(source, StreamSource) or source.num_rows is not None
+    if known or duration.unit != "epochs" or not section.sampling.curriculum:
+        return []
+    message = (
+        "metadata.sampling.curriculum goes by shares of the run's documents, but their number is not known:"
+        f' train.duration = "{duration}" counts epochs, and the length of an epoch of a stream is not known.'
+    )
+    hint = "Set data.train.num_rows to the number of its rows, or give train.duration in steps."
+    return [Problem(("data", "train", "num_rows"), message, hint)]
 
 
 def _named_types(section: MetadataSection) -> Mapping[tuple[str, ...], tuple[str, ...]]:

@@ -18,8 +18,9 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from textune.atomic import replace_folder, settle_folder, write_text
 from textune.errors import RunError
@@ -57,8 +58,11 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Held while a process writes here, and released by the system if it dies; RunError where another one
-        writes."""
+        """Held while a process writes here, and released by the system if it dies; RunError where another one writes.
+
+        Where nothing else was written meanwhile, the lock goes, and the folder with it if it was made for that.
+        """
+        absent = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             file = (self.path / "lock").open("a+", encoding="utf-8")
@@ -79,10 +83,38 @@ class RunFolder:
                 ) from None
             except OSError:
                 pass  # a file system without locks
+            self._require_same(file)
             file.truncate(0)
             file.write(f"process {os.getpid()} on {platform.node()}")
             file.flush()
-            yield
+            try:
+                yield
+            finally:
+                self._remove_lone_lock(absent)
+
+    def _require_same(self, lock: TextIO) -> None:
+        """RunError where another process removed its lock after this one had opened it."""
+        try:
+            same = os.path.samestat(os.fstat(lock.fileno()), (self.path / "lock").stat())
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise self.touched()
+
+    def _remove_lone_lock(self, made: Sequence[Path]) -> None:
+        """Remove the lock where it is all there is, and the folders that were `made` for it, the innermost first."""
+        with contextlib.suppress(OSError):  # Windows keeps a file that is open; others may use the outer folders
+            if {item.name for item in self.path.iterdir()} == {"lock"}:
+                (self.path / "lock").unlink()
+                for folder in made:
+                    folder.rmdir()
+
+    def touched(self) -> RunError:
+        """The error for a folder that changed since this process looked."""
+        return RunError(
+            f"another process has worked in {self.path} since this one looked.",
+            hint="Start the same command again.",
+        )
 
     def _unwritable(self, error: OSError) -> RunError:
         reason = error.strerror or str(error)
@@ -101,7 +133,7 @@ class RunFolder:
                 hint="Choose another name.",
                 place=str(self.path),
             )
-        # A run that was refused before it wrote anything leaves its lock alone.
+        # A run that was killed before it wrote anything leaves its lock alone.
         if self.path.is_dir() and any(item.name != "lock" for item in self.path.iterdir()):
             holds_run = (self.path / "manifest.json").is_file()
             what = "already holds a run" if holds_run else "is not empty"
