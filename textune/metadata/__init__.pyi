@@ -1,0 +1,15 @@
+from .taggers.crew import Crew as Crew
+from .taggers.markup import parser_version as parser_version
+from .taggers.page import PageColumns as PageColumns
+from .taggers.page import Tagger as Tagger
+from .taggers.partfiles import PartFiles as PartFiles
+from .taggers.partfiles import job_key as job_key
+from .taggers.shards import likely_parts as likely_parts
+from .taggers.shards import page_format as page_format
+from .taggers.shards import part_sizes as part_sizes
+from .taggers.shards import read_parts as read_parts
+from .taggers.table import TagSettings as TagSettings
+from .taggers.table import build_taggers as build_taggers
+from .taggers.tagging import TagCounts as TagCounts
+from .taggers.worker import Refused as Refused
+from .taggers.worker import Task as Task

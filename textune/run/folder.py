@@ -15,19 +15,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
-import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from textune.atomic import replace_folder, settle_folder, write_text
 from textune.errors import RunError
+from textune.locks import Held, held
 from textune.model import complete_model
 from textune.run.manifest import Ending, Manifest, Resumption, now, read_manifest
-
-if sys.platform != "win32":
-    import fcntl
 
 _REPORT = "report"
 _FIRST = ("validation", "test")
@@ -59,29 +55,19 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Held while a process writes here, and released by the system if it dies; RunError where another one
         writes."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / "lock").open("a+", encoding="utf-8")
-        except OSError as error:
-            raise self._unwritable(error) from error
-        with file:
+        with contextlib.ExitStack() as stack:
             try:
-                # Windows has no such locks: two processes are not kept apart there.
-                if sys.platform != "win32":
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(held(self.path / "lock"))
+            except OSError as error:
+                raise self._unwritable(error) from error
+            except Held as holder:
                 raise RunError(
-                    f"another process is writing to {self.path} ({file.read().strip() or 'it left no name'}).",
+                    f"another process is writing to {self.path} ({holder}).",
                     hint="Wait for it or stop it, or choose another folder with --run.",
                     place=str(self.path),
                     reason="another process is writing",
                 ) from None
-            except OSError:
-                pass  # a file system without locks
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()}")
-            file.flush()
             yield
 
     def _unwritable(self, error: OSError) -> RunError:

@@ -18,7 +18,7 @@ from textune.metadata.taggers.length import SentenceLengths, TextLength
 from textune.metadata.taggers.page import Page, PageError, Tagger
 from textune.metadata.taggers.paragraph import Paragraphs
 from textune.metadata.taggers.table import TAGGERS, TagSettings, build_taggers
-from textune.metadata.taggers.tagging import PageTagger
+from textune.metadata.taggers.tagging import PageTagger, TagCounts
 from textune.metadata.taggers.timestamp import Timestamp
 from textune.metadata.taggers.title import Title
 from textune.metadata.taggers.url import Url
@@ -441,7 +441,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def tag(row: dict[str, Any], **settings: Any) -> dict[str, Any]:
     made = TagSettings(**settings)
-    return PageTagger(build_taggers(made), made.columns).tag(row)
+    return PageTagger(build_taggers(made), made.columns).tag(row).row
 
 
 def test_taggers_of_the_users_own(own: str) -> None:
@@ -496,7 +496,8 @@ def test_a_failed_tagger_keeps_what_the_others_found() -> None:
         {"html": None, "url": "http://a.b/2020/01/02/x", "id": 2},
         {"html": f"<p>{FILLER}", "url": "http://[", "id": 3},
     ]
-    first, second, third = [tagger.tag(row, place=f"line {index}") for index, row in enumerate(rows, 1)]
+    pages = [tagger.tag(row) for row in rows]
+    first, second, third = [page.row for page in pages]
     assert [row["html_error"] for row in (first, second, third)] == [0, 1, 0]
     assert [row["timestamp_error"] for row in (first, second, third)] == [0, 0, 1]
     assert (second["text"], second["metadata_html"], second["metadata_title"]) == ("", [], [])
@@ -505,11 +506,13 @@ def test_a_failed_tagger_keeps_what_the_others_found() -> None:
     assert third["metadata_url"][0]["value"] == "http://[" and third["metadata_paragraph"]
     assert {*first} == {*second} == {*third} == {*good, *tagger.columns()}
     assert [row["id"] for row in (first, second, third)] == [1, 2, 3] and first["html"] == good["html"]
-    counts = tagger.counts
+    counts = TagCounts()
+    for number, page in enumerate(pages, 1):
+        counts.add_page(page, f"line {number}")
     assert (counts.pages, counts.with_errors, counts.types["html"].errors) == (3, 2, 1)
     assert counts.types["html"].first_error.startswith("line 2: ")
     assert counts.types["url"].pages == 3 and counts.types["timestamp"].entries == 2
-    assert type(counts).from_dict(json.loads(json.dumps(counts.to_dict()))) == counts
+    assert TagCounts.from_dict(json.loads(json.dumps(counts.to_dict()))) == counts
 
 
 def test_a_text_that_was_there_stays_where_the_html_cannot_be_read() -> None:
@@ -522,6 +525,8 @@ def test_a_tagger_that_may_not_be_used_on_a_row() -> None:
     settings = TagSettings(without=["html", "title"])
     tagger = PageTagger(build_taggers(settings), settings.columns)
     begun = list[str]()
-    got = tagger.tag({"url": "http://a.b/x", "text": "t"}, begin=begun.append, broken={"url": "it ended the process"})
+    got = tagger.tag(
+        {"url": "http://a.b/x", "text": "t"}, begin=begun.append, broken={"url": "it ended the process"}
+    ).row
     assert (got["url_error"], got["url_error_comment"]) == (1, "it ended the process")
-    assert begun == [one for one in TAGGERS if one in tagger.counts.types]
+    assert begun == [one.name for one in tagger.taggers]

@@ -15,6 +15,7 @@ class EntityParagraphs:
     """Entities with the spans of their paragraphs, each once in a paragraph."""
 
     name = "entity_paragraph"
+    reads = ""
     columns: ClassVar[Mapping[str, Kind]] = {"metadata_entity_paragraph": "ordered"}
 
     def __init__(self, *, legacy: bool = False) -> None:
