@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import json
+import re
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from kits.records import Row, given_rows, listed, read, rows_in, write
+from kits.streams import write_shard
 
 from textune.config.documents import MetadataSection
-from textune.config.sources import Columns, FilesSource, GivenSource
+from textune.config.sources import FilesSource, StreamSource
 from textune.data.reading.rows import Rows
 from textune.data.reading.sources import read_source
-from textune.metadata.documents import NO_POSITION, Documents
-from textune.metadata.records import ReadDocuments, read_documents
+from textune.data.shards.blocks import BlockReader, Cursor, NeededColumns, open_shards
+from textune.metadata.documents import NO_POSITION
+from textune.metadata.problems import HINTS, TITLES
+from textune.metadata.records import metadata_columns, shard_id
+from textune.metadata.types import TYPES
 
-Row = dict[str, Any]
 URL = {"key": "url", "type": "global", "value": "http://a.b/c"}
 LENGTH = {"key": "length", "type": "global", "value": "9"}
 SENTENCE = {"key": "length", "type": "local", "value": "4", "char_start_idx": 0, "char_end_idx": 4}
@@ -53,39 +57,6 @@ SECOND = [
 ALL = ("html", "website_desc", "url", "generation_length_text", "generation_length_sentence")
 
 
-def write(path: Path, rows: list[Row]) -> Path:
-    """The rows as a file of the format that its name says."""
-    if path.suffix == ".parquet":
-        pq.write_table(pa.Table.from_pylist(rows), path)
-    elif path.suffix == ".arrow":
-        with (
-            pa.OSFile(str(path), "wb") as sink,
-            pa.ipc.new_file(sink, (table := pa.Table.from_pylist(rows)).schema) as file,
-        ):
-            file.write_table(table)
-    elif path.suffix == ".json":
-        path.write_text(json.dumps(rows))
-    else:
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def rows_in(tmp_path: Path, rows: list[Row], name: str = "train.jsonl") -> Rows:
-    return read_source(FilesSource(files=(str(write(tmp_path / name, rows)),)))
-
-
-def read(rows: Rows, types: tuple[str, ...] = ALL, **keys: Any) -> ReadDocuments:
-    return read_documents(rows, Columns(), MetadataSection(types=types, **keys))
-
-
-def listed(documents: Documents) -> list[tuple[Any, ...]]:
-    """Each entry with all that is known of it."""
-    entries = documents.entries
-    columns = (entries.document, entries.start, entries.end, entries.start_order, entries.end_order)
-    types = [documents.types[index] for index in entries.type]
-    return list(zip(types, entries.value, *(one.tolist() for one in columns), entries.attributes, strict=True))
-
-
 EXPECTED = {
     ("url", "http://a.b/c", 0, -1, -1, -1, -1, ()),
     ("generation_length_sentence", "4", 0, 0, 4, -1, -1, ()),
@@ -99,11 +70,7 @@ EXPECTED = {
 @pytest.mark.parametrize("rows", [FIRST, SECOND], ids=["version 1", "version 2"])
 @pytest.mark.parametrize("name", ["train.jsonl", "train.json", "train.parquet", "train.arrow", "given"])
 def test_both_versions_of_every_format_give_the_same_documents(tmp_path: Path, name: str, rows: list[Row]) -> None:
-    if name == "given":
-        found = read_source(GivenSource(name="rows"), given={"rows": rows})
-    else:
-        found = rows_in(tmp_path, rows, name)
-    result = read(found)
+    result = read(given_rows(rows) if name == "given" else rows_in(tmp_path, rows, name), ALL)
     assert result.documents.texts == ["some text", "", "more"]
     assert set(listed(result.documents)) == EXPECTED
     assert len(listed(result.documents)) == len(EXPECTED)
@@ -112,7 +79,7 @@ def test_both_versions_of_every_format_give_the_same_documents(tmp_path: Path, n
 
 
 def test_entries_of_a_document_keep_the_order_of_the_record(tmp_path: Path) -> None:
-    values = [entry[0] for entry in listed(read(rows_in(tmp_path, FIRST)).documents)]
+    values = [entry[0] for entry in listed(read(rows_in(tmp_path, FIRST), ALL).documents)]
     assert values == [
         "url",
         "generation_length_sentence",
@@ -174,16 +141,58 @@ def test_types_that_are_not_named_are_counted_by_document(tmp_path: Path, rows: 
 
 def test_a_row_keeps_its_identity_wherever_it_is_read(tmp_path: Path) -> None:
     rows = rows_in(tmp_path, [{"text": f"text {number}"} for number in range(5)])
-    whole = read(rows).documents
+    whole = read(rows, ALL).documents
     assert whole.row.tolist() == [0, 1, 2, 3, 4]
     assert whole.shard.dtype == np.uint64
     chosen = np.array([4, 2])
     part = Rows(rows.table.take(pa.array(chosen)), rows.source, rows.fingerprint, (), rows.places.take(chosen))
-    some = read(part).documents
+    some = read(part, ALL).documents
     assert (some.row.tolist(), some.shard.tolist()) == ([4, 2], whole.shard[chosen].tolist())
 
 
 def test_rows_of_several_files_have_different_identities(tmp_path: Path) -> None:
     paths = [write(tmp_path / f"{name}.jsonl", FIRST) for name in "ab"]
-    documents = read(read_source(FilesSource(files=tuple(map(str, paths))))).documents
+    documents = read(read_source(FilesSource(files=tuple(map(str, paths)))), ALL).documents
     assert len(set(zip(documents.row.tolist(), documents.shard.tolist(), strict=True))) == 6
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "train.json", "train.parquet", "given"])
+def test_columns_that_are_empty_in_most_rows_are_read_in_the_others(tmp_path: Path, name: str) -> None:
+    rows = [{"text": "x", "metadata_title": [], "metadata_url": []} for _ in range(9)]
+    rows.insert(4, {"text": "y", "metadata_title": [{"type": "global", "value": "T"}], "metadata_url": []})
+    found = given_rows(rows) if name == "given" else rows_in(tmp_path, rows, name)
+    documents = read(found, ("url", "title")).documents
+    assert [entry[:3] for entry in listed(documents)] == [("title", "T", 4)]
+    assert documents.has_type.sum(axis=0).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("block_rows", [2, 5, 100])
+def test_documents_of_a_stream_are_the_same_however_it_is_cut(tmp_path: Path, block_rows: int) -> None:
+    shards: dict[str, list[Row]] = {"a.jsonl": [*SECOND, *FIRST], "b.parquet": SECOND, "c.jsonl": FIRST[1:2] * 3}
+    files = [write_shard(tmp_path / name, rows) for name, rows in shards.items()]
+    section = StreamSource(files=tuple(map(str, files)), block_rows=block_rows, interleave=2)
+    needed = NeededColumns({"text": "data.columns.text"}, metadata_columns(MetadataSection(types=ALL)))
+    found: dict[tuple[int, int], tuple[str, list[Any]]] = {}
+    with closing(BlockReader(open_shards(section), needed, seed=1, shuffles=True)) as reader:
+        cursor = Cursor()
+        while cursor.epoch == 0:
+            block = reader.read(cursor)
+            cursor = block.after
+            for piece in block.pieces:
+                documents = read(piece.rows("error"), ALL).documents
+                entries = listed(documents)
+                for number, text in enumerate(documents.texts):
+                    identity = (int(documents.shard[number]), int(documents.row[number]))
+                    own = [(*entry[:2], *entry[3:]) for entry in entries if entry[2] == number]
+                    assert found.setdefault(identity, (text, own)) == (text, own)
+    ids = [shard_id(shard.fingerprint) for shard in open_shards(section).shards]
+    assert sorted(found) == sorted((ids[number], row) for number, num in enumerate((6, 3, 3)) for row in range(num))
+    assert [len(entries) for identity, (_, entries) in sorted(found.items()) if identity[0] == ids[0]] == [5, 0, 1] * 2
+
+
+def test_the_page_lists_every_type_and_every_kind_of_bad_entry() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "metadata.md").read_text(encoding="utf-8")
+    listed_types = re.findall(r"^\| `(\w+)` \| `(\w+)` \| (global|local) \|$", page, re.MULTILINE)
+    assert listed_types == [(one.name, one.key, one.scope) for one in TYPES.values()]
+    kinds = page.partition("### What cannot be rendered")[2].partition("With `compat")[0]
+    assert re.findall(r"^\| `(\w+)` \|", kinds, re.MULTILINE) == list(TITLES) == list(HINTS)

@@ -9,6 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from textune.model import mapped
 from textune.model.loading import _own
 from textune.model.mapped import MAPS, MappedFiles
 
@@ -42,6 +43,24 @@ def test_what_was_read_of_a_file_is_given_back_and_can_be_read_again(weight_VH: 
     files.give_back(weight_VH)
     assert mapped_bytes() - before < MIB
     assert torch.equal(weight_VH, copy_VH)
+
+
+def test_a_copy_is_never_in_memory_beside_the_whole_of_its_file(
+    weight_VH: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+
+    def watched(files: MappedFiles, tensor: torch.Tensor) -> None:
+        held.append(mapped_bytes())
+        give_back(files, tensor)
+
+    give_back = MappedFiles.give_back
+    monkeypatch.setattr(mapped, "_BLOCK", 2**18)
+    monkeypatch.setattr(MappedFiles, "give_back", watched)
+    before = mapped_bytes()
+    copy_VH = MappedFiles().copy(weight_VH)
+    assert len(held) == 16 and max(held) - before < 5 * MIB
+    assert torch.equal(copy_VH, weight_VH) and copy_VH.data_ptr() != weight_VH.data_ptr()
 
 
 def test_memory_that_shows_no_file_stays_as_it_is(weight_VH: torch.Tensor) -> None:

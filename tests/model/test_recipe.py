@@ -36,6 +36,7 @@ def test_every_step_is_taken_in_the_one_valid_order(tmp_path: Path, monkeypatch:
     for name, step in (
         ("freeze", "freeze"),
         ("compact_vocabulary", "compact"),
+        ("put_table_on_disk", "store"),
         ("to", "place"),
         ("speed_up", "kernels"),
     ):
@@ -49,9 +50,16 @@ def test_every_step_is_taken_in_the_one_valid_order(tmp_path: Path, monkeypatch:
 
     built = build("bert", tmp_path / "bert")
     ids = np.concatenate([np.array(row) for row in random_rows(built)])
-    training = Recipe(FP32, "training", vocabulary=Occurring([ids], "on", ""), recompute=True, num_steps=3)
+    training = Recipe(
+        FP32,
+        "training",
+        vocabulary=Occurring([ids], "on", ""),
+        table_folder=lambda: tmp_path,
+        recompute=True,
+        num_steps=3,
+    )
     prepared = prepare(built.model, training, measure=measure)
-    assert taken == ["freeze", "compact", "place", "kernels", "recompute", "measure", "compile"]
+    assert taken == ["freeze", "compact", "store", "place", "kernels", "recompute", "measure", "compile"]
     assert prepared.budget == TokenBudget(64, "measured") and "token embeddings trained" in prepared.vocabulary
 
 

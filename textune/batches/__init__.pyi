@@ -7,7 +7,10 @@ from .batch import Tokens as Tokens
 from .batch import WindowedBatch as WindowedBatch
 from .batch import collate as collate
 from .batch import to_device as to_device
-from .cache import open_store as open_store
+from .cache import cache_folder as cache_folder
+from .encode import RowTexts as RowTexts
+from .encode import make_row_store as make_row_store
+from .encode import open_row_store as open_row_store
 from .layout import GROUP_COST_TOKENS as GROUP_COST_TOKENS
 from .layout import NO_PADDING as NO_PADDING
 from .layout import Group as Group
@@ -19,11 +22,13 @@ from .loader import Loader as Loader
 from .maker import TextMaker as TextMaker
 from .plan import Plan as Plan
 from .rows import TokenRows as TokenRows
+from .store import RowStore as RowStore
 from .store import TokenStore as TokenStore
 from .streamed import StreamLoader as StreamLoader
 from .tokenise import require_budget as require_budget
 from .tokenise import require_weights as require_weights
 from .tokenise import tokenise as tokenise
 from .tokens import TextEncoder as TextEncoder
+from .tokens import cut_texts as cut_texts
 from .usual import MaxLength as MaxLength
 from .usual import choose_max_length as choose_max_length

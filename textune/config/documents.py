@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
 from textune.config.section import Section
 from textune.config.values import Names
 
+SpecialToken = Literal["auto", "always", "never"]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _ascending(lengths: tuple[int, int]) -> tuple[int, int]:
+    if lengths[0] > lengths[1]:
+        raise ValueError(f"at least {lengths[0]} and at most {lengths[1]} characters is no length")
+    return lengths
+
+
+Lengths = Annotated[tuple[NonNegativeInt, NonNegativeInt], AfterValidator(_ascending)]
+"""The fewest and the most characters, both included."""
 
 
 class HtmlRules(Section):
@@ -19,12 +31,25 @@ class HtmlRules(Section):
     """Attributes to keep, such as `["class", "id"]`; by default all, and with an empty list none."""
     drop: Names = ()
     """Tags that are never rendered, such as `body`."""
-    drop_shorter: dict[str, PositiveInt] = {}
-    """Tags that are rendered only around at least so many characters, such as `{ p = 20 }`."""
-    drop_empty: bool = False
-    """Leave out tags that enclose no text."""
-    keep_empty: Names = ("table", "tr", "th", "td", "colgroup", "thead", "tfoot", "tbody")
-    """Tags that `drop_empty` leaves."""
+    drop_lengths: dict[str, Lengths] = {}
+    """Tags that are not rendered around a text of so many characters, at least and at most, such as
+    `{ p = [0, 19] }`."""
+    drop_all_lengths: Lengths | None = None
+    """No tag is rendered around a text of so many characters, at least and at most: `[0, 0]` leaves out tags that
+    enclose no text."""
+    keep: Names = ("table", "tr", "th", "td", "colgroup", "thead", "tfoot", "tbody")
+    """Tags that `drop_all_lengths` does not apply to."""
+
+
+def _forward(changes: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+    for (share, _), (later, _) in pairwise(changes):
+        if later <= share:
+            raise ValueError(f"a curriculum goes forward, but {later:g} follows {share:g}: shares of the run ascend")
+    return changes
+
+
+Curriculum = Annotated[tuple[tuple[Share, Share], ...], AfterValidator(_forward)]
+"""A probability from each of several shares of a run on."""
 
 
 class Sampled(Section):
@@ -32,12 +57,12 @@ class Sampled(Section):
 
     probability: Share = 1.0
     """Probability that a document is rendered with any metadata at all; drawn for each document and epoch."""
-    curriculum: tuple[tuple[Share, Share], ...] = ()
+    curriculum: Curriculum = ()
     """Changes of `probability`: pairs of a share of all documents of the run and the probability from there on, such
     as `[[0, 1.0], [0.9, 0.0]]` for a last tenth without metadata."""
     html_rate: Share | None = None
-    """Probability that the HTML of a document that has any is rendered, drawn before the others; by default as the
-    other types."""
+    """Probability that the HTML of a document is rendered, where it has any and is rendered with metadata; drawn by
+    itself. By default HTML is drawn as the other types are."""
 
 
 class AllTypes(Sampled):
@@ -54,7 +79,9 @@ class UniformTypes(Sampled):
     """A random number of types."""
     weights: dict[str, Annotated[float, Field(gt=0)]] | Literal["counts"] = "counts"
     """Weight of each type in the draw without replacement; types without a weight are always kept. `counts`: documents
-    in all / documents that have the type, counted in the data."""
+    in all / documents that have the type, counted in the training data."""
+    count_rows: PositiveInt = 16_384
+    """How many rows of a stream are counted for `weights = "counts"`; of other sources, all are."""
 
 
 class IndependentTypes(Sampled):
@@ -93,7 +120,7 @@ class MetadataSection(Section):
     """Put before the prefix."""
     type_tokens: dict[str, str] = {}
     """What the prefix says of a type that is rendered inline, such as `{ entity_paragraph = "entity" }`; by default
-    its name."""
+    its key."""
     types_in_prefix: bool = False
     """Name the inline types of a document in its prefix."""
     wraps: dict[str, tuple[str, str]] = {}
@@ -113,6 +140,17 @@ class MetadataSection(Section):
     """Open the inline tags that a chunk cuts again at the beginning of the next one."""
     min_tokens: PositiveInt = 1
     """Documents of fewer tokens of text are left out, and counted."""
+    begin_token: SpecialToken = "auto"
+    """Whether every chunk begins with the tokenizer's token for that (BOS). `auto`: where the tokenizer itself begins
+    a text with it; never with `compat`. It has mask 1."""
+    end_token: SpecialToken = "auto"
+    """Whether a document ends with the tokenizer's token for that (EOS); the rest as `begin_token`. It has mask 0: a
+    model learns where texts end."""
     sampling: Sampling = AllTypes()
     """Which types of a document are rendered, drawn anew in each epoch; documents of held-out sets have all of
     theirs."""
+
+    @property
+    def as_original(self) -> bool:
+        """Whether the original system's text is wanted, with its quirks."""
+        return self.compat == "bsmetadata"

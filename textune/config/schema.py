@@ -78,7 +78,8 @@ class TokensSection(Section):
     padded."""
     cache: Computed[FilePath | None] = None
     """Folder of the token cache; by default `textune/tokens` in the user's cache folder (`$XDG_CACHE_HOME` or
-    `~/.cache`)."""
+    `~/.cache`). A table of frozen token embeddings of 64 MiB or more also stands there, in a file without a name,
+    while a run trains alone on a processor."""
     cache_size_gb: Computed[Annotated[float, Field(gt=0)]] = 20.0
     """Largest size of the cache; beyond it, the least recently used entries are removed."""
 

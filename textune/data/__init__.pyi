@@ -1,8 +1,12 @@
+from .columns import Examples as Examples
 from .columns import select_texts as select_texts
 from .columns import text_columns as text_columns
+from .fields import fields_in as fields_in
+from .fields import going_without as going_without
 from .inspect.audit import audit_data as audit_data
 from .inspect.audit import require_sound as require_sound
 from .inspect.beside import names_beside as names_beside
+from .inspect.findings import NUM_EXAMPLES as NUM_EXAMPLES
 from .inspect.findings import Finding as Finding
 from .inspect.guess import Guess as Guess
 from .inspect.guess import guess_layout as guess_layout
@@ -36,6 +40,7 @@ from .reading.files import undecodable as undecodable
 from .reading.foreign import is_lfs_pointer as is_lfs_pointer
 from .reading.formats import ENDINGS as ENDINGS
 from .reading.formats import require_fitting as require_fitting
+from .reading.given import given_fields as given_fields
 from .reading.given import given_rows as given_rows
 from .reading.given import given_texts as given_texts
 from .reading.jsonfiles import parse_line as parse_line
@@ -48,6 +53,7 @@ from .reading.plainrows import reason_of as reason_of
 from .reading.rows import Rows as Rows
 from .reading.rows import SkippedRow as SkippedRow
 from .reading.sources import GivenRows as GivenRows
+from .reading.sources import read_source as read_source
 from .reading.tables import open_tables as open_tables
 from .reading.windows import STANDARD as STANDARD
 from .reading.windows import StreamOptions as StreamOptions
@@ -64,5 +70,7 @@ from .shards.blocks import BlockReader as BlockReader
 from .shards.blocks import Cursor as Cursor
 from .shards.blocks import NeededColumns as NeededColumns
 from .shards.blocks import ShardStream as ShardStream
+from .shards.blocks import no_rows as no_rows
+from .shards.blocks import open_shards as open_shards
 from .shards.labelled import RowStream as RowStream
 from .shards.reader import MAX_LINE_BYTES as MAX_LINE_BYTES

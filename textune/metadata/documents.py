@@ -16,7 +16,12 @@ NO_POSITION = -1
 
 @dataclass(frozen=True, eq=False)
 class Entries:
-    """E pieces of metadata in flat columns, document after document, in the order of the records."""
+    """E pieces of metadata in flat columns, document after document, in the order of the records.
+
+    Whoever makes them guarantees, and rendering relies on it: a span lies within its text; of one type, either all
+    entries of a document have both positions or none has; no two tags of a type have one position at one character;
+    a tag without text opens before it closes.
+    """
 
     document: np.ndarray
     """int64 [E] which document each belongs to, ascending."""
@@ -75,10 +80,14 @@ class Insertions:
     """int64 [I] its first character in the rendered text."""
     end: np.ndarray
     """int64 [I] the character after it."""
+    type: np.ndarray
+    """int16 [I] index into the types of the documents."""
     opens: np.ndarray
-    """int64 [I] the entry whose span it opens; NO_POSITION where it closes one, or does neither."""
+    """int64 [I] the entry whose span it opens; NO_POSITION where it closes one, or does neither, as the name of an
+    entity or what is put around tags."""
     closes: np.ndarray
-    """int64 [I] the entry whose span it closes; NO_POSITION where it opens one, or does neither."""
+    """int64 [I] the entry whose span it closes; NO_POSITION where it opens one, or does neither. A span that another
+    one crosses is closed and opened again there, so an entry may have several pairs."""
 
     def __len__(self) -> int:
         return len(self.document)

@@ -21,6 +21,14 @@ def repeated_positions(
     return repeated_E
 
 
+def closed_before_open(
+    group_E: np.ndarray, start_E: np.ndarray, end_E: np.ndarray, start_order_E: np.ndarray, end_order_E: np.ndarray
+) -> np.ndarray:
+    """bool [E]: entries without text whose closing tag comes before their opening one."""
+    reversed_E: np.ndarray = (start_E == end_E) & (start_order_E > end_order_E)
+    return reversed_E
+
+
 def against_the_rules(
     group_E: np.ndarray, start_E: np.ndarray, end_E: np.ndarray, start_order_E: np.ndarray, end_order_E: np.ndarray
 ) -> np.ndarray:

@@ -56,9 +56,14 @@ for _type in TYPES.values():
     _BY_KEY.setdefault(_type.name, {_type.scope: _type.name})
 
 
-def type_of(key: str, scope: str) -> str:
+def name_of(key: str, scope: str) -> str:
     """The name of the type of an entry with this key; of two types that share it, that of the scope."""
     names = _BY_KEY.get(key)
     if names is None:
         return key
     return names.get(scope) or next(iter(names.values()))
+
+
+def metadata_type(name: str) -> MetadataType:
+    """The type of this name; one that TYPES does not have is called by its name everywhere."""
+    return TYPES.get(name) or MetadataType(name, name, "local")

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from textune.config import MetadataSection
 from textune.data import Rows
-from textune.metadata.nesting import against_the_rules, repeated_positions
+from textune.metadata.nesting import against_the_rules, closed_before_open, repeated_positions
 from textune.metadata.problems import BadEntries, BadEntry, BadKind
 from textune.metadata.rawentries import (
     ATTRIBUTES,
@@ -30,7 +31,8 @@ from textune.metadata.rawentries import (
     VALUE,
     RawEntries,
 )
-from textune.metadata.types import TYPES
+from textune.metadata.renderers import renderer_of
+from textune.metadata.types import TYPES, metadata_type
 
 _AS_TEXT = (int, datetime.date, datetime.time, decimal.Decimal)
 Attributes = tuple[tuple[str, str], ...]
@@ -42,13 +44,11 @@ class Checked:
 
     rows: Rows
     raw: RawEntries
-    types: tuple[str, ...]
+    section: MetadataSection
     type_E: np.ndarray
-    """int16 [E] index into `types`."""
+    """int64 [E] index into the types of the section."""
     length_D: np.ndarray
     """int64 [D] characters of each text."""
-    original: bool
-    """Whether whatever the original system renders is kept."""
     bad: BadEntries
     good_E: np.ndarray = field(init=False)
     """bool [E] what no check has found fault with."""
@@ -61,6 +61,17 @@ class Checked:
 
     def __post_init__(self) -> None:
         self.good_E = np.ones(len(self.raw), bool)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """Names of all types."""
+        return self.section.types
+
+    @property
+    def group_E(self) -> np.ndarray:
+        """int64 [E] one number for each type of each document."""
+        group_E: np.ndarray = self.raw.document * len(self.types) + self.type_E
+        return group_E
 
     def refuse(self, kind: BadKind, bad_E: np.ndarray, key: str, reason: Callable[[int], str]) -> None:
         """Leave out entries, bool [E], because of what they have under a key; `reason`: of one of them."""
@@ -96,6 +107,7 @@ def check_entries(checked: Checked) -> None:
     _check_attributes(checked)
     _check_spans(checked)
     _check_positions(checked)
+    _check_nesting(checked)
 
 
 def _check_scopes(checked: Checked) -> None:
@@ -105,7 +117,7 @@ def _check_scopes(checked: Checked) -> None:
     )
     checked.is_local_E = is_local_E
     checked.refuse("scope", ~is_global_E & ~is_local_E, SCOPE, lambda _: "it is neither global nor local")
-    if checked.original:
+    if checked.section.as_original:
         return
     scopes = [TYPES[name].scope if name in TYPES else None for name in checked.types]
     only_local_E = np.array([scope == "local" for scope in scopes], bool)[checked.type_E]
@@ -118,15 +130,26 @@ def _check_scopes(checked: Checked) -> None:
 
 def _check_values(checked: Checked) -> None:
     values_E = checked.raw.objects[VALUE]
-    if set(map(type, values_E)) <= {str} and _is_unicode(values_E.tolist()):
-        checked.values_E = values_E
-        return
-    texts = [text_of(value, original=checked.original) for value in values_E]
-    checked.values_E = np.fromiter((text or "" for text in texts), object, len(texts))
-    bad_E = np.fromiter((text is None for text in texts), bool, len(texts))
-    missing_E = np.fromiter((value is None for value in values_E), bool, len(texts))
-    checked.refuse("value", bad_E & missing_E, VALUE, lambda _: "there is none")
-    checked.refuse("value", bad_E, VALUE, lambda _: "it cannot be written as text")
+    checked.values_E = values_E
+    if not (set(map(type, values_E)) <= {str} and _is_unicode(values_E.tolist())):
+        texts = [text_of(value, original=checked.section.as_original) for value in values_E]
+        checked.values_E = np.fromiter((text or "" for text in texts), object, len(texts))
+        bad_E = np.fromiter((text is None for text in texts), bool, len(texts))
+        missing_E = np.fromiter((value is None for value in values_E), bool, len(texts))
+        checked.refuse("value", bad_E & missing_E, VALUE, lambda _: "there is none")
+        checked.refuse("value", bad_E, VALUE, lambda _: "it cannot be written as text")
+    for index, name in enumerate(checked.types):
+        if renderer_of(name).expects:
+            _check_readable(checked, index)
+
+
+def _check_readable(checked: Checked, index: int) -> None:
+    """Values of a type whose field in the prefix cannot be made of any text."""
+    type_, renderer = metadata_type(checked.types[index]), renderer_of(checked.types[index])
+    bad_E = np.zeros(len(checked.raw), bool)
+    for entry in np.flatnonzero(checked.good_E & (checked.type_E == index) & ~checked.is_local_E).tolist():
+        bad_E[entry] = renderer.field(type_, checked.values_E[entry], checked.section) is None
+    checked.refuse("value", bad_E, VALUE, lambda _: f"it is not {renderer.expects}")
 
 
 def text_of(value: object, *, original: bool = False) -> str | None:
@@ -202,49 +225,47 @@ def _check_spans(checked: Checked) -> None:
 
 
 def _check_positions(checked: Checked) -> None:
-    """Positions among tags: whole numbers, all or none of a type in a document, each once, nested."""
+    """Positions among tags are whole numbers; all entries of a type in a document have both, or none has."""
     raw, local_E = checked.raw, checked.is_local_E
-    orders = {key: raw.numbers[key] for key in (START_ORDER, END_ORDER)}
-    if checked.original:
+    if checked.section.as_original:
         _forget_positions(checked)
     for key, other in ((START_ORDER, END_ORDER), (END_ORDER, START_ORDER)):
-        order_E = orders[key]
+        order_E = raw.numbers[key]
         checked.refuse("order", local_E & (order_E == NOT_WHOLE), key, lambda _: "it is not a whole number")
         checked.refuse("order", local_E & (order_E < 0) & (order_E != MISSING), key, lambda _: "it is below 0")
-        missing_E = local_E & (order_E == MISSING) & (orders[other] != MISSING)
+        missing_E = local_E & (order_E == MISSING) & (raw.numbers[other] != MISSING)
         checked.refuse("order", missing_E, key, lambda _: "there is none, but there is the other of the two")
-    none_E = orders[START_ORDER] == MISSING
-    num_types = len(checked.types)
-    group_E = raw.document * num_types + checked.type_E
-    groups_with = group_E[checked.good_E & local_E & ~none_E]
-    partly_E = local_E & none_E & np.isin(group_E, groups_with)
-    checked.refuse("order", partly_E, START_ORDER, lambda _: "there is none, but other entries of the row have one")
+    none_E = raw.numbers[START_ORDER] == MISSING
+    with_some = checked.group_E[checked.good_E & local_E & ~none_E]
+    partly_E = local_E & none_E & np.isin(checked.group_E, with_some)
+    checked.refuse("order", partly_E, START_ORDER, lambda _: "there is none, but other entries of the type have one")
 
-    placed = np.flatnonzero(checked.good_E & local_E & ~none_E)
-    tags = (group_E[placed], *(raw.numbers[key][placed] for key in NUMBERS))
-    twice_E = np.zeros(len(raw), bool)
-    twice_E[placed[repeated_positions(*tags)]] = True
-    checked.refuse(
-        "order", twice_E, START_ORDER, lambda _: "another tag of the type has the same position at that character"
-    )
-    if checked.original:
-        return
-    placed = placed[~twice_E[placed]]
-    crossing_E = np.zeros(len(raw), bool)
-    crossing_E[placed[against_the_rules(group_E[placed], *(raw.numbers[key][placed] for key in NUMBERS))]] = True
-    checked.refuse(
-        "nesting", crossing_E, START_ORDER, lambda _: "its tags would cross those of another entry of its type"
-    )
+
+def _check_nesting(checked: Checked) -> None:
+    """No two tags of a type in a document have one position at one character, and their spans nest."""
+
+    def fails(check: Callable[..., np.ndarray]) -> np.ndarray:
+        """bool [E], of entries with positions."""
+        placed = np.flatnonzero(checked.good_E & checked.is_local_E & (checked.raw.numbers[START_ORDER] != MISSING))
+        failed_E = np.zeros(len(checked.raw), bool)
+        failed_E[placed] = check(checked.group_E[placed], *(checked.raw.numbers[key][placed] for key in NUMBERS))
+        return failed_E
+
+    same = "another tag of the type has the same position at that character"
+    checked.refuse("order", fails(repeated_positions), START_ORDER, lambda _: same)
+    checked.refuse("order", fails(closed_before_open), START_ORDER, lambda _: "its empty span closes before it opens")
+    if not checked.section.as_original:
+        crossing = "its tags would cross those of another entry of its type"
+        checked.refuse("nesting", fails(against_the_rules), START_ORDER, lambda _: crossing)
 
 
 def _forget_positions(checked: Checked) -> None:
     """As the original system, which takes all entries of a type as its first one is: without positions if that has
     none."""
     raw = checked.raw
-    group_E = raw.document * len(checked.types) + checked.type_E
     local = np.flatnonzero(checked.good_E & checked.is_local_E)
-    groups, first = np.unique(group_E[local], return_index=True)
+    groups, first = np.unique(checked.group_E[local], return_index=True)
     without = groups[raw.numbers[START_ORDER][local[first]] == MISSING]
-    forgotten_E = np.isin(group_E, without)
+    forgotten_E = np.isin(checked.group_E, without)
     for key in (START_ORDER, END_ORDER):
         raw.numbers[key][forgotten_E] = MISSING

@@ -45,6 +45,24 @@ MAX_PRODUCT_LENGTH = {
 """Longest rows for which a CPU uses explicit products; beyond, SDPA is faster or needs far less memory (12 heads of
 32)."""
 
+ROUND_TO = 16
+"""A packed batch is filled up to a multiple of this number of tokens ..."""
+ROUND_FROM = 256
+"""... if it has at least that many: a single short text should not wait for filler."""
+
+
+def filler_after(num_tokens: int) -> int:
+    """Tokens that round a large batch up, so that few sizes occur: oneDNN builds new kernels for each."""
+    return -num_tokens % ROUND_TO if num_tokens >= ROUND_FROM else 0
+
+
+def require_capped_scores(hf: HuggingModel) -> None:
+    """Cap the scores of the padded layout where the backbone does: some releases of transformers choose an SDPA that
+    cannot."""
+    capped = getattr(hf.config.get_text_config(), "attn_logit_softcapping", None) is not None
+    if capped and hf.config._attn_implementation == "sdpa":
+        hf.set_attn_implementation("eager")
+
 
 class PackedLayout:
     """Where the rows of a packed batch are; built once per batch, and shared by all layers together with its masks.

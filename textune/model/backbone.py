@@ -10,41 +10,36 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-import transformers
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from textune.batches import GROUP_COST_TOKENS, NO_PADDING, Layout, Padding, TokenBatch, Tokens, WindowedBatch
 from textune.config import AttentionLayout, Lora, Pooling, Quantize, Switch
-from textune.errors import ModelError
 from textune.model.accelerator import Accelerator
 from textune.model.adapters import Adapters, adapt, inject, is_adapter, merged, plain_name
-from textune.model.attention import PACKED, PackedLayout
+from textune.model.attention import PackedLayout, filler_after, require_capped_scores
 from textune.model.beneath import AdapterFiles
-from textune.model.families import PACKED_FAMILIES, packing_obstacle
+from textune.model.device import dtype_of_products
+from textune.model.families import PACKED_FAMILIES, attend_in, cannot_pack, packing_obstacle
 from textune.model.frozen import FrozenWeights
 from textune.model.gptq import PackedLayer
 from textune.model.heads import PADDED_HEADS, reads_last_position, unsplit_head
 from textune.model.hugging import HuggingModel, Options
 from textune.model.lowbits import LowBits, put_packed, quantize_beneath
+from textune.model.ondisk import TableOnDisk, large_frozen_table
 from textune.model.origin import AdapterNote
 from textune.model.own import OwnModel, as_own, class_name
 from textune.model.pooling import POOLING_PREFIX, WindowPooling, cannot_pool
 from textune.model.positions import max_positions
 from textune.model.pretrained import quiet_transformers
 from textune.model.varlen import attention_obstacle
-from textune.model.vocabulary import CompactVocabulary, compact_vocabulary
-
-ROUND_TO = 16
-"""A packed batch is filled up to a multiple of this number of tokens ..."""
-ROUND_FROM = 256
-"""... if it has at least that many: a single short text should not wait for filler."""
+from textune.model.vocabulary import CompactVocabulary, compact_vocabulary, occurring_ids
 
 
 class TextModel(nn.Module):
@@ -94,7 +89,8 @@ class TextModel(nn.Module):
         """The layers whose weights have few bits; None where none were given any."""
         self._num_ids = 0 if unknown_id is None else len(hf.get_input_embeddings().weight)
         self._vocabulary: CompactVocabulary | None = None
-        _require_capped_scores(hf)
+        self._table_on_disk: TableOnDisk | None = None
+        require_capped_scores(hf)
         self._own_attention = hf.config._attn_implementation
         self._accepted = frozenset(inspect.signature(hf.forward).parameters)
         self._base_accepted = frozenset(inspect.signature(hf.base_model.forward).parameters)
@@ -117,26 +113,9 @@ class TextModel(nn.Module):
     def set_layout(self, layout: Layout) -> None:
         """Expect packed or padded batches from now on; ModelError where the family cannot run packed."""
         if layout == "packed" and self._obstacle:
-            raise ModelError(
-                f'model.attention = "packed", but {self._obstacle}.',
-                hint='Use "auto", or a family that runs packed: bert, modernbert, llama and others'
-                " (docs/architecture.md).",
-            )
+            raise cannot_pack(self._obstacle)
         if layout != self.layout and self.own is None:
-            attention = PACKED if layout == "packed" else self._own_attention
-            with quiet_transformers():
-                self.hf.set_attn_implementation(attention)
-            # It is not set where the family computes attention itself, but read by what compiles layers; and some
-            # releases of transformers pass over submodels with a copy of the configuration, such as T5's stacks.
-            for module in self.hf.modules():
-                if isinstance(module, transformers.PreTrainedModel):
-                    module.config._attn_implementation = attention
-            family = PACKED_FAMILIES[self.hf.config.model_type]
-            for module, forward in family.forwards(self.hf):
-                if layout == "packed":
-                    module.forward = forward
-                else:
-                    del module.forward
+            attend_in(layout, self.hf, padded=self._own_attention)
         self.layout = layout
 
     @property
@@ -166,7 +145,8 @@ class TextModel(nn.Module):
     def num_bytes(self) -> int:
         """Bytes of all weights in memory: adapters and token embeddings that are not trained included."""
         left_out = 4 * self._vocabulary.num_left_out if self._vocabulary else 0
-        return sum(parameter.nbytes for parameter in self.parameters()) + left_out
+        on_disk = self._table_on_disk.num_bytes if self._table_on_disk else 0
+        return sum(parameter.nbytes for parameter in self.parameters()) + left_out - on_disk
 
     def pool_windows(self, kind: Pooling) -> WindowPooling:
         """Give the model a pooling of windows, which then belongs to its weights; ModelError where its head cannot be
@@ -231,6 +211,20 @@ class TextModel(nn.Module):
             self.hf, token_ids, always=always, mode=mode, rule_obstacle=rule_obstacle
         )
         return fact
+
+    def put_table_on_disk(self, token_ids: Iterable[np.ndarray], folder: Callable[[], Path]) -> str:
+        """Hold the token embeddings in a file in `folder`, where they are frozen and large, and in memory those of
+        `token_ids`, flat arrays [tokens]. Returns what came of it in words; empty where there is no such table."""
+        if (table := large_frozen_table(self.hf)) is None:
+            return ""
+        self.frozen_weights.note([name for name, parameter in self.named_parameters() if parameter is table])
+        read_K = occurring_ids(token_ids, [self.pad_id], num_ids=len(table))
+        size = f"a file of {table.nbytes / 1e6:,.0f} MB"
+        try:
+            self._table_on_disk = TableOnDisk(table, folder(), read_K)
+        except OSError as error:
+            return f"; it stays in memory, since {size} cannot be made ({error.strerror or error})"
+        return f"; it stands in {size}, and memory holds what is read of it"
 
     def group_cost(self, dtype: torch.dtype) -> int:
         """What a group of rows costs this model in products of `dtype`: nothing where attention takes all rows in one
@@ -299,7 +293,8 @@ class TextModel(nn.Module):
     def _vectors(self, ids_T: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
         """What the head reads of each row of a packed batch, [B, H]."""
         family = PACKED_FAMILIES[self.hf.config.model_type]
-        num_filler = _num_filler(len(ids_T))
+        num_filler = filler_after(len(ids_T))
+        dtype = dtype_of_products(self.hf.dtype, ids_T.device)
         layout = PackedLayout(
             batch.groups,
             batch.lengths_B,
@@ -307,7 +302,7 @@ class TextModel(nn.Module):
             num_filler=num_filler,
             kernels=self.accelerator.kernels,
             reads_first=family.reads_only_first(self.hf),
-            in_one_call=not attention_obstacle(ids_T.device, self._compute_dtype(ids_T.device), self.hf.config),
+            in_one_call=not attention_obstacle(ids_T.device, dtype, self.hf.config),
         )
         ids_T = functional.pad(ids_T, (0, num_filler), value=self.pad_id)
         positions_T = functional.pad(batch.positions_T, (0, num_filler))
@@ -324,10 +319,6 @@ class TextModel(nn.Module):
             inputs["use_cache"] = False
         hidden_TH = family.encode(self.hf, inputs).squeeze(0)
         return family.head.read(self.hf, hidden_TH, ids_T, layout)
-
-    def _compute_dtype(self, device: torch.device) -> torch.dtype:
-        dtype: torch.dtype = self.hf.dtype
-        return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else dtype
 
     def padded_inputs(self, batch: TokenBatch) -> dict[str, torch.Tensor]:
         """What the Hugging Face model reads of a padded batch: int64 [B, L] by the name that its forward gives it."""
@@ -347,8 +338,7 @@ class TextModel(nn.Module):
 
     def padded_outputs(self, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
         """Logits [B, C] of what `padded_inputs` gave."""
-        head = PADDED_HEADS.get(self.hf.config.model_type)
-        if head is not None:
+        if (head := PADDED_HEADS.get(self.hf.config.model_type)) is not None:
             return head(self.hf, tensors)
         options = {"use_cache": False} if "use_cache" in self._accepted else {}
         logits: torch.Tensor = self.hf(**tensors, **options).logits
@@ -424,16 +414,5 @@ class TextModel(nn.Module):
                 )
         finally:
             self.set_layout(layout)
-
-
-def _num_filler(num_tokens: int) -> int:
-    """Tokens that round a large batch up, so that few sizes occur: oneDNN builds new kernels for each."""
-    return -num_tokens % ROUND_TO if num_tokens >= ROUND_FROM else 0
-
-
-def _require_capped_scores(hf: HuggingModel) -> None:
-    """Cap the scores of the padded layout where the backbone does: some releases of transformers choose an SDPA that
-    cannot."""
-    capped = getattr(hf.config.get_text_config(), "attn_logit_softcapping", None) is not None
-    if capped and hf.config._attn_implementation == "sdpa":
-        hf.set_attn_implementation("eager")
+            if self._table_on_disk is not None:
+                self._table_on_disk.give_back()

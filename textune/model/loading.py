@@ -333,8 +333,7 @@ def _own(hf: HuggingModel) -> None:
         # All empty tensors have the address 0, and a transposed one that of the other.
         key = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
         if key not in copies:
-            copies[key] = tensor.detach().clone()
-            mapped.give_back(tensor)
+            copies[key] = mapped.copy(tensor.detach())
         tensor.data = copies[key]
 
 

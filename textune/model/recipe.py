@@ -1,13 +1,14 @@
 """The one valid order in which a loaded model is prepared: for training, for prediction and for export; after
 `backbone.py`.
 
-    quantise -> adapt -> freeze -> compact -> place -> kernels -> recompute -> measure -> compile
+    quantise -> adapt -> freeze -> compact -> store -> place -> kernels -> recompute -> measure -> compile
 
 quantise    weights of few bits take the place of linear layers, and adapters and kernels must find those: int8 for
             prediction, or what lies beneath adapters (`model.quantize`, or the backbone's files)
 adapt       adapters are put beside layers as they are by now, and are not frozen with them
 freeze      before compacting, which leaves a frozen table of token embeddings alone
 compact     while the full table is on the processor, so that a GPU never holds it
+store       a frozen table of token embeddings that is large goes from memory into a file, for training on a processor
 place       weights go to the device that kernels and measurements ask about
 kernels     they change how layers compute
 recompute   wraps layers as they compute by now
@@ -17,8 +18,9 @@ compile     on a GPU, in the first steps
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -36,7 +38,7 @@ from textune.model.recompute import checkpoint_gradients
 class Occurring:
     """Train only the token embeddings that occur in these rows, where that is exact."""
 
-    token_ids: Iterable[np.ndarray]
+    token_ids: Sequence[np.ndarray]
     """Flat arrays [tokens] of all that the model will see."""
     mode: Switch
     rule_obstacle: str
@@ -77,6 +79,8 @@ class Recipe:
     adapting: Adapting | None = None
     vocabulary: Occurring | Kept | FullTable = FullTable("")
     """Which token embeddings are held."""
+    table_folder: Callable[[], Path] | None = None
+    """Where a large frozen table of token embeddings is stored; None: it stays in memory."""
     sharded: bool = False
     """Whether the weights are cut over several ranks, and brought when a module is called."""
     compiled: bool = True
@@ -99,7 +103,7 @@ class Prepared:
     """What was found out on the way."""
 
     vocabulary: str
-    """Which token embeddings are trained, in words."""
+    """Which token embeddings are trained, and where those that are frozen are, in words."""
     budget: TokenBudget | None
     """Tokens computed at once, as `measure` found; None where nothing was measured."""
 
@@ -124,6 +128,9 @@ def prepare(
     if training:
         model.freeze()
     vocabulary = _compact(model, recipe.vocabulary)
+    if recipe.table_folder is not None:
+        token_ids = recipe.vocabulary.token_ids if isinstance(recipe.vocabulary, Occurring) else ()
+        vocabulary += model.put_table_on_disk(token_ids, recipe.table_folder)
     model.to(recipe.device.torch)
     if recipe.sharded:
         # A compiled layer computes without calling its modules, and only their calls bring the weights.

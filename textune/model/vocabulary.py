@@ -182,12 +182,21 @@ def _obstacle(hf: HuggingModel) -> str:
         return f"{type(embedding).__name__} is not a plain table of embeddings"
     if not embedding.weight.requires_grad:
         return "the token embeddings are frozen"
-    modules = dict(hf.named_modules(remove_duplicate=False))
-    for name, parameter in hf.named_parameters(remove_duplicate=False):
-        path = name.rpartition(".")[0]
-        if parameter is embedding.weight and not _looks_rows_up(modules[path]):
-            return f"{path} uses the token embeddings too"
-    return ""
+    users = _other_users(hf)
+    return f"{users[0]} uses the token embeddings too" if users else ""
+
+
+def reads_rows_alone(hf: HuggingModel) -> bool:
+    """Whether the token embeddings are a plain table, and every module that has it looks rows up."""
+    is_known = type(hf).__module__.startswith("transformers.")
+    return is_known and _looks_rows_up(hf.get_input_embeddings()) and not _other_users(hf)
+
+
+def _other_users(hf: HuggingModel) -> list[str]:
+    """The modules, by name, that do something else with the token embeddings than look rows up."""
+    table, modules = hf.get_input_embeddings().weight, dict(hf.named_modules(remove_duplicate=False))
+    users = [name.rpartition(".")[0] for name, p in hf.named_parameters(remove_duplicate=False) if p is table]
+    return [path for path in users if not _looks_rows_up(modules[path])]
 
 
 def _looks_rows_up(module: FamilyModule) -> bool:

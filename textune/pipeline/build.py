@@ -14,6 +14,7 @@ from textune.batches import (
     Plan,
     TextEncoder,
     TokenRows,
+    cache_folder,
     choose_max_length,
     require_budget,
     require_uncut,
@@ -70,6 +71,7 @@ from textune.training import (
     is_sharded,
     require_learner,
     require_optimizer,
+    sharing_kind,
     state_bytes,
 )
 
@@ -201,7 +203,13 @@ def _loaded(experiment: Experiment, labelled: _Labelled, before: ModelCard | Non
         pooling=experiment.tokens.window_pooling,
     )
     before_stop = None if earlier is None else earlier.max_length
-    max_length = choose_max_length(experiment.tokens, tokenizer, labelled.data.train, earlier=before_stop)
+    max_length = choose_max_length(
+        experiment.tokens,
+        tokenizer,
+        labelled.data.train,
+        earlier=before_stop,
+        prefix=experiment.data.metadata,
+    )
     tokens, said = fit_length(experiment.tokens, max_length, model, name=name)
     if before is None:  # a tokenizer saved by textune states the earlier run's length, which `differences` reports
         said += tokenizer_notice(tokens, tokenizer, name=name)
@@ -209,7 +217,7 @@ def _loaded(experiment: Experiment, labelled: _Labelled, before: ModelCard | Non
     suit_engine(experiment.train, model)
     if earlier is not None and earlier.pair_separator is not None:
         tokens = tokens.model_copy(update={"pair_separator": earlier.pair_separator})
-    encoder = TextEncoder(tokenizer, tokens)
+    encoder = TextEncoder(tokenizer, tokens, prefix=experiment.data.metadata)
     if earlier is None:
         said += separator_notice(experiment.data.columns, tokens, encoder, name=name)
     return _Loaded(tokenizer, model, tokens, encoder, max_length.reason, said)
@@ -293,10 +301,11 @@ def _prepared(
     section = experiment.train
     lora = experiment.model.lora if isinstance(experiment.model, ModelSection) else None
     quantize = experiment.model.quantize if isinstance(experiment.model, ModelSection) else None
+    alone = sharing_kind(section, ranks) == "alone"
     stores = {id(of_split.store): of_split.store for of_split in rows.values()}.values()
     vocabulary = (
         Occurring(
-            (store.ids for store in stores),
+            [ids for store in stores for ids in store.occurring],
             mode=section.compact_vocabulary,
             rule_obstacle=cutting_obstacle(section.optimizer),
         )
@@ -309,6 +318,7 @@ def _prepared(
         quantize=quantize,
         adapting=None if lora is None else Adapting(lora, section.seed),
         vocabulary=vocabulary,
+        table_folder=partial(cache_folder, experiment.tokens) if device.torch.type == "cpu" and alone else None,
         sharded=is_sharded(section.distributed),
         lengths=rows["train"].row_lengths,
         earlier_way=None if earlier is None else earlier.kernels,

@@ -13,6 +13,7 @@ import numpy as np
 from textune.config import Config, Overrides, load_config
 from textune.data import Finding, GivenRows, TokenFacts, audit_data
 from textune.pipeline.build import build_parts
+from textune.pipeline.documents import DocumentsCheck, check_documents
 from textune.run import Facts, Parts, SilentTracker, Tracker, Trackers, batches_of, describe, run_facts
 from textune.training import deterministic, gradients_in_memory, learner_alone, state_bytes, trained_in
 from textune.wording import count
@@ -98,19 +99,24 @@ def check(
     unset: Iterable[str] = (),
     rows: GivenRows | None = None,
     timing: bool = True,
-    audited: Callable[[CheckResult], None] | None = None,
+    audited: Callable[[CheckResult | DocumentsCheck], None] | None = None,
     tracker: Tracker | None = None,
-) -> CheckResult:
+) -> CheckResult | DocumentsCheck:
     """Build every part, audit the rows, compute a few batches to predict time; writes nothing but the token cache.
 
-    `rows`: rows in memory by name, for sources of `kind = "given"`. `timing = False` computes no batches.
-    `audited` receives what is known before they are computed, since that takes a while. Raises
-    TextuneError for whatever prevents the rows from being audited.
+    With a section `metadata`, documents are checked instead, and nothing is built. `rows`: rows in memory by name, for
+    sources of `kind = "given"`. `timing = False` computes no batches. `audited` receives what is known before they are
+    computed, since that takes a while. Raises TextuneError for whatever prevents the rows from being audited.
     """
     loaded = load_config(config, overrides, unset)
     trackers = Trackers([tracker or SilentTracker()])
     for note in loaded.notes:
         trackers.notice(note)
+    if loaded.experiment.metadata is not None:
+        checked = check_documents(loaded.experiment, given=rows or {}, notices=trackers.notices)
+        if audited is not None:
+            audited(checked)
+        return checked
     with deterministic(loaded.experiment.train):
         parts = build_parts(loaded.experiment, tracker=trackers, audit=False, given=rows or {})
         findings = audit_data(parts.data, tokens=_token_facts(parts))
@@ -127,8 +133,9 @@ def _token_facts(parts: Parts) -> TokenFacts:
     lengths = {name: rows.lengths for name, rows in parts.rows.items()}
     unknown, total = 0, 0
     for store in {id(rows.store): rows.store for rows in parts.rows.values()}.values():
-        unknown += 0 if parts.encoder.unknown_id is None else int((store.ids == parts.encoder.unknown_id).sum())
-        total += len(store.ids)
+        for ids in store.occurring:
+            unknown += 0 if parts.encoder.unknown_id is None else int((ids == parts.encoder.unknown_id).sum())
+            total += len(ids)
     return TokenFacts(
         lengths=lengths,
         truncated={name: rows.num_truncated for name, rows in parts.rows.items()},

@@ -20,7 +20,7 @@ from functools import partial
 from textune.ahead import ahead
 from textune.batches import TokenStore
 from textune.config import Columns, OnBadRow
-from textune.data import RowWriter, StreamOptions, Window, is_lasting, select_texts
+from textune.data import RowWriter, StreamOptions, Window, going_without, is_lasting, select_texts
 from textune.model import CallerBudget
 from textune.pipeline.targets import require_target
 from textune.prediction import Input, InputPass, Predictor, Scores, encode_rows, named_scores, prediction_fields
@@ -64,7 +64,16 @@ def predict_file(
     added = prediction_fields(card, all_scores=all_scores)
     # With all scores, each label adds a name and a number to the row.
     max_rows = max(1, MAX_WINDOW_SCORES // len(card.names) // (10 if all_scores else 1))
-    reading = Input(source, source_options, columns, rename or {}, added.names, max_rows, skips=on_bad_row == "skip")
+    reading = Input(
+        source,
+        source_options,
+        columns,
+        rename or {},
+        added.names,
+        max_rows,
+        skips=on_bad_row == "skip",
+        prefix=card.metadata,
+    )
     rows = InputPass(reading)
     with RowWriter(target, target_options, schema=rows.schema, added=added) as writer:
         total = 0
@@ -74,6 +83,8 @@ def predict_file(
         done = _predict_rows(predictor, rows, writer, budget, total=total, all_scores=all_scores, tracker=tracker)
     for note in rows.notes():
         tracker.notice(note)
+    if card.metadata is not None and (said := going_without(card.metadata, rows.num_without, rows.num_rows)):
+        tracker.notice(said)
     if rows.skipped:
         tracker.notice(
             f"{count(len(rows.skipped), 'row')} left out; the first: {rows.skipped[0].place}: {rows.skipped[0].reason}"

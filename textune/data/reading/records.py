@@ -3,7 +3,8 @@ aside.
 
 A column holds one kind of value: text, integers, numbers, true/false, lists of one of these, or anything else
 ("objects": kept as JSON text in a field marked with `JSON_FIELD`). The most frequent kind is the column's; rows of
-another kind are bad rows. Lists with nulls among their entries are objects, but fit into a column of lists.
+another kind are bad rows. Lists with nulls among their entries are objects, but fit into a column of lists; empty
+lists fit into a column of lists or objects, however many they are.
 """
 
 from __future__ import annotations
@@ -231,7 +232,7 @@ def _prevailing(tally: Counter[str]) -> str:
     if empty and lists:
         counts[max(lists, key=counts.__getitem__)] += empty
     elif empty:
-        counts["empty list"] = empty
+        counts["object" if counts["object"] else "empty list"] += empty
     return max(counts, key=counts.__getitem__) if +counts else "null"
 
 

@@ -11,14 +11,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from textune.config import StreamSource
-from textune.data.reading import Piece, SkippedRow, missing_column
+from textune.config import OnBadRow, StreamSource
+from textune.data.reading import Piece, Rows, SkippedRow, missing_column, refuse
 from textune.data.shards.reader import BEGINNING, Position, ShardFormat, ShardReader, open_reader, shard_format
 from textune.data.shards.remote import Shard, find_shards
 from textune.draws import Draws
@@ -45,6 +46,15 @@ class ShardStream:
         """Hash of the names and sizes of the shards in order; their content is unknown until it is read."""
         listed = json.dumps([[shard.name, shard.size] for shard in self.shards], allow_nan=False)
         return hashlib.sha256(f"textune stream 2 {listed}".encode()).hexdigest()[:32]
+
+    def column_names(self) -> list[str]:
+        """The columns that the first rows of the first shards have, as many shards as are read side by side."""
+        names: dict[str, None] = {}
+        chosen = list(zip(self.shards, self.formats, strict=True))[: self.section.interleave]
+        for shard, kind in chosen:
+            with closing(open_reader(shard, kind, BEGINNING, wanted=frozenset())) as reader:
+                names |= dict.fromkeys(reader.all_columns().table.column_names)
+        return list(names)
 
 
 def open_shards(section: StreamSource) -> ShardStream:
@@ -96,6 +106,22 @@ class ShardPiece(NamedTuple):
 
     shard: Shard
     piece: Piece
+
+    def rows(self, on_bad_row: OnBadRow) -> Rows:
+        """The rows as those of a source with the shard's fingerprint; DataError for one that cannot be read, unless
+        those are skipped."""
+        piece = self.piece
+        if piece.bad and on_bad_row == "error":
+            raise refuse(piece.bad, self.shard.name)
+        return Rows(
+            piece.table,
+            self.shard.name,
+            self.shard.fingerprint,
+            piece.bad,
+            piece.places,
+            piece.class_names,
+            partial=True,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,76 @@
+"""The order of pieces that touch the same character: so that tags nest, or as the original system has it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from textune.metadata.documents import NO_POSITION, Entries
+from textune.metadata.pieces import Pieces
+
+_CLOSING, _EMPTY, _EMPTY_CLOSING, _OPENING = range(4)
+"""What comes first at a character: ends of spans with text, then tags without text, then starts of spans with
+text."""
+
+
+def nested_order(pieces: Pieces, entries: Entries, num_types: int) -> np.ndarray:
+    """int64 [I]: by document and character; there, what began later ends first, and what ends later begins first.
+
+    Of equal spans, those of an earlier type are inside, and those without positions inside those with positions.
+    """
+    entry, closing = pieces.entry, pieces.closing
+    start, end = entries.start[entry], entries.end[entry]
+    positioned, empty = entries.start_order[entry] != NO_POSITION, start == end
+    own = _own_order(pieces, entries, positioned)
+    rank = pieces.type + num_types * positioned
+    phase = np.where(
+        empty, np.where(closing & ~positioned, _EMPTY_CLOSING, _EMPTY), np.where(closing, _CLOSING, _OPENING)
+    )
+    far = np.select([phase == _CLOSING, phase == _OPENING], [-start, -end], 0)
+    if (positioned & empty).any():
+        _anchor(pieces, own, positioned, empty, phase, far)
+    rank = np.where((phase == _CLOSING) | (phase == _EMPTY_CLOSING), rank, -rank)
+    return np.lexsort((own, rank, far, phase, pieces.at, pieces.document))
+
+
+def original_order(pieces: Pieces, entries: Entries) -> np.ndarray:
+    """int64 [I]: by document and character; there, all tags with positions stand where tags without text do."""
+    entry, closing = pieces.entry, pieces.closing
+    start, end = entries.start[entry], entries.end[entry]
+    positioned, empty = entries.start_order[entry] != NO_POSITION, start == end
+    own = _own_order(pieces, entries, positioned)
+    with_text = np.where(closing, _CLOSING, _OPENING)
+    phase = np.where(positioned, _EMPTY, np.where(empty, np.where(closing, _EMPTY_CLOSING, _EMPTY), with_text))
+    first_to_last = (phase == _CLOSING) | (phase == _EMPTY_CLOSING)
+    rank = np.where(first_to_last, pieces.type, -pieces.type.astype(np.int64))
+    far = np.where(phase == _OPENING, -end, 0)
+    return np.lexsort((own, far, rank, phase, pieces.at, pieces.document))
+
+
+def _own_order(pieces: Pieces, entries: Entries, positioned: np.ndarray) -> np.ndarray:
+    """int64 [I] order among the pieces of one type: by position, otherwise the first entry inside the next."""
+    entry, closing = pieces.entry, pieces.closing
+    position = np.where(closing, entries.end_order[entry], entries.start_order[entry])
+    return np.where(positioned, position, np.where(closing, entry, -entry))
+
+
+def _anchor(
+    pieces: Pieces, own: np.ndarray, positioned: np.ndarray, empty: np.ndarray, phase: np.ndarray, far: np.ndarray
+) -> None:
+    """Tags without text keep their place among tags of their type: before the next that ends there, or after the last
+    that begins there, whose `phase` and `far` they take."""
+    which = np.flatnonzero(positioned)
+    which = which[np.lexsort((own[which], pieces.at[which], pieces.type[which], pieces.document[which]))]
+    changes = np.zeros(len(which), bool)
+    for key in (pieces.document, pieces.type, pieces.at):
+        changes[1:] |= np.diff(key[which]) != 0
+    group, here = np.cumsum(changes), np.arange(len(which))
+    with_text = ~empty[which]
+    ends = np.where(with_text & pieces.closing[which], here, len(which))
+    following = np.minimum.accumulate(ends[::-1])[::-1]
+    begins = np.where(with_text & ~pieces.closing[which], here, -1)
+    preceding = np.maximum.accumulate(begins)
+    before = (following < len(which)) & (group[np.minimum(following, len(which) - 1)] == group) & ~with_text
+    after = (preceding >= 0) & (group[preceding] == group) & ~with_text & ~before
+    for found, anchor in ((before, following), (after, preceding)):
+        phase[which[found]] = phase[which[anchor[found]]]
+        far[which[found]] = far[which[anchor[found]]]

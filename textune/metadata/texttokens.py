@@ -1,0 +1,206 @@
+"""Texts with tags to tokens that know their characters; before `chunks.py`.
+
+By default no token holds both text and metadata: the texts are cut around what was inserted, and each part is
+tokenised by itself, all in one call. A private character marks the cuts; it is a special token of a copy of the
+tokenizer, which therefore cuts there before anything else, and its tokens are taken out again. The original system
+tokenises the texts as they are, and a token belongs to the metadata if one of its characters does.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tokenizers import AddedToken, Encoding, Tokenizer
+
+from textune.batches import cut_texts
+from textune.errors import ModelError
+from textune.metadata.documents import Insertions
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MARKERS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
+"""Characters that Unicode sets aside for use within a program; a text has none of them, or at least not all."""
+
+
+@dataclass(frozen=True, eq=False)
+class TextTokens:
+    """T tokens of D texts, one text after the other. Characters are counted over all texts, as if they were joined."""
+
+    ids: np.ndarray
+    """int32 [T]."""
+    start: np.ndarray
+    """int64 [T] first character of each."""
+    end: np.ndarray
+    """int64 [T] the character after it; tokens that share a character (its bytes) have the same span."""
+    inserted: np.ndarray
+    """bool [T] whether it belongs to an insertion."""
+    offsets: np.ndarray
+    """int64 [D+1] where the tokens of each text begin, and where the last ones end."""
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where texts and insertions are, in characters counted over all texts."""
+
+    texts: np.ndarray
+    """int64 [D+1] where each text begins, and where the last one ends."""
+    start: np.ndarray
+    """int64 [I] first character of each insertion."""
+    end: np.ndarray
+    """int64 [I] the character after it."""
+
+    @classmethod
+    def of(cls, texts: Sequence[str], insertions: Insertions) -> Places:
+        """Those of rendered texts."""
+        sizes = np.fromiter(map(len, texts), np.int64, len(texts))
+        begin = np.concatenate([[0], np.cumsum(sizes)])
+        before = begin[insertions.document]
+        return cls(begin, before + insertions.start, before + insertions.end)
+
+    def runs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Starts and ends, int64 [R] each, of insertions that touch taken as one."""
+        # Insertions of two texts may touch where one text ends and the next one begins.
+        apart = (self.start[1:] > self.end[:-1]) | np.isin(self.start[1:], self.texts)
+        return self.start[np.r_[True, apart][: len(self.start)]], self.end[np.r_[apart, True][: len(self.end)]]
+
+    def within(self, position: np.ndarray) -> np.ndarray:
+        """int64 [P] the same positions in the original texts, again counted over all of them."""
+        removed = np.concatenate([[0], np.cumsum(self.end - self.start)])
+        num_before = np.searchsorted(self.start, position, side="left")
+        last = np.maximum(num_before - 1, 0)
+        beyond = np.where(num_before > 0, np.maximum(self.end[last] - position, 0), 0) if len(self.end) else 0
+        return np.asarray(position - removed[num_before] + beyond)
+
+    def holds(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """bool [S] whether spans have an inserted character."""
+        if not len(self.start):
+            return np.zeros(len(start), dtype=bool)
+        following = np.searchsorted(self.end, start, side="right")
+        first = self.start[np.minimum(following, len(self.start) - 1)]
+        return np.asarray((following < len(self.start)) & (first < end))
+
+
+class TextTokenizer:
+    """A fast tokenizer without its special tokens, truncation and padding."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """ModelError for a tokenizer that does not know where its tokens are in a text."""
+        if not tokenizer.is_fast:
+            raise ModelError(
+                f"model.pretrained: the tokenizer {type(tokenizer).__name__} is slow, and does not say which"
+                " characters a token stands for.",
+                hint="Name a folder with tokenizer.json in model.tokenizer.",
+                key="model.tokenizer",
+                value=type(tokenizer).__name__,
+                reason="a tokenizer without offsets",
+            )
+        self._plain = _bare(tokenizer.backend_tokenizer)
+        self._marking: dict[str, tuple[Tokenizer, int]] = {}
+        first, word, both = self.lists(["b", "a", "b a"])
+        self.begins_words: bool = both == first + word
+        """Whether a text begins as a word does after a space, so that it needs none before it."""
+
+    def lists(self, texts: Iterable[str]) -> list[list[int]]:
+        """The ids of each text."""
+        return [encoding.ids for encoding in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def apart(self, texts: Sequence[str], insertions: Insertions, spaced: np.ndarray) -> TextTokens:
+        """Tokens that are either text or insertion; texts with `spaced` (bool [D]) are tokenised after a space."""
+        places = Places.of(texts, insertions)
+        marker = next(marker for marker in MARKERS if not any(marker in text for text in texts))
+        backend, marker_id = self._marker(marker)
+        marked = _marked(texts, places, marker, spaced)
+        ids, start, end, offsets = _flat(backend, marked)
+        marks = ids == marker_id
+        num_marks = np.concatenate([[0], np.cumsum(marks)])
+        keep = ~marks
+        text = np.repeat(np.arange(len(texts)), np.diff(offsets))
+        marks_before = (num_marks[:-1] - num_marks[offsets[:-1]][text])[keep]
+        text, seen = text[keep], num_marks[:-1][keep]
+        shift = places.texts[text] - marks_before - spaced[text]
+        return TextTokens(
+            ids[keep],
+            np.maximum(start[keep] + shift, places.texts[text]),
+            end[keep] + shift,
+            inserted=seen % 2 == 1,
+            offsets=offsets - num_marks[offsets],
+        )
+
+    def together(self, texts: Sequence[str], insertions: Insertions, spaced: np.ndarray) -> TextTokens:
+        """Tokens of the whole texts; one with any inserted character, leading spaces aside, is inserted."""
+        places = Places.of(texts, insertions)
+        led = [f" {text}" if space else text for text, space in zip(texts, spaced.tolist(), strict=True)]
+        ids, start, end, offsets = _flat(self._plain, led)
+        text = np.repeat(np.arange(len(texts)), np.diff(offsets))
+        shift = places.texts[text] - spaced[text]
+        start, end = np.maximum(start + shift, places.texts[text]), end + shift
+        return TextTokens(
+            ids, start, end, inserted=places.holds(_without_spaces("".join(texts), start, end), end), offsets=offsets
+        )
+
+    def _marker(self, marker: str) -> tuple[Tokenizer, int]:
+        """The tokenizer that knows this marker, and the marker's id."""
+        if marker not in self._marking:
+            backend = _bare(self._plain)
+            backend.add_special_tokens([AddedToken(marker, normalized=False, special=True)])
+            marker_id = backend.token_to_id(marker)
+            assert marker_id is not None
+            self._marking[marker] = (backend, marker_id)
+        return self._marking[marker]
+
+
+def _bare(backend: Tokenizer) -> Tokenizer:
+    """A copy that neither truncates nor pads."""
+    copy: Tokenizer = Tokenizer.from_str(backend.to_str())
+    copy.no_truncation()
+    copy.no_padding()
+    return copy
+
+
+def _marked(texts: Sequence[str], places: Places, marker: str, spaced: np.ndarray) -> list[str]:
+    """The texts with a marker before and behind what was inserted, and a space before all of it where asked."""
+    starts, ends = places.runs()
+    first = np.searchsorted(starts, places.texts[:-1]).tolist()
+    bounds = np.stack([starts, ends], axis=1)
+    marked = []
+    for index, (text, begin, space) in enumerate(zip(texts, places.texts.tolist(), spaced.tolist(), strict=False)):
+        last = first[index + 1] if index + 1 < len(first) else len(starts)
+        if last > first[index]:
+            cuts = (bounds[first[index] : last] - begin).ravel().tolist()
+            text = marker.join(text[start:end] for start, end in itertools.pairwise([0, *cuts, len(text)]))
+        marked.append(f" {text}" if space else text)
+    return marked
+
+
+def _flat(backend: Tokenizer, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Ids int32 [T], first characters and those behind, int64 [T] each, and where each text begins, int64 [D+1]."""
+    ids, spans, lengths = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], [np.zeros(1, np.int64)]
+    chained = itertools.chain.from_iterable
+    for part, _ in cut_texts(texts):
+        # The fast variant of this call forgets the offsets.
+        encodings: list[Encoding] = backend.encode_batch(part, add_special_tokens=False)
+        lengths.append(np.fromiter(map(len, encodings), np.int64, len(encodings)))
+        total = int(lengths[-1].sum())
+        ids.append(np.fromiter(chained(encoding.ids for encoding in encodings), np.int32, total))
+        pairs = chained(encoding.offsets for encoding in encodings)
+        spans.append(np.fromiter(chained(pairs), np.int64, 2 * total))
+    start, end = np.concatenate(spans).reshape(-1, 2).T
+    return np.concatenate(ids), start, end, np.cumsum(np.concatenate(lengths))
+
+
+def _without_spaces(joined: str, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """int64 [T] the starts of spans in a text behind leading spaces; spans of nothing but spaces keep theirs."""
+    size = len(joined)
+    codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
+    is_space = np.isin(codes, _SPACES)
+    following = np.minimum.accumulate(np.where(is_space, size, np.arange(size))[::-1])[::-1]
+    behind = np.append(following, size)[start]
+    return np.where(behind < end, behind, start)
+
+
+_SPACES = np.array([code for code in range(0x3001) if chr(code).isspace()], dtype=np.uint32)
