@@ -319,25 +319,35 @@ def place(entities: list[dict[str, Any]], ends: list[int], *, legacy: bool = Fal
 def test_entities_stand_for_their_paragraphs() -> None:
     entities = [entity(1, 3, "A"), entity(4, 6, "B"), entity(7, 8, "A"), entity(12, 14, "A"), entity(15, 16, "C")]
     assert place(entities, [10, 20]) == [
-        (0, 10, "A", 0, 0),
-        (0, 10, "B", 1, 1),
-        (10, 20, "A", 2, 0),
-        (10, 20, "C", 3, 1),
+        (0, 10, "A", 0, 1),
+        (0, 10, "B", 1, 0),
+        (10, 20, "A", 2, 1),
+        (10, 20, "C", 3, 0),
     ]
     assert [one[3:] for one in place(entities, [10, 20], legacy=True)] == [(0, 0), (1, 1), (0, 0), (1, 1)]
-    assert place([entity(8, 12, "A")], [10, 20]) == [(8, 12, "A", 0, 0)]
+    across = [entity(8, 12, "A")]
+    assert place(across, [10, 20]) == [] and place(across, [10, 20], legacy=True) == [(8, 12, "A", 0, 0)]
     assert place(entities, []) == []
     assert place([], [10]) == []
 
 
-def test_no_two_tags_of_entity_paragraphs_have_one_place() -> None:
+def test_tags_of_entity_paragraphs_nest() -> None:
     draw = random.Random(3)
     for _ in range(200):
         ends = sorted(draw.sample(range(1, 60), 5))
         spans = [sorted(draw.sample(range(ends[-1] + 1), 2)) for _ in range(8)]
         found = place([entity(*span, draw.choice("ABC")) for span in spans], ends)
-        places = [(one[0], one[3]) for one in found] + [(one[1], one[4]) for one in found]
-        assert len(set(places)) == len(places)
+        tags = sorted(
+            [(one[0], one[3], number, True) for number, one in enumerate(found)]
+            + [(one[1], one[4], number, False) for number, one in enumerate(found)]
+        )
+        assert len({tag[:2] for tag in tags}) == len(tags)
+        open_tags: list[int] = []
+        for _, _, number, opens in tags:
+            if opens:
+                open_tags.append(number)
+            else:
+                assert open_tags.pop() == number
 
 
 def test_website_descriptions(tmp_path: Path) -> None:
