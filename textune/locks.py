@@ -8,6 +8,7 @@ import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 if sys.platform != "win32":
     import fcntl
@@ -17,11 +18,15 @@ class Held(Exception):
     """Another process holds the file; the words say which."""
 
 
+class Removed(Held):
+    """Another process held the file, and removed it as this one opened it."""
+
+
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[None]:
     """Hold a file, which is made if need be and released by the system if the process dies.
 
-    Held where another process has it; OSError where it cannot be opened.
+    Held, or Removed, where another process has it or just had it; OSError where it cannot be opened.
     """
     with path.open("a+", encoding="utf-8") as file:
         try:
@@ -33,7 +38,16 @@ def held(path: Path) -> Iterator[None]:
             raise Held(file.read().strip() or "it left no name") from None
         except OSError:
             pass  # a file system without locks
+        if not _is_same(file, path):
+            raise Removed("it has just ended")
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}")
         file.flush()
         yield
+
+
+def _is_same(file: TextIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
