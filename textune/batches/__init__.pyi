@@ -10,6 +10,7 @@ from .batch import to_device as to_device
 from .cache import cache_folder as cache_folder
 from .encode import RowTexts as RowTexts
 from .encode import make_row_store as make_row_store
+from .encode import num_unlike_written as num_unlike_written
 from .encode import open_row_store as open_row_store
 from .layout import GROUP_COST_TOKENS as GROUP_COST_TOKENS
 from .layout import NO_PADDING as NO_PADDING
@@ -21,6 +22,7 @@ from .loader import Batches as Batches
 from .loader import Loader as Loader
 from .maker import TextMaker as TextMaker
 from .plan import Plan as Plan
+from .prefixed import PrefixedStore as PrefixedStore
 from .rows import TokenRows as TokenRows
 from .store import RowStore as RowStore
 from .store import TokenStore as TokenStore
