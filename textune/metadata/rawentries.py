@@ -174,8 +174,7 @@ def _of_structs(structs: pa.StructArray, key: str) -> pa.Array | None:
     if place < 0:
         return None
     # Not `flatten`: only `field` with the parent's validity gives null for an object that is null.
-    field = structs.field(place) if not structs.null_count else pc.struct_field(structs, place)
-    return field.dictionary_decode() if kinds.is_dictionary(field.type) else field
+    return structs.field(place) if not structs.null_count else pc.struct_field(structs, place)
 
 
 def _as_objects(field: _Field, num: int) -> np.ndarray:
