@@ -59,6 +59,7 @@ from .sources import GivenSource as GivenSource
 from .sources import HeldOut as HeldOut
 from .sources import HubSource as HubSource
 from .sources import Labels as Labels
+from .sources import MetadataPrefix as MetadataPrefix
 from .sources import PythonSource as PythonSource
 from .sources import RowSelection as RowSelection
 from .sources import SavedSource as SavedSource
