@@ -99,13 +99,7 @@ def build_parts(
     train = experiment.train
     require_runnable(experiment)
     device = device_of(train, ranks)
-    require_optimizer(train.optimizer)
-    require_learner(train, device, ranks)
-    if isinstance(experiment.model, ModelSection) and experiment.model.quantize is not None:
-        require_low_bits(experiment.model.quantize, device)
-    require_backbone(experiment.model, pooling=experiment.tokens.window_pooling)
-    if starts_from_few_bits(experiment.model):
-        require_beside_few_bits(experiment)
+    _require_possible(experiment, device, ranks)
 
     before = earlier_card(experiment.model)
     labelled = _labelled(experiment, before, tracker=tracker, audit=audit, ranks=ranks, given=given)
@@ -144,6 +138,18 @@ def build_parts(
         max_length_reason=loaded.max_length_reason,
         ranks=ranks,
     )
+
+
+def _require_possible(experiment: Experiment, device: Device, ranks: Ranks) -> None:
+    """Raise, before rows are read, what is wrong whatever they are: with packages, the machine, the backbone's
+    files."""
+    require_optimizer(experiment.train.optimizer)
+    require_learner(experiment.train, device, ranks)
+    if isinstance(experiment.model, ModelSection) and experiment.model.quantize is not None:
+        require_low_bits(experiment.model.quantize, device)
+    require_backbone(experiment.model, pooling=experiment.tokens.window_pooling)
+    if starts_from_few_bits(experiment.model):
+        require_beside_few_bits(experiment)
 
 
 class _Labelled(NamedTuple):

@@ -15,7 +15,7 @@ from textune.data import Finding, GivenRows, TokenFacts, audit_data
 from textune.pipeline.build import build_parts
 from textune.pipeline.documents import DocumentsCheck, check_documents
 from textune.run import Facts, Parts, SilentTracker, Tracker, Trackers, batches_of, describe, run_facts
-from textune.training import deterministic, gradients_in_memory, learner_alone, state_bytes, trained_in
+from textune.training import Learner, deterministic, gradients_in_memory, learner_alone, state_bytes, trained_in
 from textune.wording import count
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ def check(
         return checked
     with deterministic(loaded.experiment.train):
         parts = build_parts(loaded.experiment, tracker=trackers, audit=False, given=rows or {})
+        learner = learner_alone(parts.model, parts.settings.train, parts.device)
         findings = audit_data(parts.data, tokens=_token_facts(parts))
         result = CheckResult(run_facts(parts), findings, tuple(trackers.notices))
         if audited is not None:
@@ -126,7 +127,7 @@ def check(
         if not result.ok:
             return result
         costs = Costs(_memory_bytes(parts))
-        return replace(result, costs=_measured(costs, parts, trackers) if timing else costs)
+        return replace(result, costs=_measured(costs, parts, learner, trackers) if timing else costs)
 
 
 def _token_facts(parts: Parts) -> TokenFacts:
@@ -152,10 +153,9 @@ def _token_facts(parts: Parts) -> TokenFacts:
     )
 
 
-def _measured(costs: Costs, parts: Parts, tracker: Tracker) -> Costs:
+def _measured(costs: Costs, parts: Parts, learner: Learner, tracker: Tracker) -> Costs:
     """With the speed of a few real batches, and the seconds of a whole run at that speed."""
     rows, loader = parts.rows["train"], batches_of(parts)
-    learner = learner_alone(parts.model, parts.settings.train, parts.device)
     batches = iter(loader)
     speeds = []
     parts.model.train()
