@@ -54,4 +54,5 @@ from .shards.blocks import BlockReader as BlockReader
 from .shards.blocks import Cursor as Cursor
 from .shards.blocks import NeededColumns as NeededColumns
 from .shards.blocks import ShardStream as ShardStream
+from .shards.blocks import no_rows as no_rows
 from .shards.labelled import RowStream as RowStream

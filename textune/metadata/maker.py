@@ -141,9 +141,9 @@ class DocumentMaker:
             tokens = "without a token" if limit == 1 else f"of fewer than {limit} tokens"
             yield f"{count(after.short, 'document')} of the stream skipped so far: {tokens} of text"
         if is_milestone(block.before.bad_entries, after.bad_entries):
-            first = next(one.bad.first for one in made if one.bad.total)
+            first = next(found for one in made if (found := one.bad.first))
             entries = count(after.bad_entries, "piece of metadata", "pieces of metadata")
-            yield f"{entries} left out so far, such as {first}"
+            yield f"{entries} left out so far, such as {first.place}: {first.field}: {first.reason}"
 
     def _nothing_left(self, skipped: tuple[SkippedRow, ...], num_short: int) -> DataError:
         if not num_short:

@@ -26,7 +26,6 @@ from textune.draws import Draws
 from textune.errors import DataError
 from textune.wording import count
 
-
 _OF_ROWS = 1 << 39
 """Number of the first shard in memory among the orders of an epoch; those of shards and blocks are smaller."""
 
@@ -235,12 +234,14 @@ class BlockReader:
         if not missing:
             return piece
         # Rows of jsonl may leave a key out; but a key that none of a shard's first rows has must be wrong.
-        if self._stream.formats[shard] != "jsonl" or (at_start and piece.table.num_rows):
+        num_rows = len(piece.places)
+        if self._stream.formats[shard] != "jsonl" or (at_start and num_rows):
             name = self._stream.shards[shard].name
             raise missing_column(missing[0], reader.all_columns(), source=name, key=self._needed.keys[missing[0]])
-        table = piece.table
+        table, empty = piece.table, pa.nulls(num_rows)
         for name in missing:
-            table = table.append_column(name, pa.nulls(table.num_rows))
+            # A table without columns has no rows either, whatever it was read from.
+            table = table.append_column(name, empty) if table.num_columns else pa.table({name: empty})
         return replace(piece, table=table)
 
     def _open(self, slots: Sequence[tuple[int, Position]], epoch: int) -> None:
