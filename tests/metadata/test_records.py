@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from textune.data.reading.rows import Rows
 from textune.data.reading.sources import read_source
 from textune.data.shards.blocks import BlockReader, Cursor, NeededColumns, open_shards
 from textune.metadata.documents import NO_POSITION
+from textune.metadata.problems import HINTS, TITLES
 from textune.metadata.records import metadata_columns, shard_id
+from textune.metadata.types import TYPES
 
 URL = {"key": "url", "type": "global", "value": "http://a.b/c"}
 LENGTH = {"key": "length", "type": "global", "value": "9"}
@@ -185,3 +188,11 @@ def test_documents_of_a_stream_are_the_same_however_it_is_cut(tmp_path: Path, bl
     ids = [shard_id(shard.fingerprint) for shard in open_shards(section).shards]
     assert sorted(found) == sorted((ids[number], row) for number, num in enumerate((6, 3, 3)) for row in range(num))
     assert [len(entries) for identity, (_, entries) in sorted(found.items()) if identity[0] == ids[0]] == [5, 0, 1] * 2
+
+
+def test_the_page_lists_every_type_and_every_kind_of_bad_entry() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "metadata.md").read_text(encoding="utf-8")
+    listed_types = re.findall(r"^\| `(\w+)` \| `(\w+)` \| (global|local) \|$", page, re.MULTILINE)
+    assert listed_types == [(one.name, one.key, one.scope) for one in TYPES.values()]
+    kinds = page.partition("### What cannot be rendered")[2].partition("With `compat")[0]
+    assert re.findall(r"^\| `(\w+)` \|", kinds, re.MULTILINE) == list(TITLES) == list(HINTS)

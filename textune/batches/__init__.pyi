@@ -8,7 +8,9 @@ from .batch import WindowedBatch as WindowedBatch
 from .batch import collate as collate
 from .batch import to_device as to_device
 from .cache import cache_folder as cache_folder
-from .cache import open_store as open_store
+from .encode import RowTexts as RowTexts
+from .encode import make_row_store as make_row_store
+from .encode import open_row_store as open_row_store
 from .layout import GROUP_COST_TOKENS as GROUP_COST_TOKENS
 from .layout import NO_PADDING as NO_PADDING
 from .layout import Group as Group
@@ -24,6 +26,7 @@ from .maker import skipped_so_far as skipped_so_far
 from .maker import wrong_number as wrong_number
 from .plan import Plan as Plan
 from .rows import TokenRows as TokenRows
+from .store import RowStore as RowStore
 from .store import TokenStore as TokenStore
 from .store import join_stores as join_stores
 from .streamed import StreamLoader as StreamLoader

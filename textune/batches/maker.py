@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from textune.batches.encode import RowTexts, make_row_store
 from textune.batches.rows import TokenRows
 from textune.batches.tokens import TextEncoder
 from textune.data import Block, Cursor, NeededColumns, RowStream, ShardStream, SkippedRow
@@ -59,8 +60,10 @@ class RowMaker(Protocol):
 class TextMaker:
     """Labelled texts, one row of tokens each, or as many as it has windows."""
 
-    def __init__(self, stream: RowStream, encoder: TextEncoder) -> None:
+    def __init__(self, stream: RowStream, encoder: TextEncoder, *, seed: int = 0) -> None:
+        """`seed`: of the draws of what stands before a text in an epoch."""
         self._stream = stream
+        self._seed = seed
         self._encoder = encoder
 
     @property
@@ -82,8 +85,7 @@ class TextMaker:
         """The texts of a block but those that `tokens.drop_longer` leaves out."""
         labelled = self._stream.labelled(block)
         examples = labelled.examples
-        pairs = None if examples.text_pair is None else examples.text_pair.to_pylist()
-        store = self._encoder.encode(examples.text.to_pylist(), pairs, place=examples.place)
+        store = make_row_store(RowTexts.of(examples), self._encoder)
         limit = self._encoder.drop_longer
         kept = np.arange(len(examples)) if limit is None else store.shorter_examples(limit)
         num_longer = len(examples) - len(kept)
@@ -91,7 +93,8 @@ class TextMaker:
         if block.is_last and not num_rows:
             raise DataError(f"tokens.drop_longer = {limit} leaves no row of {self._stream.name}.", hint="Raise it.")
         after = block.counted(rows=len(kept), skipped=len(examples.skipped), longer=num_longer)
-        rows = TokenRows(store, kept, labelled.targets, examples.weight)
+        of_epoch = store.in_epoch(self._seed, block.before.epoch).whole()
+        rows = TokenRows(of_epoch, kept, labelled.targets, examples.weight)
         notices = [*skipped_so_far(block, after, examples.skipped)]
         if is_milestone(block.before.longer, after.longer):
             notices.append(f"{count(after.longer, 'row')} of the stream skipped so far: longer than {limit} tokens")

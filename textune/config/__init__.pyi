@@ -19,6 +19,7 @@ from .load import Config as Config
 from .load import Loaded as Loaded
 from .load import load_config as load_config
 from .load import load_tree as load_tree
+from .load import require_renderable as require_renderable
 from .load import require_runnable as require_runnable
 from .lowbits import require_beside_few_bits as require_beside_few_bits
 from .lowrank import require_adaptable as require_adaptable
@@ -58,6 +59,7 @@ from .sources import GivenSource as GivenSource
 from .sources import HeldOut as HeldOut
 from .sources import HubSource as HubSource
 from .sources import Labels as Labels
+from .sources import MetadataPrefix as MetadataPrefix
 from .sources import PythonSource as PythonSource
 from .sources import RowSelection as RowSelection
 from .sources import SavedSource as SavedSource

@@ -25,6 +25,7 @@ from textune.config.merge import Merged, Origin
 from textune.config.multitask import multitask_problems
 from textune.config.overrides import COMMAND_LINE, OVERRIDES, Overrides, gather, parse_unset
 from textune.config.parents import Layer, layers_of, read_layers
+from textune.config.prefixes import prefix_problems
 from textune.config.presets import is_preset, name_of_preset
 from textune.config.problems import Problem, refuse, translate
 from textune.config.rates import loss_problems, rate_problems
@@ -171,7 +172,7 @@ def require_runnable(experiment: Experiment) -> None:
     problems += [*multitask_problems(experiment), *evaluation_problems(experiment), *stream_problems(experiment)]
     problems += [*rate_problems(experiment), *loss_problems(experiment), *window_problems(experiment)]
     problems += [*lora_problems(experiment), *low_bit_problems(experiment), *engine_problems(experiment)]
-    problems += rendering_problems(experiment)
+    problems += [*rendering_problems(experiment), *prefix_problems(experiment)]
     refuse(problems)
 
 

@@ -12,6 +12,17 @@ from textune.errors import DataError, Setting, Words
 from textune.wording import count, shorten
 
 BadKind = Literal["shape", "key", "scope", "value", "attributes", "span", "order", "nesting"]
+TITLES: dict[BadKind, str] = {
+    "shape": "they are not lists of objects",
+    "key": "they have no key",
+    "scope": "they do not say whether they are about the text or a span, or not rightly",
+    "value": "their values are missing or unreadable",
+    "attributes": "their HTML attributes are not two lists of equal length",
+    "span": "their spans are not in the text",
+    "order": "their positions among the tags of a character are incomplete, doubled or reversed",
+    "nesting": "their tags cross others of the same type",
+}
+"""What is wrong with entries, by kind."""
 HINTS: dict[BadKind, str] = {
     "shape": 'Metadata is a list of objects such as {"key": "url", "type": "global", "value": "https://..."}.',
     "key": "Give each entry of `metadata` a key, as text.",
@@ -40,13 +51,17 @@ class BadEntry:
     value: object
     reason: str
 
+    def __str__(self) -> str:
+        shown = shorten(self.value, 40)
+        value = "" if self.value is None else f" = {shown if isinstance(self.value, str) else shown[1:-1]}"
+        return f"{self.place}: {self.field}{value}: {self.reason}"
+
     def error(self, more: int) -> DataError:
         """As an error; `more`: how many other entries cannot be used."""
-        shown = "" if self.value is None else f" = {shorten(self.value, 40)}"
         others = f" {count(more, 'more entry', 'more entries')} cannot be used, either." if more else ""
         lenient = Setting("metadata.on_bad_metadata", "report", "set")
         return DataError(
-            f"{self.place}: {self.field}{shown}: {self.reason}.{others}",
+            f"{self}.{others}",
             hint=Words(HINTS[self.kind], " Correct the row, or ", lenient, " to leave such entries out."),
             key=self.field,
             value=self.value,
@@ -73,6 +88,13 @@ class BadEntries:
         examples += [(int(document[entry]), describe(entry)) for entry in found[:EXAMPLES].tolist()]
         examples.sort(key=lambda one: one[0])
         del examples[EXAMPLES:]
+
+    def extend(self, later: BadEntries) -> None:
+        """Count those of the rows that follow, too."""
+        for kind, num in later.counts.items():
+            self.counts[kind] = self.counts.get(kind, 0) + num
+            examples = self.examples.setdefault(kind, [])
+            examples += later.examples[kind][: EXAMPLES - len(examples)]
 
     @property
     def total(self) -> int:

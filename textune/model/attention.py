@@ -21,6 +21,7 @@ from torch.nn import functional
 from transformers import AttentionInterface
 
 from textune.batches import Group, to_device
+from textune.model.device import dtype_of_products
 from textune.model.hugging import FamilyModule, HuggingModel, Options
 from textune.model.native import AttentionShape, Kernels, kernel_attention
 from textune.model.pretrained import quiet_transformers
@@ -198,10 +199,8 @@ def packed_attention(
     The signature is that of transformers; `textune_layout` is passed through the keyword arguments of the backbone. A
     row attends only to itself, so `attention_mask` is not used. Values may have another width than queries and keys.
     """
-    device = query.device.type
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    dtype = dtype_of_products(query.dtype, query.device)
+    query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     causal = bool(module.is_causal) if is_causal is None else is_causal
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if textune_layout.sequences is not None and softcap is None and not position_bias:
@@ -217,7 +216,7 @@ def packed_attention(
         )
         return output_Thd.unsqueeze(0), None
     kernels = textune_layout.kernels
-    known = device == "cpu" and query.dtype in {torch.float32, torch.bfloat16} and query.shape[-1] == value.shape[-1]
+    known = query.is_cpu and dtype in {torch.float32, torch.bfloat16} and query.shape[-1] == value.shape[-1]
     if kernels is not None and known and softcap is None and not position_bias and dropout < 1:
         shape = AttentionShape(
             textune_layout.starts_B,

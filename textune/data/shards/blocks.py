@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
@@ -50,6 +51,15 @@ class ShardStream:
         memory, it is that of these."""
         listed = json.dumps([shard.listed for shard in self.shards], allow_nan=False)
         return hashlib.sha256(f"textune stream 2 {listed}".encode()).hexdigest()[:32]
+
+    def column_names(self) -> list[str]:
+        """The columns that the first rows of the first shards have, as many shards as are read side by side."""
+        names: dict[str, None] = {}
+        chosen = list(zip(self.shards, self.formats, strict=True))[: self.section.interleave]
+        for shard, kind in chosen:
+            with closing(open_reader(shard, kind, BEGINNING, wanted=frozenset())) as reader:
+                names |= dict.fromkeys(reader.all_columns().table.column_names)
+        return list(names)
 
 
 def open_shards(section: StreamSource) -> ShardStream:
