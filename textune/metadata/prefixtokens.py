@@ -13,6 +13,7 @@ import numpy as np
 
 from textune.config import MetadataSection
 from textune.metadata.documents import PrefixField
+from textune.metadata.prefix import prefix_text
 from textune.metadata.texttokens import TextTokenizer
 
 Fields = tuple[PrefixField, ...]
@@ -50,10 +51,7 @@ class PrefixEncoder:
 
     def text(self, fields: Fields) -> str:
         """The prefix of these fields with its separators; nothing without fields."""
-        section = self._section
-        if not fields:
-            return ""
-        return section.prefix_start + section.separator.join(part.text for part in fields) + section.prefix_separator
+        return prefix_text(fields, self._section)
 
     def encode(self, fields: Sequence[Fields]) -> PrefixTokens:
         """The prefixes of D documents, [D] fields each."""

@@ -32,7 +32,7 @@ from textune.metadata.rawentries import (
     RawEntries,
 )
 from textune.metadata.renderers import renderer_of
-from textune.metadata.types import TYPES, metadata_type
+from textune.metadata.types import TYPES
 
 _AS_TEXT = (int, datetime.date, datetime.time, decimal.Decimal)
 Attributes = tuple[tuple[str, str], ...]
@@ -145,10 +145,10 @@ def _check_values(checked: Checked) -> None:
 
 def _check_readable(checked: Checked, index: int) -> None:
     """Values of a type whose field in the prefix cannot be made of any text."""
-    type_, renderer = metadata_type(checked.types[index]), renderer_of(checked.types[index])
+    renderer = renderer_of(checked.types[index])
     bad_E = np.zeros(len(checked.raw), bool)
     for entry in np.flatnonzero(checked.good_E & (checked.type_E == index) & ~checked.is_local_E).tolist():
-        bad_E[entry] = renderer.field(type_, checked.values_E[entry], checked.section) is None
+        bad_E[entry] = not renderer.reads(checked.values_E[entry])
     checked.refuse("value", bad_E, VALUE, lambda _: f"it is not {renderer.expects}")
 
 
@@ -244,9 +244,9 @@ def _check_positions(checked: Checked) -> None:
 def _check_nesting(checked: Checked) -> None:
     """No two tags of a type in a document have one position at one character, and their spans nest."""
 
-    def fails(check: Callable[..., np.ndarray]) -> np.ndarray:
+    def fails(check: Callable[..., np.ndarray], among_E: np.ndarray = checked.is_local_E) -> np.ndarray:
         """bool [E], of entries with positions."""
-        placed = np.flatnonzero(checked.good_E & checked.is_local_E & (checked.raw.numbers[START_ORDER] != MISSING))
+        placed = np.flatnonzero(checked.good_E & among_E & (checked.raw.numbers[START_ORDER] != MISSING))
         failed_E = np.zeros(len(checked.raw), bool)
         failed_E[placed] = check(checked.group_E[placed], *(checked.raw.numbers[key][placed] for key in NUMBERS))
         return failed_E
@@ -256,7 +256,9 @@ def _check_nesting(checked: Checked) -> None:
     checked.refuse("order", fails(closed_before_open), START_ORDER, lambda _: "its empty span closes before it opens")
     if not checked.section.as_original:
         crossing = "its tags would cross those of another entry of its type"
-        checked.refuse("nesting", fails(against_the_rules), START_ORDER, lambda _: crossing)
+        both_sides = np.array([renderer_of(name).both_sides for name in checked.types])
+        enclosing_E = checked.is_local_E & both_sides[checked.type_E]
+        checked.refuse("nesting", fails(against_the_rules, enclosing_E), START_ORDER, lambda _: crossing)
 
 
 def _forget_positions(checked: Checked) -> None:
