@@ -20,12 +20,17 @@ from .layout import Padding as Padding
 from .layout import cut_by_tokens as cut_by_tokens
 from .loader import Batches as Batches
 from .loader import Loader as Loader
+from .maker import MadeRows as MadeRows
 from .maker import TextMaker as TextMaker
+from .maker import is_milestone as is_milestone
+from .maker import skipped_so_far as skipped_so_far
+from .maker import wrong_number as wrong_number
 from .plan import Plan as Plan
 from .prefixed import PrefixedStore as PrefixedStore
 from .rows import TokenRows as TokenRows
 from .store import RowStore as RowStore
 from .store import TokenStore as TokenStore
+from .store import join_stores as join_stores
 from .streamed import StreamLoader as StreamLoader
 from .tokenise import require_budget as require_budget
 from .tokenise import require_weights as require_weights
