@@ -12,6 +12,8 @@ from .parameters import as_tables as as_tables
 from .parameters import headline as headline
 from .parameters import parameters as parameters
 from .predict import predict_file as predict_file
-from .predict import require_target as require_target
+from .tag import TagResult as TagResult
+from .tag import tag as tag
+from .targets import require_target as require_target
 from .train import TrainResult as TrainResult
 from .train import train as train

@@ -15,20 +15,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
-import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
 
 from textune.atomic import replace_folder, settle_folder, write_text
 from textune.errors import RunError
+from textune.locks import Held, Removed, held
 from textune.model import complete_model
 from textune.run.manifest import Ending, Manifest, Resumption, now, read_manifest
-
-if sys.platform != "win32":
-    import fcntl
 
 _REPORT = "report"
 _FIRST = ("validation", "test")
@@ -63,43 +58,25 @@ class RunFolder:
         Where nothing else was written meanwhile, the lock goes, and the folder with it if it was made for that.
         """
         absent = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / "lock").open("a+", encoding="utf-8")
-        except OSError as error:
-            raise self._unwritable(error) from error
-        with file:
+        with contextlib.ExitStack() as stack:
             try:
-                # Windows has no such locks: two processes are not kept apart there.
-                if sys.platform != "win32":
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(held(self.path / "lock"))
+            except OSError as error:
+                raise self._unwritable(error) from error
+            except Removed:
+                raise self.touched() from None
+            except Held as holder:
                 raise RunError(
-                    f"another process is writing to {self.path} ({file.read().strip() or 'it left no name'}).",
+                    f"another process is writing to {self.path} ({holder}).",
                     hint="Wait for it or stop it, or choose another folder with --run.",
                     place=str(self.path),
                     reason="another process is writing",
                 ) from None
-            except OSError:
-                pass  # a file system without locks
-            self._require_same(file)
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()}")
-            file.flush()
             try:
                 yield
             finally:
                 self._remove_lone_lock(absent)
-
-    def _require_same(self, lock: TextIO) -> None:
-        """RunError where another process removed its lock after this one had opened it."""
-        try:
-            same = os.path.samestat(os.fstat(lock.fileno()), (self.path / "lock").stat())
-        except FileNotFoundError:
-            same = False
-        if not same:
-            raise self.touched()
 
     def _remove_lone_lock(self, made: Sequence[Path]) -> None:
         """Remove the lock where it is all there is, and the folders that were `made` for it, the innermost first."""
