@@ -9,8 +9,9 @@ from __future__ import annotations
 import datetime
 import decimal
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
@@ -166,11 +167,9 @@ def text_of(value: object, *, original: bool = False) -> str | None:
     return repr(value) if isinstance(value, float) and math.isfinite(value) else None
 
 
-def _is_unicode(texts: Sequence[str]) -> bool:
+def _is_unicode(texts: Iterable[str]) -> bool:
     try:
-        for text in texts:
-            if not text.isascii():
-                text.encode("utf-8")
+        "".join(texts).encode("utf-8")
     except UnicodeEncodeError:
         return False
     return True
@@ -180,14 +179,28 @@ def _check_attributes(checked: Checked) -> None:
     checked.attributes_E = np.fromiter(((),) * len(checked.raw), object, len(checked.raw))
     if "html" not in checked.types:
         return
+    given_E = checked.raw.objects[ATTRIBUTES]
     has_E = checked.good_E & (checked.type_E == checked.types.index("html"))
-    has_E &= np.fromiter((one is not None for one in checked.raw.objects[ATTRIBUTES]), bool, len(has_E))
-    bad_E = np.zeros(len(has_E), bool)
-    for entry in np.flatnonzero(has_E).tolist():
-        attributes = attributes_of(checked.raw.objects[ATTRIBUTES][entry])
-        bad_E[entry] = attributes is None
-        checked.attributes_E[entry] = attributes or ()
-    checked.refuse("attributes", bad_E, ATTRIBUTES, lambda _: "it does not hold two lists of equal length of texts")
+    has_E &= np.fromiter((one is not None for one in given_E), bool, len(has_E))
+    entries = np.flatnonzero(has_E)
+    attributes = _plain_attributes(given_E[entries]) or list(map(attributes_of, given_E[entries]))
+    for entry, found in zip(entries.tolist(), attributes, strict=True):
+        has_E[entry] = found is None
+        checked.attributes_E[entry] = found or ()
+    checked.refuse("attributes", has_E, ATTRIBUTES, lambda _: "it does not hold two lists of equal length of texts")
+
+
+def _plain_attributes(values: np.ndarray) -> Sequence[Attributes | None] | None:
+    """Names and values of many tags at once; None if not all are plainly that."""
+    if not set(map(type, values)) <= {dict}:
+        return None
+    names, texts = ([value.get(key) for value in values] for key in ("attrs", "values"))
+    if not set(map(type, names)) == set(map(type, texts)) == {list} or list(map(len, names)) != list(map(len, texts)):
+        return None
+    every = list(chain(chain.from_iterable(names), chain.from_iterable(texts)))
+    if not set(map(type, every)) <= {str} or not _is_unicode(every):
+        return None
+    return list(map(tuple, map(zip, names, texts)))
 
 
 def attributes_of(value: object) -> Attributes | None:
