@@ -29,10 +29,10 @@ from textune.model.device import dtype_of_products
 from textune.model.families import PACKED_FAMILIES, attend_in, cannot_pack, packing_obstacle
 from textune.model.frozen import FrozenWeights
 from textune.model.gptq import PackedLayer
-from textune.model.heads import PADDED_HEADS, reads_last_position, unsplit_head
+from textune.model.heads import PADDED_HEADS, padded_tensors, unsplit_head
 from textune.model.hugging import HuggingModel, Options
 from textune.model.lowbits import LowBits, put_packed, quantize_beneath
-from textune.model.ondisk import TableOnDisk, large_frozen_table
+from textune.model.ondisk import TableOnDisk, large_frozen_table, put_on_disk
 from textune.model.origin import AdapterNote
 from textune.model.own import OwnModel, as_own, class_name
 from textune.model.pooling import POOLING_PREFIX, WindowPooling, cannot_pool
@@ -219,12 +219,8 @@ class TextModel(nn.Module):
             return ""
         self.frozen_weights.note([name for name, parameter in self.named_parameters() if parameter is table])
         read_K = occurring_ids(token_ids, [self.pad_id], num_ids=len(table))
-        size = f"a file of {table.nbytes / 1e6:,.0f} MB"
-        try:
-            self._table_on_disk = TableOnDisk(table, folder(), read_K)
-        except OSError as error:
-            return f"; it stays in memory, since {size} cannot be made ({error.strerror or error})"
-        return f"; it stands in {size}, and memory holds what is read of it"
+        self._table_on_disk, fact = put_on_disk(table, folder, read_K)
+        return fact
 
     def group_cost(self, dtype: torch.dtype) -> int:
         """What a group of rows costs this model in products of `dtype`: nothing where attention takes all rows in one
@@ -244,15 +240,13 @@ class TextModel(nn.Module):
         `dtype` is that of the products, `lengths` are those of the rows in tokens; arguments and errors are those of
         `Accelerator.prepare`.
         """
-        if self.own is not None:
-            return
-        self.accelerator.prepare(self.layout, dtype, training=training, lengths=lengths, earlier=earlier)
+        if self.own is None:
+            self.accelerator.prepare(self.layout, dtype, training=training, lengths=lengths, earlier=earlier)
 
     def compile_steps(self, num_steps: int, dtype: torch.dtype) -> None:
         """The same for training this number of steps on a GPU, where compilation takes place in the first steps."""
-        if self.own is not None:
-            return
-        self.accelerator.compile_steps(num_steps, dtype)
+        if self.own is None:
+            self.accelerator.compile_steps(num_steps, dtype)
 
     def forward(self, batch: Tokens) -> torch.Tensor:
         """Logits float32 [B, C] of a batch in this model's layout, in the order of its rows, or of its examples where
@@ -322,19 +316,8 @@ class TextModel(nn.Module):
 
     def padded_inputs(self, batch: TokenBatch) -> dict[str, torch.Tensor]:
         """What the Hugging Face model reads of a padded batch: int64 [B, L] by the name that its forward gives it."""
-        assert len(batch.groups) == 1, f"a padded batch is one group, not {len(batch.groups)}"
-        (group,) = batch.groups
-        ids_T = self._known(batch.ids_T)
-        tensors = {"input_ids": ids_T.view(group)}
-        if batch.types_T is not None and self._has_types and "token_type_ids" in self._accepted:
-            tensors["token_type_ids"] = batch.types_T.view(group)
-        steps_L = torch.arange(group.length, device=ids_T.device)
-        tensors["attention_mask"] = (steps_L < batch.lengths_B.unsqueeze(1)).long()
-        if reads_last_position(self.hf.config):
-            # Padding moves from behind each row to its front.
-            source_BL = (steps_L - (group.length - batch.lengths_B.unsqueeze(1))) % group.length
-            tensors = {name: tensor.gather(1, source_BL) for name, tensor in tensors.items()}
-        return tensors
+        takes_types = self._has_types and "token_type_ids" in self._accepted
+        return padded_tensors(self.hf.config, batch, self._known(batch.ids_T), takes_types=takes_types)
 
     def padded_outputs(self, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
         """Logits [B, C] of what `padded_inputs` gave."""
@@ -403,15 +386,11 @@ class TextModel(nn.Module):
                     self.save_config(folder)
                     self.files.write(self.adapters, self.hf, state, folder, whole=self._whole)
                     return
-                if self.low_bits is not None:
-                    state = self.low_bits.read_back(state)
-                if self.adapters is not None:
-                    state = merged(self.adapters, self.hf, state)
-                if self.low_bits is not None:
-                    state = self.low_bits.turned_back(state)
-                self.hf.save_pretrained(
-                    folder, state_dict=self._vocabulary.restored(state) if self._vocabulary else state
-                )
+                state = state if self.low_bits is None else self.low_bits.read_back(state)
+                state = state if self.adapters is None else merged(self.adapters, self.hf, state)
+                state = state if self.low_bits is None else self.low_bits.turned_back(state)
+                state = state if self._vocabulary is None else self._vocabulary.restored(state)
+                self.hf.save_pretrained(folder, state_dict=state)
         finally:
             self.set_layout(layout)
             if self._table_on_disk is not None:
