@@ -6,9 +6,9 @@ Labelled texts are made into rows here; the room `metadata` has its own maker.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from textune.batches.tokens import TextEncoder
 from textune.data import Block, Cursor, NeededColumns, RowStream, ShardStream, SkippedRow
 from textune.errors import DataError
 from textune.wording import count
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +45,10 @@ class RowMaker(Protocol):
     @property
     def needed(self) -> NeededColumns:
         """The columns that it reads."""
+
+    @property
+    def state(self) -> Mapping[str, JsonValue]:
+        """What it found out about the data before the first step, for whoever makes it again to continue a run."""
 
     def make(self, block: Block) -> MadeRows:
         """The rows of a block, in the order that the block says; called from a thread.
@@ -68,6 +75,11 @@ class TextMaker:
     def needed(self) -> NeededColumns:
         """The columns of texts, labels and weights."""
         return self._stream.needed
+
+    @property
+    def state(self) -> Mapping[str, JsonValue]:
+        """Nothing."""
+        return {}
 
     def make(self, block: Block) -> MadeRows:
         """The texts of a block but those that `tokens.drop_longer` leaves out."""

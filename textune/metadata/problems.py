@@ -101,10 +101,13 @@ class BadEntries:
         """How many."""
         return sum(self.counts.values())
 
+    @property
+    def first(self) -> BadEntry | None:
+        """The first in the order of rows."""
+        examples = [one for of_kind in self.examples.values() for one in of_kind]
+        return min(examples, key=lambda one: one[0])[1] if examples else None
+
     def refuse(self) -> None:
         """DataError for the first in the order of rows, if there is any."""
-        first = min(
-            (one for of_kind in self.examples.values() for one in of_kind), key=lambda one: one[0], default=None
-        )
-        if first is not None:
-            raise first[1].error(self.total - 1)
+        if self.first is not None:
+            raise self.first.error(self.total - 1)

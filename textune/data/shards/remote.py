@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from textune.data.reading import find_files, short_names, without_excluded
+from textune.data.reading import Rows, find_files, short_names, without_excluded
 from textune.data.shards.urls import is_on_the_web, scrubbed, secrets, shown, web_address
 from textune.errors import DataError
 
@@ -51,6 +51,8 @@ class Shard:
     """fsspec's file system, of a file in a store."""
     path: str = field(default="", repr=False)
     """Its path in that store."""
+    rows: Rows | None = field(default=None, repr=False, compare=False)
+    """The rows themselves, of a source that has been read whole; it then has no location and no size."""
 
     @property
     def is_local(self) -> bool:
@@ -58,9 +60,16 @@ class Shard:
         return "://" not in self.location
 
     @property
+    def listed(self) -> tuple[str, int | str]:
+        """What the fingerprint of a stream knows of it: its name and size; of rows in memory, their fingerprint."""
+        return (self.name, self.size if self.rows is None else self.rows.fingerprint)
+
+    @property
     def fingerprint(self) -> str:
-        """Hash of its name and size; its content is unknown until it is read."""
-        listed = json.dumps([self.name, self.size], allow_nan=False)
+        """Hash of its name and size, as its content is unknown until it is read; of rows in memory, of these."""
+        if self.rows is not None:
+            return self.rows.fingerprint
+        listed = json.dumps(self.listed, allow_nan=False)
         return hashlib.sha256(f"textune shard 1 {listed}".encode()).hexdigest()[:32]
 
 
