@@ -311,3 +311,69 @@ def test_check_knows_the_prefix(place: Path) -> None:
     plain = {name: value for name, value in overrides.items() if "metadata" not in name}
     bare = textune.check(place / "config.toml", overrides=plain, timing=False)
     assert found.ok and found.facts.to_dict() != bare.facts.to_dict()
+
+
+def test_the_report_says_what_each_column_is_worth(place: Path, run: Path, tmp_path: Path) -> None:
+    report = textune.evaluate(run, data=place / "rows.jsonl")
+    assert [lift.column for lift in report.lifts] == ["source", "year"]
+    rows = rows_with_metadata()
+    for lift in report.lifts:
+        without = write_jsonl(tmp_path / f"{lift.column}.jsonl", [{**row, lift.column: None} for row in rows])
+        again = textune.evaluate(run, data=without)
+        assert lift.without == again.value
+        assert lift.lift == pytest.approx(report.value - again.value)
+        assert lift.num_rows == sum(row[lift.column] is not None for row in rows)
+        assert [other.lift for other in again.lifts if other.column == lift.column] == [0.0]
+    kept = json.loads((run / "report.json").read_text())["lifts"]
+    assert [lift["column"] for lift in kept] == ["source", "year"]
+    assert "What each column is worth" in (run / "report.md").read_text()
+
+
+def test_columns_that_help_have_a_lift(place: Path, tmp_path: Path) -> None:
+    """The label is half in the text and half in a column: the column is worth a lot, one of noise nothing."""
+    generator = random.Random(0)
+    rows = []
+    for row in reviews(400):
+        told = generator.random() < 0.7
+        words = row["text"] if not told else "the film is a movie"
+        hint = ("good", "bad")[row["label"] == "neg"] if told else "the"
+        rows.append({"text": words, "label": row["label"], "hint": hint, "noise": str(generator.randrange(3))})
+    given = {
+        "data.train.kind": "given",
+        "data.train.name": "rows",
+        "data.metadata.columns": ["hint", "noise"],
+        "data.metadata.dropout": 0.0,
+        "train.duration": "12 epochs",
+        "evaluate.bootstrap": 200,
+    }
+    report = trained(place, tmp_path / "run", given, rows={"rows": rows}).reports["validation"]
+    hint, noise = report.lifts
+    assert hint.interval is not None and hint.interval[0] > 0.1 and abs(noise.lift) < 0.1
+
+
+def test_a_column_that_gives_the_label_away_is_refused(place: Path, tmp_path: Path) -> None:
+    rows = [{**row, "source": row["label"].upper()} for row in rows_with_metadata(100)]
+    given = {"data.train.kind": "given", "data.train.name": "rows", "train.duration": "1 steps"}
+    with pytest.raises(DataError, match="'source' gives the label away"):
+        trained(place, tmp_path / "run", given, rows={"rows": rows})
+    assert not (tmp_path / "run").exists()
+    found = textune.check(place / "config.toml", overrides=BASE | given, rows={"rows": rows}, timing=False)
+    assert not found.ok and "column-leak" in {finding.code for finding in found.findings}
+    allowed = given | {"data.metadata.allow_leak": ["source"]}
+    trained(place, tmp_path / "run", allowed, rows={"rows": rows})
+    found = textune.check(place / "config.toml", overrides=BASE | allowed, rows={"rows": rows}, timing=False)
+    assert found.ok and [one.level for one in found.findings if one.code == "column-leak"] == ["note"]
+
+
+def test_a_run_says_where_plain_tokenizers_differ(place: Path) -> None:
+    """`an` and the separator `y` make `any`, which is one token."""
+    rows = [{**row, "source": "an"} for row in rows_with_metadata(60)]
+    config = BASE | {
+        "data.train.kind": "given",
+        "data.train.name": "rows",
+        "data.metadata.columns": ["year", "source"],
+    }
+    for separator, differs in (("y", True), (" |||", False)):
+        overrides = config | {"data.metadata.prefix_separator": separator}
+        found = textune.check(place / "config.toml", overrides=overrides, rows={"rows": rows}, timing=False)
+        assert any("joins fields" in notice for notice in found.notices) == differs

@@ -10,6 +10,7 @@ from .batch import to_device as to_device
 from .cache import cache_folder as cache_folder
 from .encode import RowTexts as RowTexts
 from .encode import make_row_store as make_row_store
+from .encode import num_unlike_written as num_unlike_written
 from .encode import open_row_store as open_row_store
 from .layout import GROUP_COST_TOKENS as GROUP_COST_TOKENS
 from .layout import NO_PADDING as NO_PADDING
@@ -25,6 +26,7 @@ from .maker import is_milestone as is_milestone
 from .maker import skipped_so_far as skipped_so_far
 from .maker import wrong_number as wrong_number
 from .plan import Plan as Plan
+from .prefixed import PrefixedStore as PrefixedStore
 from .rows import TokenRows as TokenRows
 from .store import RowStore as RowStore
 from .store import TokenStore as TokenStore

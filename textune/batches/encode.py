@@ -170,3 +170,27 @@ def _require_room(
         )
     if section.truncate == "error":
         refuse_too_long(store.raw_lengths, section.longest, rows.place, hint=encoder.if_too_long)
+
+
+def num_unlike_written(rows: RowTexts, encoder: TextEncoder, store: RowStore) -> int:
+    """How many of these rows, of single texts or first texts of pairs, have other tokens than the row written out as
+    one text; rows that were shortened are passed over."""
+    prefix = encoder.prefix
+    if prefix is None:
+        return 0
+    texts = rows.text.to_pylist()
+    fields = [column.to_pylist() for column in rows.fields]
+    whole, num = store.whole(), 0
+    for row, text in enumerate(texts):
+        if store.raw_lengths[row] > encoder.section.longest:
+            continue
+        wanted = encoder.backend.encode(written_out([field[row] for field in fields], text, prefix)).ids
+        num += whole.ids[whole.offsets[row] : whole.offsets[row + 1]].tolist() != wanted
+    return num
+
+
+def written_out(fields: Sequence[str | None], text: str, prefix: MetadataPrefix) -> str:
+    """A row as one text; None for a field that it does not have."""
+    present = [field for field in fields if field is not None]
+    separator = prefix.prefix_separator if present else prefix.prefix_separator.lstrip()
+    return f"{prefix.separator.join(present)}{separator} {text}"

@@ -240,7 +240,7 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
 class MetadataPrefix(Section):
-    """Columns that are written before each text, as in `source: imdb | date: 2020 ||| A fine film.`"""
+    """Columns that are written before each text, such as `source: imdb | date: 2020 |||`."""
 
     columns: Annotated[Names, Field(min_length=1)]
     """The columns, in the order of the prefix. A row without a value has no such field."""

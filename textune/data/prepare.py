@@ -65,7 +65,7 @@ def prepare_data(
     splits = {"train": train} | {
         name: split for name in _held_out_of(section) if (split := (held_out | shares).get(name))
     }
-    return PreparedData(splits, labels, (*sources.notes, *said, *seen), stream)
+    return PreparedData(splits, labels, (*sources.notes, *said, *seen), section.metadata, stream)
 
 
 def prepare_held_out(

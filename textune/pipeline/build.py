@@ -53,6 +53,7 @@ from textune.pipeline.cautions import (
     device_of,
     fit_length,
     pad_rows,
+    prefix_notice,
     require_judge,
     require_labelled,
     separator_notice,
@@ -226,6 +227,7 @@ def _loaded(experiment: Experiment, labelled: _Labelled, before: ModelCard | Non
     encoder = TextEncoder(tokenizer, tokens, prefix=experiment.data.metadata)
     if earlier is None:
         said += separator_notice(experiment.data.columns, tokens, encoder, name=name)
+        said += prefix_notice(labelled.data.train, encoder, name=name)
     return _Loaded(tokenizer, model, tokens, encoder, max_length.reason, said)
 
 
