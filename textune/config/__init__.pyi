@@ -34,6 +34,7 @@ from .presets import preset_names as preset_names
 from .problems import keys_called as keys_called
 from .reference import json_schema as json_schema
 from .reference import reference_markdown as reference_markdown
+from .rendering import set_by_type as set_by_type
 from .schema import LONG_ROWS as LONG_ROWS
 from .schema import SHORT_ROWS as SHORT_ROWS
 from .schema import EvaluateSection as EvaluateSection

@@ -43,6 +43,11 @@ class RowSelection(Section):
     """Seed of `shuffle`."""
     take: PositiveInt | None = None
     """Keep only this many rows, from the start."""
+    by_type: Computed[Names] = ()
+    """For held-out documents with metadata: types that get a set of their own each, such as `["url", "title"]`, of
+    only the documents that have the type, without their other metadata. One more set has documents without any."""
+    by_type_rows: Computed[PositiveInt] = 1024
+    """Most documents in each set of `by_type`, taken from the start."""
 
 
 class FilesSource(RowSelection):
