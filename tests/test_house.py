@@ -26,6 +26,7 @@ BELOW = {
     "wording",
     "jsontext",
     "inside",
+    "locks",
     "atomic",
     "caches",
     "imports",

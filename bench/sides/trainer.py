@@ -289,10 +289,8 @@ def scores(channel: Channel, spec: Json) -> None:
         seconds = time.perf_counter() - started
         evaluations = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
         test = trainer.predict(features["test"]).metrics if "test" in features else {}
-    evaluation_seconds, epochs = (
-        sum(entry["eval_runtime"] for entry in evaluations),
-        [_named(entry) for entry in evaluations],
-    )
+    evaluation_seconds = sum(entry["eval_runtime"] for entry in evaluations)
+    epochs = [_named(entry) for entry in evaluations]
     channel.reply(
         seed=spec["seed"],
         metric=metric,
@@ -306,15 +304,22 @@ def scores(channel: Channel, spec: Json) -> None:
         train_seconds=round(seconds - evaluation_seconds, 2),
         evaluation_seconds=round(evaluation_seconds, 2),
         reading_seconds=round(reading_seconds, 2),
-        threads=torch.get_num_threads(),
-        device=str(trainer.args.device),
         precision=precision,
-        attention=trainer.model.config._attn_implementation,
-        versions=versions(PACKAGES),
-        machine=gpu_name() or processor(),
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
         example=example,
+        **_surroundings(trainer),
     )
+
+
+def _surroundings(trainer: Trainer) -> Json:
+    """On what it was computed, with what, and when."""
+    return {
+        "threads": torch.get_num_threads(),
+        "device": str(trainer.args.device),
+        "attention": trainer.model.config._attn_implementation,
+        "versions": versions(PACKAGES),
+        "machine": gpu_name() or processor(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def _named(entry: Json) -> Json:

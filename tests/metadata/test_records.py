@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from kits.records import Row, given_rows, listed, read, rows_in, write
+from kits.streams import write_shard
 
-from tests.kits.records import Row, given_rows, listed, read, rows_in, write
-from textune.config.sources import FilesSource
+from textune.config.documents import MetadataSection
+from textune.config.sources import FilesSource, StreamSource
 from textune.data.reading.rows import Rows
 from textune.data.reading.sources import read_source
+from textune.data.shards.blocks import BlockReader, Cursor, NeededColumns, open_shards
 from textune.metadata.documents import NO_POSITION
+from textune.metadata.problems import HINTS, TITLES
+from textune.metadata.records import metadata_columns, shard_id
+from textune.metadata.types import TYPES
 
 URL = {"key": "url", "type": "global", "value": "http://a.b/c"}
 LENGTH = {"key": "length", "type": "global", "value": "9"}
@@ -156,3 +164,35 @@ def test_columns_that_are_empty_in_most_rows_are_read_in_the_others(tmp_path: Pa
     documents = read(found, ("url", "title")).documents
     assert [entry[:3] for entry in listed(documents)] == [("title", "T", 4)]
     assert documents.has_type.sum(axis=0).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("block_rows", [2, 5, 100])
+def test_documents_of_a_stream_are_the_same_however_it_is_cut(tmp_path: Path, block_rows: int) -> None:
+    shards: dict[str, list[Row]] = {"a.jsonl": [*SECOND, *FIRST], "b.parquet": SECOND, "c.jsonl": FIRST[1:2] * 3}
+    files = [write_shard(tmp_path / name, rows) for name, rows in shards.items()]
+    section = StreamSource(files=tuple(map(str, files)), block_rows=block_rows, interleave=2)
+    needed = NeededColumns({"text": "data.columns.text"}, metadata_columns(MetadataSection(types=ALL)))
+    found: dict[tuple[int, int], tuple[str, list[Any]]] = {}
+    with closing(BlockReader(open_shards(section), needed, seed=1, shuffles=True)) as reader:
+        cursor = Cursor()
+        while cursor.epoch == 0:
+            block = reader.read(cursor)
+            cursor = block.after
+            for piece in block.pieces:
+                documents = read(piece.rows("error"), ALL).documents
+                entries = listed(documents)
+                for number, text in enumerate(documents.texts):
+                    identity = (int(documents.shard[number]), int(documents.row[number]))
+                    own = [(*entry[:2], *entry[3:]) for entry in entries if entry[2] == number]
+                    assert found.setdefault(identity, (text, own)) == (text, own)
+    ids = [shard_id(shard.fingerprint) for shard in open_shards(section).shards]
+    assert sorted(found) == sorted((ids[number], row) for number, num in enumerate((6, 3, 3)) for row in range(num))
+    assert [len(entries) for identity, (_, entries) in sorted(found.items()) if identity[0] == ids[0]] == [5, 0, 1] * 2
+
+
+def test_the_page_lists_every_type_and_every_kind_of_bad_entry() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "metadata.md").read_text(encoding="utf-8")
+    listed_types = re.findall(r"^\| `(\w+)` \| `(\w+)` \| (global|local) \|$", page, re.MULTILINE)
+    assert listed_types == [(one.name, one.key, one.scope) for one in TYPES.values()]
+    kinds = page.partition("### What cannot be rendered")[2].partition("With `compat")[0]
+    assert re.findall(r"^\| `(\w+)` \|", kinds, re.MULTILINE) == list(TITLES) == list(HINTS)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kits.errors import refused
+from kits.records import Row, given_rows, listed, read, rows_in
 
-from tests.kits.errors import refused
-from tests.kits.records import Row, given_rows, listed, read, rows_in
 from textune.config.sources import FilesSource
 from textune.data.reading.sources import read_source
 from textune.errors import DataError
@@ -21,6 +21,7 @@ from textune.metadata.nesting import against_the_rules
 _TOY = Path(__file__).parents[2].parent / "shared" / "data" / "metadata"
 TEXT = "An apple is an edible fruit."
 URL = {"key": "url", "type": "global", "value": "http://a.b/c"}
+DATE = {"key": "timestamp", "type": "global", "value": "2018-12-10"}
 
 
 def tag(start: Any, end: Any, opens: Any = None, closes: Any = None, **more: Any) -> Row:
@@ -68,6 +69,8 @@ BAD: dict[str, tuple[list[Any], str, str, Any]] = {
     "a list as value": ([URL | {"value": ["a"]}], "value", "metadata[0].value", ["a"]),
     "infinity": ([URL | {"value": float("inf")}], "value", "metadata[0].value", float("inf")),
     "half a character of UTF-16": ([URL | {"value": "\ud800"}], "value", "metadata[0].value", "\ud800"),
+    "a date in words": ([DATE | {"value": "last May"}], "value", "metadata[0].value", "last May"),
+    "no date": ([DATE | {"value": "2018-13-01"}], "value", "metadata[0].value", "2018-13-01"),
     "no key": ([without(URL, "key")], "key", "metadata[0].key", None),
     "a number as key": ([URL | {"key": 3}], "key", "metadata[0].key", 3),
     "text as entry": ([URL, "url"], "shape", "metadata[1]", "url"),
@@ -93,19 +96,25 @@ def test_an_entry_that_cannot_be_rendered_is_refused(case: str) -> None:
     entries, _, field, value = BAD[case]
     rows = given_rows([{"text": TEXT, "metadata": [URL]}, {"text": TEXT, "metadata": entries}])
     with refused(DataError, key=field, value=value, place="rows, row 2"):
-        read(rows, ("html", "url"))
+        read(rows, ("html", "url", "timestamp"))
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_or_left_out_and_counted(case: str) -> None:
     entries, kind, field, value = BAD[case]
     rows = given_rows([{"text": TEXT, "metadata": [URL]}, {"text": TEXT, "metadata": entries}])
-    result = read(rows, ("html", "url"), on_bad_metadata="report")
+    result = read(rows, ("html", "url", "timestamp"), on_bad_metadata="report")
     assert result.bad.counts == {kind: 1}
     [(document, example)] = result.bad.examples[kind]  # type: ignore[index]
     assert (document, example.place, example.field, example.value) == (1, "rows, row 2", field, value)
     assert example.reason
     assert len(listed(result.documents)) == 1 + len(entries) - 1
+
+
+def test_names_beside_paragraphs_are_no_tags_that_have_to_nest() -> None:
+    names = [tag(0, 9, order, order) | {"key": "entity_paragraph", "value": f"E{order}"} for order in range(3)]
+    result = read(given_rows([{"text": TEXT, "metadata": names}]), ("entity_paragraph",))
+    assert [value for _, value, *_ in listed(result.documents)] == ["E0", "E1", "E2"]
 
 
 @pytest.mark.parametrize("cell", [URL, "url", 3, [[URL]], True])
@@ -131,7 +140,7 @@ def test_the_first_of_all_bad_entries_in_the_order_of_rows_is_named() -> None:
         ]
     )
     with refused(DataError, key="metadata[1].relative_end_pos", place="row 2"):
-        read(rows, ("html", "url"))
+        read(rows, ("html", "url", "timestamp"))
 
 
 def test_examples_are_the_first_rows_and_the_count_is_of_all() -> None:

@@ -36,7 +36,7 @@ from textune.config.schema import ModelSection, TrainSection
 from textune.config.taskkinds import MulticlassTask
 from textune.config.updaterules import AdamW, LinearSchedule
 from textune.data.labels.map import LabelMap
-from textune.model import backbone
+from textune.model import attention
 from textune.model.tokenizer import load_tokenizer
 from textune.tasks.task import build_task
 from textune.training.learner import learner_alone
@@ -59,7 +59,7 @@ def test_loss_and_gradients_are_those_of_pefts_wrapper(
     labels = torch.arange(len(rows)) % 3
     loss = wrapper(**plain_inputs(built, rows, types), labels=labels).loss
     theirs = gradients(wrapper, loss)
-    monkeypatch.setattr(backbone, "ROUND_FROM", 1)
+    monkeypatch.setattr(attention, "ROUND_FROM", 1)
     packs, groups = built.model.layout == "packed", {"padded": None, "packed": UNEVEN}
 
     def compare() -> None:

@@ -394,7 +394,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     refused(
         ModelError,
         f"there is no folder {tmp_path}/modles/bert",
-        f"{tmp_path} holds models",
+        f"Set model.pretrained to where it is. {tmp_path} holds models",
         folder=tmp_path / "modles" / "bert",
     )
 

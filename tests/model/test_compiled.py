@@ -18,7 +18,7 @@ from torch.nn import functional
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from textune.errors import ModelError
-from textune.model import backbone, compiled, varlen
+from textune.model import attention, compiled, varlen
 from textune.model.attention import PACKED, packed_attention
 from textune.model.compiled import MIN_STEPS, compile_on_gpu, compiler_obstacle
 
@@ -62,7 +62,7 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[Compiler]:
     monkeypatch.setattr(compiled, "BACKEND", compiler)
     monkeypatch.setattr(compiled, "compiler_obstacle", lambda device: "")
     # Every batch gets filler, so that its number of tokens is one of few.
-    monkeypatch.setattr(backbone, "ROUND_FROM", 1)
+    monkeypatch.setattr(attention, "ROUND_FROM", 1)
     yield compiler
 
 

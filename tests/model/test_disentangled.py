@@ -24,7 +24,7 @@ from kits.models import (
 from kits.runs import threads
 from torch.nn import functional
 
-from textune.model import backbone
+from textune.model import attention
 from textune.model.distances import count_distances
 
 TOLERANCE = 1e-5
@@ -103,7 +103,7 @@ def test_every_configuration_has_the_loss_and_gradients_of_plain_transformers(
     padded_loss = functional.cross_entropy(plain(**plain_inputs(built, rows, types)).logits, labels)
     theirs = gradients(plain, padded_loss)
     for groups, round_from in ((WITH_GAPS, 1000), ((1,) * len(rows), 1)):
-        monkeypatch.setattr(backbone, "ROUND_FROM", round_from)
+        monkeypatch.setattr(attention, "ROUND_FROM", round_from)
         loss = functional.cross_entropy(built.model(lay_out(built, rows, groups, types=types)), labels)
         assert loss.item() == pytest.approx(padded_loss.item(), rel=TOLERANCE)
         assert_same_gradients(gradients(built.hf, loss), theirs)

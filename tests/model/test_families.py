@@ -31,7 +31,7 @@ from torch.nn import functional
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
-from textune.model import backbone
+from textune.model import attention
 from textune.model.families import PACKED_FAMILIES, PADDED_FAMILIES
 
 
@@ -77,7 +77,7 @@ def test_further_families_compute_what_plain_transformers_does(
     labels = torch.arange(len(rows)) % 3
     padded = plain(**plain_inputs(built, rows, types)).logits
     theirs = gradients(plain, functional.cross_entropy(padded, labels))
-    monkeypatch.setattr(backbone, "ROUND_FROM", 1)
+    monkeypatch.setattr(attention, "ROUND_FROM", 1)
     packed = built.model(lay_out(built, rows, UNEVEN, types=types))
     close(packed, padded)
     assert_same_gradients(gradients(built.hf, functional.cross_entropy(packed, labels)), theirs)

@@ -382,6 +382,40 @@ def test_a_model_without_linear_layers_is_refused(tmp_path: Path) -> None:
     assert caught.value.key == "model.quantize"
 
 
+@pytest.mark.parametrize(
+    ("bits", "number", "advice"),
+    [
+        (8, 65_505.0, "bits = 4"),
+        (8, -1e6, "bits = 4"),
+        (8, float("nan"), "damaged"),
+        (4, float("inf"), "damaged"),
+        (4, float("nan"), "damaged"),
+    ],
+)
+def test_a_number_that_few_bits_cannot_be_made_of_is_refused(
+    bits: Any, number: float, advice: str, tmp_path: Path
+) -> None:
+    """bitsandbytes would make NaN of it, or anything."""
+    built = build("gpt2", tmp_path)
+    name = "transformer.h.1.mlp.c_proj.weight"
+    with torch.no_grad():
+        built.hf.get_parameter(name)[3, 5] = number
+    with pytest.raises(ModelError) as caught:
+        lowbits.quantize_beneath(built.hf, Quantize(bits=bits), whole=(), dtype=torch.float32)
+    found = caught.value
+    assert (found.key, found.reason) == ("model.quantize", name) and advice in found.hint
+    assert found.value == abs(number) or number != number
+
+
+@pytest.mark.parametrize(("bits", "largest"), [(8, 65_504.0), (4, 1e30)])
+def test_the_largest_number_is_kept(bits: Any, largest: float) -> None:
+    form = FourBits(Quantize()) if bits == 4 else EightBits()
+    weight_OI = torch.full((2, 64), 1.0)
+    weight_OI[1, 7] = -largest
+    found = form.read_back(form.pack(weight_OI), (2, 64), torch.float32)
+    assert torch.isfinite(found).all() and abs(float(found[1, 7]) / -largest - 1) < 0.01
+
+
 def test_the_library_is_imported_without_a_word() -> None:
     code = "from textune.imports import import_quietly; import_quietly('bitsandbytes')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

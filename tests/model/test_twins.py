@@ -30,7 +30,7 @@ from kits.models import (
 from torch.nn import functional
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from textune.model import attention, backbone
+from textune.model import attention
 
 
 @pytest.fixture(params=["products", "sdpa", "compiled"])
@@ -62,7 +62,7 @@ def test_packed_loss_and_gradients_are_those_of_the_padded_forward(
     padded_loss = functional.cross_entropy(plain(**plain_inputs(built, rows, types)).logits, labels)
     theirs = gradients(plain, padded_loss)
     for groups, round_from in ((UNEVEN, 1000), ((len(rows),), 1000), ((1,) * len(rows), 1000), (UNEVEN, 1)):
-        monkeypatch.setattr(backbone, "ROUND_FROM", round_from)
+        monkeypatch.setattr(attention, "ROUND_FROM", round_from)
         loss = functional.cross_entropy(built.model(lay_out(built, rows, groups, types=types)), labels)
         assert loss.item() == pytest.approx(padded_loss.item(), rel=TOLERANCE)
         assert_same_gradients(gradients(built.hf, loss), theirs)

@@ -27,7 +27,7 @@ from kits.models import (
 )
 from torch.nn import functional
 
-from textune.model import backbone, varlen
+from textune.model import attention, varlen
 from textune.model.varlen import Sequences, cut_into_sequences, describe_attention, varlen_attention, varlen_obstacle
 
 CPU = torch.device("cpu")
@@ -306,7 +306,7 @@ def test_loss_and_gradients_are_those_of_the_padded_forward(
     padded_loss = functional.cross_entropy(plain(**plain_inputs(built, rows, types)).logits, labels)
     theirs = gradients(plain, padded_loss)
     for groups, round_from in (((1,) * len(rows), 1), (UNEVEN, 1000)):
-        monkeypatch.setattr(backbone, "ROUND_FROM", round_from)
+        monkeypatch.setattr(attention, "ROUND_FROM", round_from)
         calls.forward.clear()
         loss, ours = trained_gradients(built, lay_out(built, rows, groups, types=types), labels)
         assert len(calls.forward) == built.hf.config.num_hidden_layers

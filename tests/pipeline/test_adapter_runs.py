@@ -184,8 +184,11 @@ def test_forms_of_an_export(
         assert one.keys() == other.keys()
         assert all(torch.equal(one[key], other[key]) for key in one) == same
     assert textune.load(tmp_path / "of-adapter").card.adapters is not None
-    with refused(RunError, key="form", value="adapter", reason="no adapters"):
+    with pytest.raises(RunError) as caught:
         export(tmp_path / "b", tmp_path / "c", form="adapter")
+    found = caught.value
+    assert (found.key, found.value, found.reason) == ("form", "adapter", "no adapters")
+    assert "model.lora.merge" in found.hint and "textune export" not in found.hint
     assert export(tmp_path / "b", tmp_path / "c", form="merged").form == "merged"
     assert call("export", run, "--merge", "--adapter", "--out", "d").code == 2
     assert not (tmp_path / "d").exists()
@@ -195,12 +198,29 @@ def test_a_merged_best_model_points_to_its_checkpoints(place: Path, tmp_path: Pa
     run = tmp_path / "run"
     textune.train(place / "config.toml", run=run, overrides=["model.lora.merge=end"])
     assert (run / "best" / "model.safetensors").is_file() and read_card(run / "best").adapters is None
-    with refused(RunError, key="form", place=str(run / "best")):
+    with pytest.raises(RunError) as caught:
         export(run, tmp_path / "a", form="adapter")
+    assert (caught.value.key, caught.value.place) == ("form", str(run / "best"))
+    assert f"`textune export {run / 'checkpoints' / 'step-6'} --adapter --out FOLDER`" in caught.value.hint
     export(run / "checkpoints" / "step-6", tmp_path / "a", form="adapter")
     known = export(place / "runs" / "lora" / "checkpoints" / "step-6", tmp_path / "b").folder
     one, other = (load_file(folder / "adapter_model.safetensors") for folder in (tmp_path / "a", known))
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_where_adapters_are_is_said_only_of_a_run_that_had_some(place: Path, tmp_path: Path) -> None:
+    alone = ["model.lora.merge=end", "train.checkpoint.save_only_model=true"]
+    for name, overrides, unset in (("without", [], ["model.lora"]), ("models alone", alone, [])):
+        textune.train(place / "config.toml", run=tmp_path / name, overrides=overrides, unset=unset)
+        with pytest.raises(RunError) as caught:
+            export(tmp_path / name, tmp_path / "a", form="adapter")
+        assert (caught.value.key, caught.value.place) == ("form", str(tmp_path / name / "best"))
+        assert ("without model.lora" in caught.value.hint) == (name == "without")
+        assert ("model.lora.merge" in caught.value.hint) == (name == "models alone")
+        assert "textune export" not in caught.value.hint
+    with pytest.raises(RunError) as caught:
+        export(tmp_path / "without" / "checkpoints" / "step-6", tmp_path / "a", form="adapter")
+    assert "without model.lora" in caught.value.hint
 
 
 def goes_on(place: Path, run: Path, *overrides: str) -> list[str]:

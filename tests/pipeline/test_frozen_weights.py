@@ -270,6 +270,9 @@ def test_a_backbone_that_changed_is_refused_with_both_hashes(home: Path, tmp_pat
     shutil.rmtree(backbone)
     with pytest.raises(RunError, match="are read from its backbone"):
         export(last(tmp_path / "run").folder, tmp_path / "model")
+    backbone.symlink_to(home / "backbone")
+    assert export(last(tmp_path / "run").folder, tmp_path / "linked").step == STOPPED
+    backbone.unlink()
     copy_of(home / "backbone", backbone)
     train(home, tmp_path / "run", chosen, there)
     assert last(tmp_path / "run").step == STEPS
@@ -280,6 +283,27 @@ def test_a_backbone_may_stand_elsewhere(home: Path, tmp_path: Path) -> None:
     elsewhere = copy_of(home / "backbone", tmp_path / "moved")
     train(home, tmp_path / "run", "adapters", f"model.pretrained={elsewhere}")
     assert last(tmp_path / "run").step == STEPS
+
+
+@pytest.mark.parametrize("chosen", FROZEN_ALWAYS)
+def test_a_backbone_that_moved_together_with_the_run_is_found_again(home: Path, tmp_path: Path, chosen: str) -> None:
+    """For an export, and refused where it is another one; one that is where it was comes first."""
+    old, new = tmp_path / "old" / "place", tmp_path / "new"
+    there = f"model.pretrained={copy_of(home / 'backbone', old / 'models' / 'backbone')}"
+    train(home, old / "runs" / "x", chosen, there, stop=STOPPED)
+    shutil.copytree(old, new)
+    copy_of(home / "backbone", new / "models" / "backbone", shift=FROZEN_THEN)
+    known = export(last(new / "runs" / "x").folder, tmp_path / "known").folder
+    old.rename(tmp_path / "gone")
+    with refused(ModelError, key="model.pretrained", place=str(last(new / "runs" / "x").folder)):
+        export(last(new / "runs" / "x").folder, tmp_path / "other")
+    copy_of(home / "backbone", new / "models" / "backbone")
+    found = export(last(new / "runs" / "x").folder, tmp_path / "found").folder
+    one, other = (load_file(folder / "model.safetensors") for folder in (known, found))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    shutil.rmtree(new / "models")
+    with refused(RunError, key="model.pretrained", value=str(old / "models" / "backbone")):
+        export(last(new / "runs" / "x").folder, tmp_path / "nowhere")
 
 
 def test_code_beside_a_backbone_is_not_run_for_a_folder_that_says_so(home: Path, tmp_path: Path) -> None:

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from kits.backbones import tiny_backbone
 from kits.engines import needs_onnxruntime
+from kits.errors import refused
 from kits.resume import end_of, same_end
 from kits.runs import Listener, signal_after
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import textune
-from textune.errors import Preempted
+from textune.errors import ModelError, Preempted
 
 pytestmark = needs_onnxruntime
 
@@ -89,3 +91,20 @@ def test_the_saved_model_is_one_of_plain_transformers(home: Path, tmp_path: Path
         plain = model(**tokenizer(texts, return_tensors="pt", padding=True)).logits.softmax(dim=1)
     found = [prediction.score for prediction in textune.load(tmp_path / "run").predict(texts)]
     assert found == pytest.approx(plain.max(dim=1).values.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("verb", ["check", "train", "train --dry-run"])
+def test_a_family_that_does_not_export_is_refused_before_anything_is_shown_or_written(
+    home: Path, tmp_path: Path, verb: str
+) -> None:
+    tiny_backbone("t5", tmp_path / "backbone")
+    words = [*SMALL, f"model.pretrained={tmp_path / 'backbone'}"]
+    shown, run, listener = [], tmp_path / "runs" / "x", Listener()
+    with refused(ModelError, key="train.engine", value="onnxruntime", reason="operator Where"):
+        if verb == "check":
+            textune.check(home / "config.toml", overrides=words, timing=False, audited=shown.append)
+        else:
+            dry_run = verb != "train"
+            textune.train(home / "config.toml", run=run, overrides=words, tracker=listener, dry_run=dry_run)
+    assert not shown and listener.facts is None
+    assert not run.parent.exists()

@@ -17,9 +17,11 @@ from textune.config.section import Role, Section
 from textune.config.sharing import DeepSpeed, Sharded
 from textune.config.sources import (
     ConcatSource,
+    DataSection,
     FilesSource,
     GivenSource,
     HubSource,
+    MetadataPrefix,
     PythonSource,
     SavedSource,
     SplitOff,
@@ -66,6 +68,8 @@ ROLES = {
     "model.compile": Role.COMPUTED,
     "model.quantize.compute": Role.LEARNED,
     "model.freeze": Role.LEARNED,
+    "data.metadata.dropout": Role.LEARNED,
+    "data.metadata.allow_leak": Role.COMPUTED,
     "model.lora.r": Role.LEARNED,
     "model.lora.options": Role.LEARNED,
     "model.lora.merge": Role.COMPUTED,
@@ -103,6 +107,7 @@ EXPERIMENTS = {
     "given": Experiment().model_copy(
         update={"data": Experiment().data.model_copy(update={"train": GIVEN, "test": GIVEN})}
     ),
+    "prefixed": Experiment(data=DataSection(metadata=MetadataPrefix(columns=("source",)))),
     "named": Experiment().model_copy(
         update={
             "data": Experiment().data.model_copy(

@@ -527,6 +527,42 @@ def test_nothing_of_the_run_is_marked_before_it_is_open(
     assert read_manifest(run).status == "preempted"
 
 
+@pytest.mark.parametrize("before", ["nothing", "an empty folder", "only its lock"])
+def test_a_run_that_is_refused_leaves_no_folder(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    """But one that was there before."""
+
+    def fail(*_: Any) -> None:
+        assert (run / "lock").is_file()
+        raise RunError("the model does not fit.")
+
+    run = tmp_path / "runs" / "x"
+    if before != "nothing":
+        run.mkdir(parents=True)
+    if before == "only its lock":
+        (run / "lock").write_text("process 1 on elsewhere")
+    monkeypatch.setattr("textune.run.session.build_learner", fail)
+    with pytest.raises(RunError, match="does not fit"):
+        train(source, run)
+    assert list(tmp_path.rglob("*")) == ([] if before == "nothing" else [run.parent, run])
+
+
+def test_a_lock_that_another_process_removed_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between opening and locking it; a third process might hold a new one."""
+    run = tmp_path / "run"
+    for again in (False, True):
+
+        def removed(*_: Any, again: bool = again) -> None:
+            (run / "lock").unlink()
+            if again:
+                (run / "lock").write_text("process 1 on elsewhere")
+
+        monkeypatch.setattr("fcntl.flock", removed)
+        with pytest.raises(RunError, match="another process has worked in"), RunFolder(run).lock():
+            pytest.fail("it is locked")
+
+
 @pytest.mark.parametrize("fault", ["below a file", "read-only"])
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_a_run_folder_that_cannot_be_written_is_said_before_anything_is_read(

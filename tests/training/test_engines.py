@@ -101,7 +101,7 @@ def test_packages_that_are_missing_or_in_the_way(
         require_engine(ORT, CPU, ALONE)
     found = caught.value
     assert (found.key, found.value) == ("train.engine", "onnxruntime")
-    assert reason in found.reason and hint in found.hint
+    assert reason in found.reason and hint in found.hint and "Python 3.11 or 3.12" in found.hint
     require_engine(TrainSection(), CPU, ALONE)
 
 

@@ -30,7 +30,7 @@ from textune.training.engines import TorchEngine
 from textune.training.learner import learner_alone
 from textune.training.loop import steps
 from textune.training.ort.engine import TOLERANCE, OrtEngine, require_equal
-from textune.training.ort.graph import GradientGraph
+from textune.training.ort.graph import GradientGraph, _explained
 
 pytestmark = needs_onnxruntime
 
@@ -235,5 +235,36 @@ def test_memory_that_runs_out_is_told_as_everywhere(bert: tuple[Built, OrtEngine
 
 def test_a_family_that_does_not_export_is_refused_in_one_line(tmp_path: Path) -> None:
     built = build("t5", tmp_path, section={"attention": "padded"})
-    with refused(ModelError, key="train.engine", value="onnxruntime"):
+    with pytest.raises(ModelError) as caught:
         OrtEngine(built.model)
+    found = caught.value
+    assert (found.key, found.value) == ("train.engine", "onnxruntime") and "the operator Where" in found.reason
+    assert "t5" in str(found) and "node" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (
+            "[ONNXRuntimeError] : 9 : Could not find an implementation for Where(16) node with name 'n'",
+            "operator Where",
+        ),
+        (
+            "/a/b.cc:1 The gradient builder has not been registered: NonZero for node m/n",
+            "gradient of the operator NonZero",
+        ),
+        (
+            "2 : Cannot compute the partial derivative for 'model.a.weight' as it's",
+            "gradient of the weight model.a.weight",
+        ),
+        (
+            "No ONNX function found for <OpOverload(op='aten.unsqueeze', overload=",
+            "the operation aten.unsqueeze in ONNX",
+        ),
+        ("Cannot find a compatible OpOverload for aten.sub with the provided", "the operation aten.sub in ONNX"),
+        ("[ONNXRuntimeError] : 1 : something else", "RuntimeError: '1 : something else'"),
+    ],
+)
+def test_why_there_is_no_graph_is_said_in_words(said: str, words: str) -> None:
+    with refused(ModelError, key="train.engine", reason=words), _explained("bert", "ONNX Runtime cannot compute it"):
+        raise ValueError("the graph is wrong") from RuntimeError(said)

@@ -10,7 +10,7 @@ import torch
 from textune.batches.batch import Batch, MicroBatch, Tokens, collate, collate_windows
 from textune.batches.layout import GROUP_COST_TOKENS, NO_PADDING, Layout, Padding, cut_by_tokens, share_rows
 from textune.batches.rows import TokenRows
-from textune.batches.store import TokenStore
+from textune.batches.store import RowStore
 from textune.errors import ConfigError
 
 
@@ -77,7 +77,7 @@ class Assembler:
         micro_batch = MicroBatch(tokens, _targets(rows), _weights(rows), counts)
         return micro_batch.pinned() if self.pin_memory else micro_batch
 
-    def tokens(self, store: TokenStore, examples: np.ndarray, max_tokens: int) -> Tokens:
+    def tokens(self, store: RowStore, examples: np.ndarray, max_tokens: int) -> Tokens:
         """What the model computes of these examples (int64 [B]), which ascend in length."""
         if self.windows:
             return collate_windows(

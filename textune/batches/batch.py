@@ -19,7 +19,7 @@ from textune.batches.layout import (
     lay_out,
     num_laid_out,
 )
-from textune.batches.store import TokenStore
+from textune.batches.store import RowStore
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +188,7 @@ def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def collate(
-    store: TokenStore,
+    store: RowStore,
     rows: np.ndarray,
     *,
     layout: Layout,
@@ -202,10 +202,11 @@ def collate(
     With the `max_tokens` of that cut, the tokens with padding stay within it, too. `group_cost` is that of `lay_out`;
     `padding` makes rows of the padded layout longer.
     """
-    starts, lengths = store.offsets[rows], store.lengths_of(rows)
+    read, places = store.read(rows)
+    starts, lengths = read.offsets[places], read.lengths_of(places)
     groups = lay_out(padding.widths(lengths), layout=layout, group_cost=group_cost, max_tokens=max_tokens)
     total = num_laid_out(groups)
-    columns = {name: np.full(total, pad_id if name == "ids" else 0, dtype=np.int64) for name in store.columns}
+    columns = {name: np.full(total, pad_id if name == "ids" else 0, dtype=np.int64) for name in read.columns}
     positions = np.empty(total, dtype=np.int64)
     at, row = 0, 0
     for group in groups:
@@ -213,7 +214,7 @@ def collate(
         for _ in range(group.rows):
             source = slice(starts[row], starts[row] + lengths[row])
             for name, column in columns.items():
-                column[at : at + lengths[row]] = store.columns[name][source]
+                column[at : at + lengths[row]] = read.columns[name][source]
             at += group.length
             row += 1
     return TokenBatch(
@@ -229,7 +230,7 @@ def collate(
 
 
 def collate_windows(
-    store: TokenStore, examples: np.ndarray, *, pad_id: int, max_tokens: int, group_cost: int
+    store: RowStore, examples: np.ndarray, *, pad_id: int, max_tokens: int, group_cost: int
 ) -> WindowedBatch:
     """All windows of these examples (int64 [B]), packed in parts of at most `max_tokens`; the rest is as in
     `collate`."""

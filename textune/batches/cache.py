@@ -19,16 +19,16 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from textune.atomic import sync_folder
 from textune.batches.store import COLUMNS, TokenStore, join_stores
-from textune.batches.tokens import TextEncoder, cut_columns
+from textune.batches.tokens import Texts, cut_columns
 from textune.caches import PRIVATE, open_cache, require_own, user_cache
 from textune.config import TokensSection
 from textune.errors import DataError
@@ -50,6 +50,36 @@ Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all)."""
 
 
+class Encoder(Protocol):
+    """What makes the tokens of a store: a `TextEncoder`, or a `PieceEncoder`."""
+
+    @property
+    def windows(self) -> bool:
+        """Whether an example may have several rows."""
+
+    @property
+    def repeated(self) -> int:
+        """As of `TokenStore`."""
+
+    @property
+    def second_behind(self) -> str:
+        """What is put before the second text of each pair."""
+
+    def require_room(self, *, pair: bool) -> None:
+        """ConfigError where no text has any."""
+
+    def fingerprint(self) -> str:
+        """Hash of everything that decides the ids of a single text."""
+
+    def columns(self, *, pair: bool) -> tuple[str, ...]:
+        """Names of the columns of a store."""
+
+    def encode_chunks(
+        self, chunks: Iterable[Texts], place: Callable[[int], str], *, depth: int
+    ) -> Generator[TokenStore]:
+        """One store per chunk; the tokenizer works `depth` chunks ahead."""
+
+
 def default_cache() -> Path:
     """The user's cache folder for token stores."""
     return user_cache("tokens")
@@ -66,7 +96,7 @@ def cache_folder(section: TokensSection) -> Path:
 def open_store(
     texts: pa.ChunkedArray,
     pairs: pa.ChunkedArray | None,
-    encoder: TextEncoder,
+    encoder: Encoder,
     section: TokensSection,
     *,
     place: Callable[[int], str] = "row {}".format,
@@ -111,7 +141,7 @@ class _Work:
         self,
         texts: pa.ChunkedArray,
         pairs: pa.ChunkedArray | None,
-        encoder: TextEncoder,
+        encoder: Encoder,
         place: Callable[[int], str],
         progress: Progress | None,
     ) -> None:
@@ -138,8 +168,8 @@ class _Work:
     def _key(self) -> str:
         key = hashlib.blake2b(digest_size=16)
         key.update(f"{FORM_VERSION} {self._encoder.fingerprint()}".encode())
-        if self._pairs is not None and self._encoder.separator.text:
-            key.update(f"separator {self._encoder.separator.text}".encode())
+        if self._pairs is not None and self._encoder.second_behind:
+            key.update(f"separator {self._encoder.second_behind}".encode())
         for column in (self._texts, self._pairs):
             key.update(b"absent" if column is None else hash_strings(column))
         return key.hexdigest()

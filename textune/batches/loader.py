@@ -90,15 +90,18 @@ class Loader:
     def lower_budget(self, batch: Batch, max_tokens: int) -> Batch:
         """Cut this batch, and all that follow, by a new `max_tokens`."""
         self.max_tokens = max_tokens
-        return self._assembler.batch(self._counted, batch.chosen, step=batch.step, max_tokens=max_tokens)
+        epoch, _ = self._plan.place_of(batch.step)
+        rows = self._counted.in_epoch(self._plan.seed, epoch)
+        return self._assembler.batch(rows, batch.chosen, step=batch.step, max_tokens=max_tokens)
 
     def _produce(self) -> Generator[Batch]:
         step = self._next_step
-        lengths_N, weights_N = self._rows.lengths, self._rows.weights
+        weights_N = self._rows.weights
         while True:
             epoch, done = self._plan.place_of(step)
-            for chosen in self._plan.batches(epoch, lengths_N, weights_N)[done:]:
-                yield self._assembler.batch(self._counted, chosen, step=step, max_tokens=self.max_tokens)
+            rows = self._counted.in_epoch(self._plan.seed, epoch)
+            for chosen in self._plan.batches(epoch, rows.lengths, weights_N)[done:]:
+                yield self._assembler.batch(rows, chosen, step=step, max_tokens=self.max_tokens)
                 step += 1
 
 

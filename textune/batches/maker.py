@@ -6,17 +6,21 @@ Labelled texts are made into rows here; the room `metadata` has its own maker.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from textune.batches.encode import RowTexts, make_row_store
 from textune.batches.rows import TokenRows
 from textune.batches.tokens import TextEncoder
 from textune.data import Block, Cursor, NeededColumns, RowStream, ShardStream, SkippedRow
 from textune.errors import DataError
 from textune.wording import count
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +46,10 @@ class RowMaker(Protocol):
     def needed(self) -> NeededColumns:
         """The columns that it reads."""
 
+    @property
+    def state(self) -> Mapping[str, JsonValue]:
+        """What it found out about the data before the first step, for whoever makes it again to continue a run."""
+
     def make(self, block: Block) -> MadeRows:
         """The rows of a block, in the order that the block says; called from a thread.
 
@@ -52,8 +60,10 @@ class RowMaker(Protocol):
 class TextMaker:
     """Labelled texts, one row of tokens each, or as many as it has windows."""
 
-    def __init__(self, stream: RowStream, encoder: TextEncoder) -> None:
+    def __init__(self, stream: RowStream, encoder: TextEncoder, *, seed: int = 0) -> None:
+        """`seed`: of the draws of what stands before a text in an epoch."""
         self._stream = stream
+        self._seed = seed
         self._encoder = encoder
 
     @property
@@ -66,12 +76,16 @@ class TextMaker:
         """The columns of texts, labels and weights."""
         return self._stream.needed
 
+    @property
+    def state(self) -> Mapping[str, JsonValue]:
+        """Nothing."""
+        return {}
+
     def make(self, block: Block) -> MadeRows:
         """The texts of a block but those that `tokens.drop_longer` leaves out."""
         labelled = self._stream.labelled(block)
         examples = labelled.examples
-        pairs = None if examples.text_pair is None else examples.text_pair.to_pylist()
-        store = self._encoder.encode(examples.text.to_pylist(), pairs, place=examples.place)
+        store = make_row_store(RowTexts.of(examples), self._encoder)
         limit = self._encoder.drop_longer
         kept = np.arange(len(examples)) if limit is None else store.shorter_examples(limit)
         num_longer = len(examples) - len(kept)
@@ -79,7 +93,8 @@ class TextMaker:
         if block.is_last and not num_rows:
             raise DataError(f"tokens.drop_longer = {limit} leaves no row of {self._stream.name}.", hint="Raise it.")
         after = block.counted(rows=len(kept), skipped=len(examples.skipped), longer=num_longer)
-        rows = TokenRows(store, kept, labelled.targets, examples.weight)
+        of_epoch = store.in_epoch(self._seed, block.before.epoch).whole()
+        rows = TokenRows(of_epoch, kept, labelled.targets, examples.weight)
         notices = [*skipped_so_far(block, after, examples.skipped)]
         if is_milestone(block.before.longer, after.longer):
             notices.append(f"{count(after.longer, 'row')} of the stream skipped so far: longer than {limit} tokens")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from textune.batches.layout import padding_waste
-from textune.batches.store import TokenStore
+from textune.batches.store import RowStore, TokenStore
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +18,7 @@ class TokenRows:
     A *position* counts the chosen examples, from 0. Each has one row of tokens, or as many as it has windows.
     """
 
-    store: TokenStore
+    store: RowStore
     examples: np.ndarray
     """int64 [N] which examples of the store."""
     example_targets: Mapping[str, np.ndarray]
@@ -87,6 +87,10 @@ class TokenRows:
         """float32 [N] or [N, H] the weight of each example; None where they have none."""
         return None if self.example_weights is None else np.asarray(self.example_weights[self.examples])
 
+    def in_epoch(self, seed: int, epoch: int) -> TokenRows:
+        """The same examples as an epoch of training sees them."""
+        return replace(self, store=self.store.in_epoch(seed, epoch))
+
     def at(self, positions: np.ndarray) -> TokenRows:
         """The examples at these positions (int64 [B])."""
         return replace(self, examples=self.examples[positions])
@@ -97,13 +101,14 @@ def join_rows(parts: Sequence[TokenRows]) -> TokenRows:
     they are."""
     if len(parts) == 1:
         return parts[0]
+    read = [(part.store.whole(), part.rows) for part in parts]
     weights = [part.weights for part in parts]
     targets = [part.targets for part in parts]
     num_windows = np.concatenate([part.num_windows for part in parts])
     store = TokenStore(
         columns={
-            name: np.concatenate([row for part in parts for row in _tokens(part, name)])
-            for name in parts[0].store.columns
+            name: np.concatenate([row for whole, rows in read for row in _tokens(whole, rows, name)])
+            for name in read[0][0].columns
         },
         offsets=np.concatenate([[0], np.cumsum(np.concatenate([part.row_lengths for part in parts]))]),
         raw_lengths=np.concatenate([part.store.raw_lengths[part.rows] for part in parts]),
@@ -120,7 +125,7 @@ def join_rows(parts: Sequence[TokenRows]) -> TokenRows:
     )
 
 
-def _tokens(part: TokenRows, name: str) -> Iterator[np.ndarray]:
-    """The tokens of each row in one column."""
-    column, offsets = part.store.columns[name], part.store.offsets
-    return (column[start:stop] for start, stop in zip(offsets[part.rows], offsets[part.rows + 1], strict=True))
+def _tokens(store: TokenStore, rows: np.ndarray, name: str) -> Iterator[np.ndarray]:
+    """The tokens of each of these rows in one column."""
+    column, offsets = store.columns[name], store.offsets
+    return (column[start:stop] for start, stop in zip(offsets[rows], offsets[rows + 1], strict=True))

@@ -4,11 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, Self
 
 import numpy as np
 
 COLUMNS: dict[str, type] = {"ids": np.int32, "types": np.uint8, "mask": np.uint8}
 """Every column by token, and its type in a store."""
+
+
+class RowStore(Protocol):
+    """Rows of tokens that can be chosen and read, whether they are kept as a whole (`TokenStore`) or in pieces
+    (`PrefixedStore`). Names and shapes are those of `TokenStore`."""
+
+    @property
+    def repeated(self) -> int: ...
+    @property
+    def example(self) -> np.ndarray: ...
+    @property
+    def raw_lengths(self) -> np.ndarray: ...
+    @property
+    def num_examples(self) -> int: ...
+    @property
+    def occurring(self) -> tuple[np.ndarray, ...]: ...
+    def __len__(self) -> int: ...
+    @property
+    def lengths(self) -> np.ndarray: ...
+    def lengths_of(self, rows: np.ndarray) -> np.ndarray: ...
+    def rows_of(self, examples: np.ndarray) -> np.ndarray: ...
+    def num_rows_of(self, examples: np.ndarray) -> np.ndarray: ...
+    def example_lengths(self, examples: np.ndarray) -> np.ndarray: ...
+    def shorter_examples(self, limit: int) -> np.ndarray: ...
+    def read(self, rows: np.ndarray) -> tuple[TokenStore, np.ndarray]: ...
+    def whole(self) -> TokenStore: ...
+    def in_epoch(self, seed: int, epoch: int) -> Self: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +113,23 @@ class TokenStore:
     def shorter_examples(self, limit: int) -> np.ndarray:
         """int64 [E] the examples without a row of more than `limit` tokens before truncation, ascending."""
         return np.setdiff1d(self.example, self.example[self.raw_lengths > limit])
+
+    @property
+    def occurring(self) -> tuple[np.ndarray, ...]:
+        """Arrays of token ids in which every one that occurs can be found."""
+        return (self.ids,)
+
+    def read(self, rows: np.ndarray) -> tuple[TokenStore, np.ndarray]:
+        """A store that holds the chosen rows (int64 [R]), and where they are in it: here."""
+        return self, rows
+
+    def whole(self) -> TokenStore:
+        """All rows: this store."""
+        return self
+
+    def in_epoch(self, seed: int, epoch: int) -> TokenStore:
+        """The rows as an epoch of training sees them: the same in each."""
+        return self
 
 
 def join_stores(stores: Iterable[TokenStore], *, names: Sequence[str]) -> TokenStore:

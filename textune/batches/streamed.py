@@ -50,7 +50,8 @@ class StreamLoader:
     ) -> None:
         """`maker`: what makes rows of tokens of the blocks of its source. The others as for `Loader`.
 
-        DataError for a state of other shards; seed, order and the keys of the source must be those of the state.
+        DataError for a state of other shards; seed, order, the keys of the source and what the maker found out about
+        the data must be those of the state.
         """
         self._maker = maker
         self._plan = plan
@@ -72,7 +73,7 @@ class StreamLoader:
             "cursor": self._place.cursor.to_dict(),
             "position": self._place.position,
             "shards": self._maker.source.fingerprint,
-        }
+        } | ({"maker": dict(self._maker.state)} if self._maker.state else {})
 
     def _resume(self, state: Mapping[str, Any]) -> None:
         source = self._maker.source
@@ -81,6 +82,7 @@ class StreamLoader:
                 f"the shards of data.train ({source.name}) have changed since the run began.",
                 hint="Restore them with the same names and sizes, or start a new run.",
             )
+        assert state.get("maker", {}) == dict(self._maker.state), "the maker is that of the state"
         self._next_step = state["next_step"]
         self._place = _Place(Cursor.from_dict(state["cursor"]), state["position"])
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from textune.batches.cache import open_store
+from textune.batches.encode import RowTexts, open_row_store
 from textune.batches.layout import NO_PADDING, Padding
 from textune.batches.order import require_drawable
 from textune.batches.rows import TokenRows
-from textune.batches.store import TokenStore
+from textune.batches.store import RowStore
 from textune.batches.tokens import TextEncoder
 from textune.config import TokensSection, TrainSection
 from textune.data import PreparedData, Split
@@ -32,17 +32,15 @@ def tokenise(
 
     Splits of one source share its store. DataError if a split has no rows left.
     """
-    stores: dict[int, TokenStore] = {}
+    stores: dict[int, RowStore] = {}
     said: list[str] = []  # each split says the same
     for split in data.splits.values():
         examples = split.examples
         if id(examples) not in stores:
-            stores[id(examples)] = open_store(
-                examples.text,
-                examples.text_pair,
+            stores[id(examples)] = open_row_store(
+                RowTexts.of(examples),
                 encoder,
                 section,
-                place=examples.place,
                 progress=partial(progress, split.name),
                 notice=said.append,
             )
@@ -58,7 +56,7 @@ def tokenise(
     return data, rows
 
 
-def _shortened(split: Split, store: TokenStore, limit: int, notice: Callable[[str], None]) -> Split:
+def _shortened(split: Split, store: RowStore, limit: int, notice: Callable[[str], None]) -> Split:
     shorter = split.only(store.shorter_examples(limit))
     if len(shorter) == 0:
         raise DataError(

@@ -20,7 +20,7 @@ from textune.ahead import ahead
 from textune.batches.separator import find_separator
 from textune.batches.store import TokenStore, join_stores
 from textune.batches.windows import cut_windows
-from textune.config import TokensSection
+from textune.config import MetadataPrefix, TokensSection
 from textune.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -49,50 +49,62 @@ class TextEncoder:
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, section: TokensSection, *, if_too_long: str = TOO_LONG
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        section: TokensSection,
+        *,
+        prefix: MetadataPrefix | None = None,
+        if_too_long: str = TOO_LONG,
     ) -> None:
-        """`if_too_long`: the advice if `truncate = "error"` meets a longer row."""
+        """`prefix`: columns that stand before each text (`encode.py` puts them there). `if_too_long`: the advice if
+        `truncate = "error"` meets a longer row."""
         # A copy: tokenizer.json may have its own truncation and padding, which would cut and pad silently.
-        self._backend: Tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        self._backend.no_truncation()
-        self._backend.no_padding()
-        self._section = section
-        self._if_too_long = if_too_long
+        self.backend: Final[Tokenizer] = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self.backend.no_truncation()
+        self.backend.no_padding()
+        self.section: Final = section
+        self.prefix: Final = prefix
+        self.if_too_long: Final = if_too_long
         self.has_types = "token_type_ids" in tokenizer.model_input_names
         self.unknown_id: int | None = tokenizer.unk_token_id
         # Without special tokens, an empty text has no tokens; a model needs at least one.
         candidates = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, 0)
-        self.separator: Final = find_separator(self._backend, section.pair_separator, has_types=self.has_types)
+        self.separator: Final = find_separator(self.backend, section.pair_separator, has_types=self.has_types)
         self._empty_id: int = next(token for token in candidates if token is not None)
-        self._num_special = {pair: self._backend.num_special_tokens_to_add(pair) for pair in (False, True)}
-        sample = self._backend.encode("a")
+        self._num_special = {pair: self.backend.num_special_tokens_to_add(pair) for pair in (False, True)}
+        sample = self.backend.encode("a")
         special = sample.special_tokens_mask
         # The frame of special tokens around a single text; None where the sample does not show it.
         self._frame = (special.index(0), special[::-1].index(0)) if 0 in special else None
         self._single_types = self._frame is None or any(sample.type_ids)
 
-    def require_room(self, *, pair: bool) -> None:
-        """ConfigError if `tokens.max_length` leaves no token for a text, or for one of the texts of a pair, or if
-        windows cannot be cut."""
-        num_special = self._num_special[pair]
-        # Of a pair that is shortened, each text gets about half of the room; the separator belongs to the second.
-        least = num_special + (2 * (self.separator.num_tokens + 1) if pair else 1)
-        if self._section.longest < least:
+    def require_room(self, *, pair: bool, before: int = 0) -> None:
+        """ConfigError if `tokens.max_length` leaves no token for a text behind `before` others, or for one of the
+        texts of a pair, or if windows cannot be cut."""
+        num_special = self._num_special[pair] + before
+        least = num_special + self.least_room(pair=pair)
+        if self.section.longest < least:
             what = "the texts of a pair" if pair else "a text"
+            behind = f", and the separator of data.metadata has {before}" if before else ""
             separated = ", and the texts need a separator" if pair and self.separator.num_tokens else ""
             raise ConfigError(
-                f"tokens.max_length = {self._section.longest} leaves no room for {what}: the backbone adds"
-                f" {num_special} special tokens to every row{separated}.",
+                f"tokens.max_length = {self.section.longest} leaves no room for {what}: the backbone adds"
+                f" {self._num_special[pair]} special tokens to every row{separated}{behind}.",
                 hint=f"Set it to at least {least}; 128 is usual.",
                 key="tokens.max_length",
-                value=self._section.longest,
+                value=self.section.longest,
             )
         if self.windows:
             self._require_windows(pair=pair)
 
+    def least_room(self, *, pair: bool) -> int:
+        """The fewest tokens that must be left for a text, or for the texts of a pair."""
+        # Of a pair that is shortened, each text gets about half of the room; the separator belongs to the second.
+        return 2 * (self.separator.num_tokens + 1) if pair else 1
+
     def _require_windows(self, *, pair: bool) -> None:
         """ConfigError where a text cannot be cut into windows."""
-        section, room = self._section, self._section.longest - self._num_special[False]
+        section, room = self.section, self.section.longest - self._num_special[False]
         if section.stride >= room:
             raise ConfigError(
                 f"tokens.stride = {section.stride} leaves nothing new in a window: of tokens.max_length ="
@@ -114,24 +126,29 @@ class TextEncoder:
             )
 
     @property
+    def second_behind(self) -> str:
+        """What is put before the second text of each pair."""
+        return self.separator.text
+
+    @property
     def windows(self) -> bool:
         """Whether a long text is several rows."""
-        return self._section.long == "windows"
+        return self.section.long == "windows"
 
     @property
     def drop_longer(self) -> int | None:
         """`tokens.drop_longer`: rows of more tokens than this are left out; None for no limit."""
-        return self._section.drop_longer
+        return self.section.drop_longer
 
     def fingerprint(self) -> str:
         """Hash of everything that decides the ids of a single text; those of a pair depend on `separator`, too."""
-        section = self._section
+        section = self.section
         options: dict[str, object] = {"max_length": section.longest, "truncate": section.truncate}
         options["types"] = self.has_types
         if self.windows:
             options |= {"long": section.long, "stride": section.stride, "max_windows": section.max_windows}
         text = json.dumps(
-            {"version": IDS_VERSION, "options": options, "tokenizer": self._backend.to_str()}, allow_nan=False
+            {"version": IDS_VERSION, "options": options, "tokenizer": self.backend.to_str()}, allow_nan=False
         )
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -156,7 +173,7 @@ class TextEncoder:
         self, chunks: Iterable[Texts], place: Callable[[int], str], *, depth: int
     ) -> Generator[TokenStore]:
         """One store per chunk; the tokenizer works `depth` chunks ahead, in a thread. Errors as `encode`."""
-        tokenise = self._backend.encode_batch_fast
+        tokenise = self.backend.encode_batch_fast
         tokenised = (
             (pairs is not None, tokenise(texts if pairs is None else self._paired(texts, pairs)))
             for texts, pairs in chunks
@@ -173,18 +190,9 @@ class TextEncoder:
 
     def _rows(self, encodings: list[Encoding], place: Callable[[int], str], *, pair: bool) -> TokenStore:
         raw_lengths = np.fromiter(map(len, encodings), dtype=np.int32, count=len(encodings))
-        too_long = np.flatnonzero(raw_lengths > self._section.longest)
-        if len(too_long) and self._section.truncate == "error":
-            first = int(too_long[0])
-            raise DataError(
-                f"{place(first)}: {raw_lengths[first]} tokens, more than tokens.max_length = {self._section.longest}"
-                + (f" (and {len(too_long) - 1} more rows)." if len(too_long) > 1 else "."),
-                hint=self._if_too_long,
-                key="tokens.max_length",
-                value=self._section.longest,
-                place=place(first),
-                reason=f"it has {raw_lengths[first]} tokens",
-            )
+        too_long = np.flatnonzero(raw_lengths > self.section.longest)
+        if self.section.truncate == "error":
+            refuse_too_long(raw_lengths, self.section.longest, place, hint=self.if_too_long)
         ids = [encoding.ids for encoding in encodings]
         types = [encoding.type_ids for encoding in encodings] if "types" in self.columns(pair=pair) else None
         for index in np.flatnonzero(raw_lengths == 0):
@@ -213,14 +221,14 @@ class TextEncoder:
     @property
     def repeated(self) -> int:
         """As of `TokenStore`."""
-        return self._num_special[False] + self._section.stride if self.windows else 0
+        return self._num_special[False] + self.section.stride if self.windows else 0
 
     def _pieces(self, encoding: Encoding, *, pair: bool) -> list[list[slice]]:
         """The rows that a long text becomes, each as the pieces of the text's own tokens that it has."""
         if not self.windows:
             return [self._kept_pieces(encoding, pair=pair)]
         assert self._frame is not None, "require_room has asked"
-        (before, after), length, section = self._frame, len(encoding), self._section
+        (before, after), length, section = self._frame, len(encoding), self.section
         windows = cut_windows(
             length - before - after,
             room=section.longest - before - after,
@@ -234,7 +242,7 @@ class TextEncoder:
 
     def _kept_pieces(self, encoding: Encoding, *, pair: bool) -> list[slice]:
         """The parts of a row that are kept when it is truncated."""
-        room, length = self._section.longest - self._num_special[pair], len(encoding)
+        room, length = self.section.longest - self._num_special[pair], len(encoding)
         if not pair and self._frame is not None:
             before, after = self._frame
             head, tail = self._head_and_tail(room)
@@ -252,8 +260,25 @@ class TextEncoder:
     def _head_and_tail(self, keep: int) -> tuple[int, int]:
         """How many of the kept tokens come from the head and from the tail; `head_tail` takes an odd one from the
         head."""
-        head = {"head": keep, "tail": 0, "head_tail": keep - keep // 2}[self._section.truncate]
+        head = {"head": keep, "tail": 0, "head_tail": keep - keep // 2}[self.section.truncate]
         return head, keep - head
+
+
+def refuse_too_long(raw_lengths: np.ndarray, longest: int, place: Callable[[int], str], *, hint: str) -> None:
+    """DataError for the first row of more than `longest` tokens (int32 [N] each row's), named by `place`."""
+    too_long = np.flatnonzero(raw_lengths > longest)
+    if not len(too_long):
+        return
+    first = int(too_long[0])
+    raise DataError(
+        f"{place(first)}: {raw_lengths[first]} tokens, more than tokens.max_length = {longest}"
+        + (f" (and {len(too_long) - 1} more rows)." if len(too_long) > 1 else "."),
+        hint=hint,
+        key="tokens.max_length",
+        value=longest,
+        place=place(first),
+        reason=f"it has {raw_lengths[first]} tokens",
+    )
 
 
 def _cut(rows: list[list[int]], pieces: dict[int, list[list[slice]]]) -> list[list[int]]:

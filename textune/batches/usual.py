@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from textune.batches.encode import RowTexts, make_row_store
 from textune.batches.tokens import TextEncoder
-from textune.config import LONG_ROWS, SHORT_ROWS, TokensSection
+from textune.config import LONG_ROWS, SHORT_ROWS, MetadataPrefix, TokensSection
 from textune.data import Split
 from textune.wording import count
 
@@ -31,7 +32,12 @@ class MaxLength(NamedTuple):
 
 
 def choose_max_length(
-    section: TokensSection, tokenizer: PreTrainedTokenizerBase, train: Split, *, earlier: int | None
+    section: TokensSection,
+    tokenizer: PreTrainedTokenizerBase,
+    train: Split,
+    *,
+    earlier: int | None,
+    prefix: MetadataPrefix | None = None,
 ) -> MaxLength:
     """The longest row of a run, whatever the backbone has positions for; a run that continues keeps its `earlier`
     one."""
@@ -41,7 +47,7 @@ def choose_max_length(
         return MaxLength(earlier, "as before the run stopped")
     if section.truncate == "error":
         return MaxLength(LONG_ROWS, 'auto, where tokens.truncate = "error" refuses longer rows')
-    lengths = _sampled_lengths(section, tokenizer, train)
+    lengths = _sampled_lengths(section, tokenizer, train, prefix)
     if section.drop_longer is not None:
         lengths = lengths[lengths <= section.drop_longer]
     num_longer = int((lengths > SHORT_ROWS).sum())
@@ -52,11 +58,11 @@ def choose_max_length(
     )
 
 
-def _sampled_lengths(section: TokensSection, tokenizer: PreTrainedTokenizerBase, train: Split) -> np.ndarray:
+def _sampled_lengths(
+    section: TokensSection, tokenizer: PreTrainedTokenizerBase, train: Split, prefix: MetadataPrefix | None
+) -> np.ndarray:
     """Tokens of rows evenly spread over the training rows, before truncation, int32 [S]."""
     whole = section.model_copy(update={"max_length": np.iinfo(np.int32).max, "truncate": "head"})
     places = np.linspace(0, len(train) - 1, min(SAMPLED_ROWS, len(train))).round().astype(np.int64)
     chosen, examples = train.indices[places], train.examples
-    texts = examples.text.take(chosen).to_pylist()
-    pairs = None if examples.text_pair is None else examples.text_pair.take(chosen).to_pylist()
-    return TextEncoder(tokenizer, whole).encode(texts, pairs).raw_lengths
+    return make_row_store(RowTexts.of(examples.take(chosen)), TextEncoder(tokenizer, whole, prefix=prefix)).raw_lengths

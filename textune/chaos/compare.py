@@ -27,7 +27,7 @@ Line: TypeAlias = dict[str, JsonValue]
 """A step or an evaluation in metrics.jsonl."""
 
 _OWN_TO_A_PROCESS = "random/"
-_OF_THE_FOLDER = ("trackers", "config", "machine")
+_OF_THE_FOLDER = ("folder", "trackers", "config", "machine")
 """Parts of a checkpoint's state that say where and how it was computed."""
 _RESULTS = ("status", "steps", "best_step", "metrics")
 

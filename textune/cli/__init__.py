@@ -25,6 +25,7 @@ from textune.cli.models import evaluate, export, info, predict
 from textune.cli.options import as_setting
 from textune.cli.output import print_any_character, print_json, printable
 from textune.cli.runs import train
+from textune.cli.tagging import tag
 from textune.errors import ConfigError, Preempted, TextuneError
 from textune.ranks import launched_rank
 
@@ -133,7 +134,7 @@ class _Verbs(click.Group):
 
 @click.group(
     cls=_Verbs,
-    commands=[init, check, train, evaluate, predict, info, export, launch, show, presets, schema, glue, chaos],
+    commands=[init, check, train, evaluate, predict, info, export, launch, show, presets, schema, tag, glue, chaos],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(__version__, prog_name="textune")

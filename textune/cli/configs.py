@@ -64,17 +64,17 @@ def check(
 ) -> None:
     """Check a config and its data, and predict tokens, padding, memory and time; trains nothing.
 
-    Exits with 2 if training is not possible.
+    Exits with 2 if training is not possible, or metadata of documents cannot be rendered.
     """
     with importing(for_good=True):
         from textune.console import print_facts, print_findings
-        from textune.pipeline import CheckResult
+        from textune.pipeline import CheckResult, DocumentsCheck
         from textune.pipeline import check as run_check
         from textune.wording import count
 
     console, shown = result_console(), set[str]()
 
-    def show_audit(result: CheckResult) -> None:
+    def show_audit(result: CheckResult | DocumentsCheck) -> None:
         print_findings(console, result.findings)
         print_facts(console, result.words)
         shown.update(result.words)
@@ -93,10 +93,9 @@ def check(
     else:
         print_facts(console, {name: fact for name, fact in result.words.items() if name not in shown})
         counts = {level: sum(f.level == level for f in result.findings) for level in ("error", "warning")}
-        train = shlex.join(
-            ["textune", "train", config, *overrides, *(word for key in unset for word in ("--unset", key))]
-        )
-        verdict = f"ready: {train}" if result.ok else "not ready: fix the errors first"
+        verb = "render" if isinstance(result, DocumentsCheck) else "train"
+        then = shlex.join(["textune", verb, config, *overrides, *(word for key in unset for word in ("--unset", key))])
+        verdict = f"ready: {then}" if result.ok else "not ready: fix the errors first"
         say(console, f"{count(counts['error'], 'error')}, {count(counts['warning'], 'warning')}; {verdict}")
     if not result.ok:
         raise click.exceptions.Exit(2)

@@ -2,9 +2,13 @@ from .adapters import Lora as Lora
 from .adapters import Quantize as Quantize
 from .arguments import require_count as require_count
 from .arguments import require_words as require_words
+from .documents import AllTypes as AllTypes
 from .documents import HtmlRules as HtmlRules
+from .documents import IndependentTypes as IndependentTypes
 from .documents import Lengths as Lengths
 from .documents import MetadataSection as MetadataSection
+from .documents import Sampling as Sampling
+from .documents import UniformTypes as UniformTypes
 from .evaluations import reported_sets as reported_sets
 from .evaluations import sets_at_each_evaluation as sets_at_each_evaluation
 from .explain import show as show
@@ -15,6 +19,7 @@ from .load import Config as Config
 from .load import Loaded as Loaded
 from .load import load_config as load_config
 from .load import load_tree as load_tree
+from .load import require_renderable as require_renderable
 from .load import require_runnable as require_runnable
 from .lowbits import require_beside_few_bits as require_beside_few_bits
 from .lowrank import require_adaptable as require_adaptable
@@ -54,6 +59,7 @@ from .sources import GivenSource as GivenSource
 from .sources import HeldOut as HeldOut
 from .sources import HubSource as HubSource
 from .sources import Labels as Labels
+from .sources import MetadataPrefix as MetadataPrefix
 from .sources import PythonSource as PythonSource
 from .sources import RowSelection as RowSelection
 from .sources import SavedSource as SavedSource

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
@@ -40,17 +41,28 @@ class HtmlRules(Section):
     """Tags that `drop_all_lengths` does not apply to."""
 
 
+def _forward(changes: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+    for (share, _), (later, _) in pairwise(changes):
+        if later <= share:
+            raise ValueError(f"a curriculum goes forward, but {later:g} follows {share:g}: shares of the run ascend")
+    return changes
+
+
+Curriculum = Annotated[tuple[tuple[Share, Share], ...], AfterValidator(_forward)]
+"""A probability from each of several shares of a run on."""
+
+
 class Sampled(Section):
     """What every way of choosing the rendered types has."""
 
     probability: Share = 1.0
     """Probability that a document is rendered with any metadata at all; drawn for each document and epoch."""
-    curriculum: tuple[tuple[Share, Share], ...] = ()
+    curriculum: Curriculum = ()
     """Changes of `probability`: pairs of a share of all documents of the run and the probability from there on, such
     as `[[0, 1.0], [0.9, 0.0]]` for a last tenth without metadata."""
     html_rate: Share | None = None
-    """Probability that the HTML of a document that has any is rendered, drawn before the others; by default as the
-    other types."""
+    """Probability that the HTML of a document is rendered, where it has any and is rendered with metadata; drawn by
+    itself. By default HTML is drawn as the other types are."""
 
 
 class AllTypes(Sampled):
@@ -67,7 +79,9 @@ class UniformTypes(Sampled):
     """A random number of types."""
     weights: dict[str, Annotated[float, Field(gt=0)]] | Literal["counts"] = "counts"
     """Weight of each type in the draw without replacement; types without a weight are always kept. `counts`: documents
-    in all / documents that have the type, counted in the data."""
+    in all / documents that have the type, counted in the training data."""
+    count_rows: PositiveInt = 16_384
+    """How many rows of a stream are counted for `weights = "counts"`; of other sources, all are."""
 
 
 class IndependentTypes(Sampled):

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from pydantic import JsonValue, ValidationError
 
+from textune.config.documents import MetadataSection
 from textune.config.engines import engine_problems
 from textune.config.evaluations import evaluation_problems
 from textune.config.fields import Place, keys_of
@@ -24,14 +25,15 @@ from textune.config.merge import Merged, Origin
 from textune.config.multitask import multitask_problems
 from textune.config.overrides import COMMAND_LINE, OVERRIDES, Overrides, gather, parse_unset
 from textune.config.parents import Layer, layers_of, read_layers
+from textune.config.prefixes import prefix_problems
 from textune.config.presets import is_preset, name_of_preset
 from textune.config.problems import Problem, refuse, translate
 from textune.config.rates import loss_problems, rate_problems
-from textune.config.rendering import rendering_problems
+from textune.config.rendering import document_problems, rendering_problems
 from textune.config.schema import Experiment, PythonModel
 from textune.config.section import Section
 from textune.config.sources import ConcatSource, FilesSource, StreamSource
-from textune.config.streams import stream_problems
+from textune.config.streams import split_problems, stream_problems
 from textune.config.taskkinds import PythonTask
 from textune.config.toml import Tree, format_key, format_value, shorten
 from textune.errors import ConfigError
@@ -170,8 +172,22 @@ def require_runnable(experiment: Experiment) -> None:
     problems += [*multitask_problems(experiment), *evaluation_problems(experiment), *stream_problems(experiment)]
     problems += [*rate_problems(experiment), *loss_problems(experiment), *window_problems(experiment)]
     problems += [*lora_problems(experiment), *low_bit_problems(experiment), *engine_problems(experiment)]
-    problems += rendering_problems(experiment)
+    problems += [*rendering_problems(experiment), *prefix_problems(experiment)]
     refuse(problems)
+
+
+def require_renderable(experiment: Experiment) -> MetadataSection:
+    """The section `metadata`; ConfigError if there is none, if it contradicts itself, or if data files are missing."""
+    problems = [*document_problems(experiment), *split_problems(experiment)]
+    data = experiment.data
+    for place, source in [
+        *((("data", name), getattr(data, name)) for name in ("train", "validation", "test")),
+        *((("data", "evaluations", name), source) for name, source in data.evaluations.items()),
+    ]:
+        problems += _without_files(source, place)
+    refuse(problems)
+    assert experiment.metadata is not None
+    return experiment.metadata
 
 
 def _as_given(section: Section) -> Tree:

@@ -29,7 +29,7 @@ from textune.config.paths import absolute
 from textune.config.presets import is_preset
 from textune.config.problems import Problem, not_a_table, set_in, unknown_key, unknown_kind, wrong_value
 from textune.config.schema import Experiment
-from textune.config.section import Kept, Section
+from textune.config.section import Kept, Section, ShortForm
 from textune.config.toml import Tree, format_key
 from textune.config.values import PathMarker
 from textune.errors import ConfigError
@@ -135,6 +135,9 @@ class Merged:
                 target.pop(name, None)
                 self._forget(here)
             elif variants(annotations[name]):
+                short = metadata(annotations[name], ShortForm)
+                if short is not None and not isinstance(value, Mapping | Section):
+                    value = {short.key: value}
                 start = target[name] if isinstance(target.get(name), dict) else _start(section, name)
                 target[name] = self._table(variants(annotations[name]), start, value, here, origin)
             elif item_variants(annotations[name]):

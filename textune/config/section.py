@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 
 class Section(BaseModel):
@@ -40,3 +42,18 @@ Located = Annotated[_T, Role.LOCATED]
 @dataclass(frozen=True)
 class Kept:
     """Marks a key that keeps its value when the `kind` of its table changes, where the new kind has that key too."""
+
+
+@dataclass(frozen=True)
+class ShortForm:
+    """Marks a table that may be written as the value of one of its keys, where the other keys keep their values."""
+
+    key: str
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The table, or what its key takes."""
+        whole = handler(core)
+        tables = [handler.resolve_ref_schema(option) for option in whole.get("anyOf", [whole])]
+        keys = next(table["properties"] for table in tables if "properties" in table)
+        short = {name: value for name, value in keys[self.key].items() if name in {"anyOf", "type", "items"}}
+        return {"anyOf": [*whole.get("anyOf", [whole]), *short.get("anyOf", [short])]}

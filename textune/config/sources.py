@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveInt
 
-from textune.config.section import Located, Section
+from textune.config.section import Computed, Located, Section, ShortForm
 from textune.config.values import (
     ColumnName,
     DottedPath,
@@ -236,6 +236,37 @@ class Labels(Section):
     """Separates the labels in one cell of a multilabel data set, such as `","`."""
 
 
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+class MetadataPrefix(Section):
+    """Columns that are written before each text, such as `source: imdb | date: 2020 |||`."""
+
+    columns: Annotated[Names, Field(min_length=1)]
+    """The columns, in the order of the prefix. A row without a value has no such field."""
+    dropout: Rate | dict[str, Rate] = 0.0
+    """Probability that a training row goes without a field, drawn for each column, row and epoch: a number for all
+    columns, or a table by column. Evaluation and prediction leave nothing out."""
+    separator: Annotated[str, Field(min_length=1)] = " | "
+    """Between two fields."""
+    key_value_separator: str = ": "
+    """Between the name of a column and its value."""
+    prefix_separator: Annotated[str, Field(min_length=1)] = " |||"
+    """Between the last field and the text; a space follows it. A row without any field begins with it."""
+    allow_leak: Computed[Names] = ()
+    """Columns that may give the label away: without this, `check` and `train` refuse a column from which alone a table
+    predicts the labels of training rows that it was not made of."""
+
+    def dropout_of(self, column: str) -> float:
+        """Probability that a training row goes without the field of this column."""
+        return self.dropout.get(column, 0.0) if isinstance(self.dropout, dict) else self.dropout
+
+    @property
+    def drops(self) -> bool:
+        """Whether training leaves fields out at all."""
+        return any(self.dropout_of(column) for column in self.columns)
+
+
 class DataSection(Section):
     """Rows, columns and labels."""
 
@@ -256,6 +287,9 @@ class DataSection(Section):
     """Which columns hold what."""
     labels: Labels = Labels()
     """How labels are read and ordered."""
+    metadata: Annotated[MetadataPrefix | None, ShortForm("columns")] = None
+    """Columns that are written before each text: a table, or their names alone, such as `["source", "date"]`
+    (docs/metadata.md)."""
     on_bad_row: OnBadRow = "error"
     """A row that cannot be read or has no label: `error` stops with its place and reason, `skip` skips it and reports
     how many were skipped."""

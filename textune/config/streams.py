@@ -14,20 +14,10 @@ from textune.config.values import Duration
 
 def stream_problems(experiment: Experiment) -> list[Problem]:
     """Every key that needs to know all training rows; none if they are not streamed."""
-    source, data, train = experiment.data.train, experiment.data, experiment.train
+    source, train = experiment.data.train, experiment.train
     if not isinstance(source, StreamSource):
         return []
-    problems = []
-    held_out: dict[Place, Section] = {("data", "validation"): data.validation, ("data", "test"): data.test}
-    held_out |= {("data", "evaluations", name): found for name, found in data.evaluations.items()}
-    for place, section in held_out.items():
-        if isinstance(section, SplitOff):
-            key = format_key(*place)
-            hint = (
-                f'Give it rows of its own, such as {key} = {{ kind = "files", files = "{place[-1]}.jsonl" }}, or none.'
-            )
-            message = f"{key} is a share of the training rows, but they are streamed and cannot be split."
-            problems.append(Problem(place, message, hint))
+    problems = split_problems(experiment)
     if experiment.evaluate.train:
         message = "evaluate.train = true needs all training rows, but they are streamed."
         problems.append(
@@ -50,6 +40,25 @@ def stream_problems(experiment: Experiment) -> list[Problem]:
             Problem(("train", "max_tokens"), message, f"Use {longest} or more, or lower tokens.max_length.")
         )
     return [*problems, *_label_problems(experiment), *_duration_problems(experiment, source)]
+
+
+def split_problems(experiment: Experiment) -> list[Problem]:
+    """Held-out sets that are a share of the training rows, if those are streamed."""
+    data = experiment.data
+    if not isinstance(data.train, StreamSource):
+        return []
+    problems = []
+    held_out: dict[Place, Section] = {("data", "validation"): data.validation, ("data", "test"): data.test}
+    held_out |= {("data", "evaluations", name): found for name, found in data.evaluations.items()}
+    for place, section in held_out.items():
+        if isinstance(section, SplitOff):
+            key = format_key(*place)
+            hint = (
+                f'Give it rows of its own, such as {key} = {{ kind = "files", files = "{place[-1]}.jsonl" }}, or none.'
+            )
+            message = f"{key} is a share of the training rows, but they are streamed and cannot be split."
+            problems.append(Problem(place, message, hint))
+    return problems
 
 
 def _label_problems(experiment: Experiment) -> list[Problem]:

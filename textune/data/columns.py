@@ -14,16 +14,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.types as kinds
 
-from textune.config import Columns, OnBadRow
+from textune.config import Columns, MetadataPrefix, OnBadRow
+from textune.data.cells import TEXT, find_column, is_json, refuse_objects, text_cells
+from textune.data.fields import select_fields
 from textune.data.labels import columns_as_lists, json_lists, side_by_side
-from textune.data.reading import JSON_FIELD, Fault, Rows, SkippedRow, missing_column, refuse
+from textune.data.reading import Fault, Rows, SkippedRow, refuse
 from textune.data.rowweights import row_weights
 from textune.errors import DataError, Setting, Words
-from textune.wording import shorten
-
-_TEXT = pa.large_string()
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +44,9 @@ class Examples:
     label_names: tuple[str, ...] = ()
     """Names that the source itself gives to integer labels."""
     label_column: str = "label"
+    fields: tuple[pa.ChunkedArray, ...] = ()
+    """Of each column of `data.metadata`, large_string [N] the field before the text, such as `source: imdb`; null
+    where a row has no value."""
     unclear: str = ""
     """Why the meaning of integer labels is unknown: only some of the files name theirs. Empty if it is known."""
 
@@ -62,7 +63,16 @@ class Examples:
             label=None if self.label is None else self.label.take(chosen),
             weight=None if self.weight is None else self.weight[indices],
             indices=self.indices[indices],
+            fields=tuple(field.take(chosen) for field in self.fields),
         )
+
+    @property
+    def row_ids(self) -> np.ndarray:
+        """uint64 [N] what tells the rows of a run apart, whenever they are read: the number in the source; of a
+        stream, shard and number."""
+        if not self.rows.partial:
+            return self.indices.astype(np.uint64)
+        return self.rows.places.take(self.indices).ids
 
     def place(self, index: int) -> str:
         """Where an example comes from, such as `train.tsv, line 17`."""
@@ -98,9 +108,10 @@ def select_columns(
     *,
     with_labels: bool,
     tasks: tuple[str, ...] = (),
+    prefix: MetadataPrefix | None = None,
     on_bad_row: OnBadRow = "error",
 ) -> Examples:
-    """The columns that the section names. Without `with_labels`, label and weight are neither needed nor read.
+    """The columns that the sections name. Without `with_labels`, label and weight are neither needed nor read.
     `tasks`: the names of several tasks, which have a label, and may have a weight, each.
 
     DataError for a missing or unusable column, and for a bad weight if `on_bad_row` is "error".
@@ -112,7 +123,7 @@ def select_columns(
     if with_labels:
         label = _labels(rows, columns, tasks, bad)
         if columns.weight is not None:
-            weights = _find(rows, columns.weight, key="data.columns.weight")
+            weights = find_column(rows, columns.weight, key="data.columns.weight")
             lists = _json_lists(rows, columns.weight) if tasks else None
             weight = row_weights(weights if lists is None else lists, columns.weight, tasks, bad)
     examples = Examples(
@@ -127,6 +138,7 @@ def select_columns(
         if columns.labels
         else tuple(rows.class_names.get(columns.label, ())),
         label_column=", ".join(columns.labels) or columns.label,
+        fields=select_fields(rows, prefix),
         unclear="" if columns.labels else rows.unclear.get(columns.label, ""),
     )
     examples = leave_out(examples, bad, on_bad_row=on_bad_row)
@@ -168,10 +180,10 @@ def _labels(rows: Rows, columns: Columns, tasks: tuple[str, ...], bad: dict[int,
                 key=key,
                 value=name,
             )
-        column = _find(rows, name, key=key)
+        column = find_column(rows, name, key=key)
         if tasks and not columns.labels and (lists := _json_lists(rows, name)) is not None:
             return lists
-        _refuse_objects(rows, name, "labels")
+        refuse_objects(rows, name, "labels")
     if not columns.labels:
         return column
     return columns_as_lists(rows, columns.labels, tasks) if tasks else side_by_side(rows, columns.labels, bad)
@@ -198,49 +210,14 @@ def text_columns(columns: Columns) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*names, *([columns.text_pair] if columns.text_pair else [])]))
 
 
-def _find(rows: Rows, name: str, *, key: str) -> pa.ChunkedArray:
-    if name not in rows.table.column_names:
-        raise missing_column(name, rows, source=rows.source, key=key)
-    return rows.table.column(name)
-
-
-def _is_json(rows: Rows, name: str) -> bool:
-    return bool((rows.table.schema.field(name).metadata or {}).items() >= JSON_FIELD.items())
-
-
 def _json_lists(rows: Rows, name: str) -> pa.ChunkedArray | None:
     """A column of lists whose entries are of several kinds, or null, as lists of texts; None for any other column."""
-    return json_lists(rows.table.column(name)) if _is_json(rows, name) else None
-
-
-def _refuse_objects(rows: Rows, name: str, what: str) -> None:
-    field = rows.table.schema.field(name)
-    if kinds.is_struct(field.type) or kinds.is_map(field.type) or _is_json(rows, name):
-        first = shorten(rows.table.column(name)[0].as_py(), 40)
-        raise DataError(
-            f"{rows.source}: column {name!r} holds objects or mixed lists, such as {first}, which cannot be {what}."
-        )
+    return json_lists(rows.table.column(name)) if is_json(rows, name) else None
 
 
 def _text_column(rows: Rows, name: str, *, key: str) -> pa.ChunkedArray:
-    """A column as text without nulls: numbers and dates as they are usually written."""
-    column = _find(rows, name, key=key)
-    _refuse_objects(rows, name, "text")
-    if kinds.is_nested(column.type):
-        first = shorten(column[0].as_py(), 40)
-        raise DataError(
-            f"{rows.source}: column {name!r} holds lists, such as {first}, not text.",
-            hint=Words(Setting(key, verb="Set"), " to a text column."),
-            key=key,
-            value=name,
-            place=rows.source,
-            reason="it holds lists",
-        )
-    try:
-        text = column if column.type == _TEXT else column.cast(_TEXT)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(f"{rows.source}: column {name!r} ({column.type}) cannot be read as text: {error}.") from error
-    return pc.fill_null(text, pa.scalar("", _TEXT))
+    """A column as text without nulls."""
+    return pc.fill_null(text_cells(rows, name, key=key), pa.scalar("", TEXT))
 
 
 class Template:
@@ -277,10 +254,10 @@ class Template:
         """The texts of all rows, large_string [N]; the columns hold no nulls."""
         pieces: list[pa.Scalar | pa.ChunkedArray] = []
         for literal, name in self._parts:
-            pieces.append(pa.scalar(literal, _TEXT))
+            pieces.append(pa.scalar(literal, TEXT))
             if name is not None:
                 pieces.append(columns[name])
-        return pc.binary_join_element_wise(*pieces, pa.scalar("", _TEXT))
+        return pc.binary_join_element_wise(*pieces, pa.scalar("", TEXT))
 
 
 _ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}

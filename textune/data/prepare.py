@@ -17,6 +17,7 @@ from textune.config import (
     DataSection,
     HeldOut,
     Labels,
+    MetadataPrefix,
     OnBadRow,
     Source,
     SplitOff,
@@ -64,7 +65,7 @@ def prepare_data(
     splits = {"train": train} | {
         name: split for name in _held_out_of(section) if (split := (held_out | shares).get(name))
     }
-    return PreparedData(splits, labels, (*sources.notes, *said, *seen), stream)
+    return PreparedData(splits, labels, (*sources.notes, *said, *seen), section.metadata, stream)
 
 
 def prepare_held_out(
@@ -74,13 +75,14 @@ def prepare_held_out(
     labels: Labels,
     label_maps: LabelMaps,
     on_bad_row: OnBadRow,
+    prefix: MetadataPrefix | None = None,
     name: str | None = None,
     given: GivenRows = MappingProxyType({}),
 ) -> Split:
     """Labelled rows to evaluate a model whose labels are fixed: those of `--data`, or the split `name` of a run."""
     key = key_of(name) if name is not None else "--data"
     tasks = tasks_in(label_maps)
-    examples = _read(source, _unweighted(columns), given, key=key, on_bad_row=on_bad_row, tasks=tasks)
+    examples = _read(source, _unweighted(columns), given, key=key, on_bad_row=on_bad_row, tasks=tasks, prefix=prefix)
     section = DataSection(columns=columns, labels=labels, on_bad_row=on_bad_row)
     return _encoded(name or "test", examples, label_maps, section, key=key)
 
@@ -116,12 +118,13 @@ def _held_out_of(section: DataSection) -> dict[str, HeldOut]:
 def _read_sources(section: DataSection, given: GivenRows, labels: LabelMaps, *, with_labels: bool) -> _Sources:
     """`labels`: those of several tasks; others are found in what is read here."""
     bad, tasks = section.on_bad_row, tasks_in(labels)
-    read = partial(_read, given=given, on_bad_row=bad, with_labels=with_labels, tasks=tasks)
+    read = partial(_read, given=given, on_bad_row=bad, with_labels=with_labels, tasks=tasks, prefix=section.metadata)
     stream = None
     if isinstance(section.train, StreamSource):
         assert with_labels, "a stream of rows without labels"
         stream = replace(
-            open_stream(section.train, section.columns, section.labels, on_bad_row=bad), label_maps=labels
+            open_stream(section.train, section.columns, section.labels, on_bad_row=bad, prefix=section.metadata),
+            label_maps=labels,
         )
         train = stream.first_examples()
     else:
@@ -204,13 +207,14 @@ def _read(
     on_bad_row: OnBadRow,
     with_labels: bool = True,
     tasks: tuple[str, ...] = (),
+    prefix: MetadataPrefix | None = None,
 ) -> Examples:
     rows = read_source(source, on_bad_row=on_bad_row, given=given)
     if rows.table.num_rows == 0:
         raise DataError(
             f"{key}: {rows.source} has no rows.", hint="Check the file, and `where` and `take` if they are set."
         )
-    return select_columns(rows, columns, with_labels=with_labels, tasks=tasks, on_bad_row=on_bad_row)
+    return select_columns(rows, columns, with_labels=with_labels, tasks=tasks, prefix=prefix, on_bad_row=on_bad_row)
 
 
 def _encoded(name: str, examples: Examples, labels: LabelMaps, section: DataSection, *, key: str) -> Split:

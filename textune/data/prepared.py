@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from textune.config import MetadataPrefix
 from textune.data.columns import Examples
 from textune.data.labels import LabelMap, LabelMaps
 from textune.data.reading import SkippedRow
@@ -103,6 +104,8 @@ class PreparedData:
     """What each head predicts, by its name; empty for a task without labels."""
     notices: tuple[str, ...] = ()
     """Decisions and observations along the way, as sentences."""
+    prefix: MetadataPrefix | None = None
+    """Columns that are written before each text."""
     stream: RowStream | None = None
     """All training rows if they are streamed; `train` then holds the first block."""
 

@@ -3,6 +3,8 @@ from .heads import ScoredRows as ScoredRows
 from .heads import TaskReduction as TaskReduction
 from .heads import labelled_rows as labelled_rows
 from .heads import ranking_notes as ranking_notes
+from .lift import Lift as Lift
+from .lift import measure_lift as measure_lift
 from .mainmetric import MainMetric as MainMetric
 from .mainmetric import all_metrics as all_metrics
 from .mistakes import EvaluatedRows as EvaluatedRows

@@ -8,8 +8,8 @@ matrices know of one head only.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,7 +36,7 @@ from textune.evaluation.undefined import UNDEFINED, is_undefined, mean_of_define
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """The rows of one head, n of N."""
 
     metric: Metric
@@ -50,10 +50,10 @@ class _Part:
         drawn = np.flatnonzero(times)
         return self.metric.function(self.scored.take(drawn, times[drawn])) if len(drawn) else UNDEFINED
 
-    def within(self, chosen: np.ndarray) -> _Part:
+    def within(self, chosen: np.ndarray) -> Part:
         """Of these rows only (int64 [m], ascending), which are numbered anew."""
         kept = np.flatnonzero(np.isin(self.numbers, chosen))
-        return _Part(self.metric, self.scored.take(kept), np.searchsorted(chosen, self.numbers[kept]))
+        return Part(self.metric, self.scored.take(kept), np.searchsorted(chosen, self.numbers[kept]))
 
 
 def main_interval(main: MainMetric, scored: ScoredRows, *, samples: int = 1000, seed: int = 0) -> Interval:
@@ -65,18 +65,25 @@ def main_interval(main: MainMetric, scored: ScoredRows, *, samples: int = 1000, 
     value = main.of(scored)
     if samples < 1 or is_undefined(value):
         return Interval(None)
-    parts = [_part(metric, scored.by_head[head]) for head, metric in counted.items()]
+    parts = [part_of(metric, scored.by_head[head]) for head, metric in counted.items()]
     if reason := _too_few(parts, scored.num_rows):
         return Interval(None, reason=reason)
-    return _bootstrap(parts, main, value, scored.num_rows, samples, np.random.default_rng(seed))
+    around = Around(value, value, 1.0, main.higher_is_better, main.bounded)
+    return bootstrap(parts, mean_of, around, scored.num_rows, samples, np.random.default_rng(seed))
 
 
-def _part(metric: Metric, scored: Scored) -> _Part:
+def mean_of(values: Sequence[float]) -> float:
+    """The mean over heads of those that are defined."""
+    return mean_of_defined(np.array(values, dtype=np.float64))
+
+
+def part_of(metric: Metric, scored: Scored) -> Part:
+    """What a metric is measured on of the rows of one head."""
     rows = metric.rows(scored)
-    return _Part(metric, rows, np.arange(len(rows)) if rows.rows is None else rows.rows)
+    return Part(metric, rows, np.arange(len(rows)) if rows.rows is None else rows.rows)
 
 
-def _too_few(parts: Sequence[_Part], num_rows: int) -> str:
+def _too_few(parts: Sequence[Part], num_rows: int) -> str:
     """Why resamples of these rows cannot stand for other rows; empty if they can."""
     if any(one.uses == "decisions" for part in parts for one in part.metric.parts or (part.metric,)):
         wrong = len(np.unique(np.concatenate([part.numbers[~part.scored.right] for part in parts])))
@@ -91,15 +98,16 @@ def _too_few(parts: Sequence[_Part], num_rows: int) -> str:
     return next((reason for reason in reasons if reason), few)
 
 
-def _bootstrap(
-    parts: list[_Part],
-    main: MainMetric,
-    value: float,
+def bootstrap(
+    parts: list[Part],
+    together: Callable[[Sequence[float]], float],
+    around: Around,
     num_rows: int,
     samples: int,
     generator: np.random.Generator,
 ) -> Interval:
-    """The BCa bootstrap over the rows of all heads, its work bounded as that of one head."""
+    """The BCa bootstrap over the rows of all parts, its work bounded as that of one head. `together` makes one value
+    of those of the parts; `around`: what the interval lies around, before any rows are left out."""
     each = [work(part.metric, part.scored) for part in parts]
     fixed, per_row = sum(one for one, _ in each), sum(one for _, one in each) + len(parts)
     max_rows, scale = (MAX_WORK // min(samples, MIN_SAMPLES) - fixed) // per_row, 1.0
@@ -110,9 +118,8 @@ def _bootstrap(
         parts, scale, num_rows = [part.within(chosen) for part in parts], math.sqrt(max_rows / num_rows), max_rows
     samples = min(samples, max(MIN_SAMPLES, MAX_WORK // (fixed + per_row * num_rows)))
 
-    def mean(times_N: np.ndarray) -> float:
-        return mean_of_defined(np.array([part.value(times_N) for part in parts]))
+    def value(times_N: np.ndarray) -> float:
+        return together([part.value(times_N) for part in parts])
 
-    units = Units(np.ones(num_rows, np.int64), mean)
-    around = Around(value, mean(units.counts), scale, main.higher_is_better, main.bounded)
-    return resampled(units, around, samples, generator)
+    units = Units(np.ones(num_rows, np.int64), value)
+    return resampled(units, replace(around, center=value(units.counts), scale=scale), samples, generator)

@@ -15,6 +15,7 @@ from textune.data import LabelMap
 from textune.evaluation.baseline import Baseline, find_baseline
 from textune.evaluation.curves import Curves, find_curves
 from textune.evaluation.intervals import Interval, confidence_interval
+from textune.evaluation.lift import Lift
 from textune.evaluation.metrics import ClassMetrics, Metric, compute_metrics, metric_called, per_class
 from textune.evaluation.mistakes import EvaluatedRows, Mistake, find_mistakes
 from textune.evaluation.reduction import ranking_note
@@ -82,6 +83,8 @@ class Report:
     """For the classes with the most rows (binary: the second class); empty for regression."""
     higher_is_better: bool = True
     """Whether a larger value of the main metric is better."""
+    lifts: tuple[Lift, ...] = ()
+    """What each column of `data.metadata` is worth; empty without such columns."""
     tasks: Mapping[str, Report] = field(default_factory=dict)
     """Of several tasks, a report on the rows that have a label for each of them; the fields above are then means over
     the tasks, and there are no classes, confusions or mistakes of all together."""
@@ -148,6 +151,7 @@ class Report:
                 "curves": [asdict(curves) for curves in self.curves],
             }
         )
+        plain |= {"lifts": to_json([asdict(lift) for lift in self.lifts])} if self.lifts else {}
         return plain | ({"tasks": {name: task.to_dict() for name, task in self.tasks.items()}} if self.tasks else {})
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from textune.evaluation.undefined import DASH, is_undefined
+
+if TYPE_CHECKING:
+    from textune.evaluation.lift import Lift
 
 _SPACE = re.compile(r"\s+")
 # Control characters can drive a terminal, direction marks can reorder a line, lone surrogates cannot be written at
@@ -19,6 +23,18 @@ def number(value: float) -> str:
     if is_undefined(value):
         return DASH
     return f"{value:.4f}" if abs(value) < 10_000 else f"{value:,.0f}"
+
+
+def signed(value: float) -> str:
+    """A difference: as `number`, with its sign."""
+    return number(value) if is_undefined(value) or value < 0 else f"+{number(value)}"
+
+
+def limits_of(lift: Lift) -> str:
+    """The interval of a lift, or why there is none."""
+    if lift.interval is None:
+        return lift.reason or "none"
+    return f"{signed(lift.interval[0])} to {signed(lift.interval[1])}"
 
 
 def shorten(text: str, limit: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Literal, TypeAlias
 import torch
 
 from textune.atomic import write_folder
-from textune.config import Model, ModelSection, PythonModel, Quantize, load_tree, user_path
+from textune.config import Model, ModelSection, PythonModel, Quantize, load_config, load_tree, user_path
 from textune.errors import ConfigError, ModelError, RunError
 from textune.inside import require_inside
 from textune.model import (
@@ -39,7 +40,6 @@ from textune.training import (
     MANIFEST,
     MODEL,
     Checkpoint,
-    checkpoints_in,
     newest,
     open_checkpoint,
     require_whole,
@@ -113,18 +113,29 @@ def _form(asked: Form | None, merge: str | None, source: Path, model: Path) -> F
     """What is written of `model`, which `source` holds; `merge` is the `model.lora.merge` of its adapters, None where
     it has none."""
     if asked == "adapter" and merge is None:
-        saved = [folder for _, folder in checkpoints_in(source / "checkpoints")]
-        apart = f"`textune export {saved[-1]} --adapter`" if saved else "a checkpoint that still has them"
         raise RunError(
             f"--adapter: {model} has no adapters: it was trained without model.lora, or they are in its weights.",
-            hint=f'Leave --adapter out. In a run with model.lora.merge = "end", use {apart}; or train with'
-            ' model.lora.merge = "off".',
+            hint=_where_adapters_are(source),
             key="form",
             value="adapter",
             place=str(model),
             reason="no adapters",
         )
     return asked or ("adapter" if merge == "off" else "merged")
+
+
+def _where_adapters_are(source: Path) -> str:
+    """What to do where the model of a run, or of any folder, has no adapters of its own."""
+    kept = 'train with model.lora.merge = "off", which keeps adapters apart'
+    if not (source / "config.toml").is_file():
+        return f"Leave --adapter out, or {kept}."
+    section = load_config(source / "config.toml").experiment.model
+    if not (isinstance(section, ModelSection) and section.lora is not None):
+        return "Leave --adapter out: the run was trained without model.lora."
+    saved, _ = newest(source / "checkpoints")
+    if saved is None:
+        return f"Leave --adapter out, or {kept}."
+    return f"A checkpoint still has them: `textune export {saved.folder} --adapter --out FOLDER`."
 
 
 def _save_merged(predictor: Predictor, card: ModelCard, folder: Path) -> None:
@@ -163,10 +174,11 @@ def _rebuild(checkpoint: Checkpoint, code: Sequence[str]) -> TextModel:
     weights of its backbone."""
     state, leans = state_of(checkpoint), KEPT_IDS in checkpoint.names
     run = load_tree(dict(state.config), base=Path.cwd()).experiment
-    lora = run.model.lora if isinstance(run.model, ModelSection) else None
-    quantize = _as_in_run(run.model, checkpoint)
+    section = _as_it_lies(run.model, checkpoint, state.folder)
+    lora = section.lora if isinstance(section, ModelSection) else None
+    quantize = _as_in_run(section, checkpoint)
     if leans or state.identity.frozen_weights or lora is not None:
-        model = _on_backbone(checkpoint, run.model, code, seed=run.train.seed)
+        model = _on_backbone(checkpoint, section, code, seed=run.train.seed)
     else:
         model = _from_skeleton(checkpoint, code)
     kept = Kept(checkpoint.read(KEPT_IDS).numpy()) if leans else FullTable("")
@@ -175,11 +187,21 @@ def _rebuild(checkpoint: Checkpoint, code: Sequence[str]) -> TextModel:
     prepare(model, recipe)
     if model.low_bits is not None and quantize is None:  # how far merging moves logits is seen from the run
         model.low_bits.compute_in(read_card(checkpoint.folder / "model").precision)
-    held = _require_backbone_of(checkpoint, model, state.identity, name=run.model.name)
+    held = _require_backbone_of(checkpoint, model, state.identity, name=section.name)
     with torch.no_grad():
         for name, tensor in held.items():
             tensor.copy_(checkpoint.read(MODEL + name))
     return model
+
+
+def _as_it_lies(section: Model, checkpoint: Checkpoint, run: str) -> Model:
+    """The section with its backbone where it was, or else where it lies as seen from the run folder, which was `run`
+    when the checkpoint was written: both may have moved together."""
+    was = Path(section.pretrained)
+    if not (run and was.is_absolute()) or was.is_dir():
+        return section
+    near = os.path.normpath(checkpoint.folder.resolve().parent.parent / os.path.relpath(was, run))
+    return section.model_copy(update={"pretrained": near}) if Path(near).is_dir() else section
 
 
 def _as_in_run(section: Model, checkpoint: Checkpoint) -> Quantize | None:
@@ -224,7 +246,7 @@ def _on_backbone(checkpoint: Checkpoint, section: Model, code: Sequence[str], *,
     except (ModelError, ConfigError) as error:
         hint = error.hint
         if error.value == section.pretrained:  # there is no such folder
-            hint = "Put the backbone back where it was."
+            hint = "Put the backbone back where it was (a link to where it is now will do), or move both together."
         elif trusted:
             hint += " An export runs no code that comes with a backbone, although model.trust_remote_code was set."
         raise RunError(

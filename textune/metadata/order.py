@@ -57,7 +57,7 @@ def _anchor(
     pieces: Pieces, own: np.ndarray, positioned: np.ndarray, empty: np.ndarray, phase: np.ndarray, far: np.ndarray
 ) -> None:
     """Tags without text keep their place among tags of their type: before the next that ends there, or after the last
-    that begins there, whose `phase` and `far` they take."""
+    that begins there, whose `phase` and `far` they take; a closing tag goes with its opening one."""
     which = np.flatnonzero(positioned)
     which = which[np.lexsort((own[which], pieces.at[which], pieces.type[which], pieces.document[which]))]
     changes = np.zeros(len(which), bool)
@@ -74,3 +74,8 @@ def _anchor(
     for found, anchor in ((before, following), (after, preceding)):
         phase[which[found]] = phase[which[anchor[found]]]
         far[which[found]] = far[which[anchor[found]]]
+    opening_of = np.full(int(pieces.entry.max()) + 1, -1)
+    opening_of[pieces.entry[~pieces.closing]] = np.flatnonzero(~pieces.closing)
+    pairs = np.flatnonzero(positioned & empty & pieces.closing & (opening_of[pieces.entry] >= 0))
+    for key in (phase, far):
+        key[pairs] = key[opening_of[pieces.entry[pairs]]]

@@ -8,14 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from textune.config import MetadataSection
-from textune.errors import DataError, Setting, Words
 from textune.metadata.documents import NO_POSITION, Documents, PrefixField
 from textune.metadata.renderers import renderer_of
 from textune.metadata.types import metadata_type
-from textune.wording import shorten
 
 REPLACED = "a later entry of the same type stands in the prefix"
-UNREADABLE = "the value cannot be read"
 
 
 def prefix_text(fields: Sequence[PrefixField], section: MetadataSection) -> str:
@@ -48,14 +45,12 @@ def prefix_fields(
     fields: list[list[PrefixField]] = [[] for _ in documents.texts]
     for at, entry in zip(place.tolist(), named.tolist(), strict=True):
         document, type_ = divmod(at, num_types)
-        if entry == NO_POSITION:
-            text: str | None = _token(documents.types[type_], section)
+        name = documents.types[type_ if entry == NO_POSITION else entries.type[entry]]
+        if entry == NO_POSITION or entries.start[entry] != NO_POSITION:
+            text = section.type_tokens.get(name, metadata_type(name).key)
         else:
-            text = _field(documents, entry, section)
-        if text is None:
-            left_out[UNREADABLE] += 1
-        else:
-            fields[document].append(PrefixField(type_, text))
+            text = renderer_of(name).field(metadata_type(name), entries.value[entry], section)
+        fields[document].append(PrefixField(type_, text))
     return [tuple(found) for found in fields], left_out
 
 
@@ -66,30 +61,3 @@ def _slots(types: Sequence[str], section: MetadataSection) -> np.ndarray:
         return np.arange(len(types))
     keys = [metadata_type(name).key for name in types]
     return np.array([keys.index(key) for key in keys], dtype=np.int64)
-
-
-def _token(name: str, section: MetadataSection) -> str:
-    return section.type_tokens.get(name, metadata_type(name).key)
-
-
-def _field(documents: Documents, entry: int, section: MetadataSection) -> str | None:
-    """None where the value cannot be read, which the section allows."""
-    entries = documents.entries
-    name, value = documents.types[entries.type[entry]], entries.value[entry]
-    if entries.start[entry] != NO_POSITION:
-        return _token(name, section)
-    renderer = renderer_of(name)
-    text = renderer.field(metadata_type(name), value, section)
-    if text is None and section.on_bad_metadata == "error":
-        place = f"row {documents.row[entries.document[entry]] + 1}"
-        raise DataError(
-            f"The {name} of {place}, {shorten(value)}, is not {renderer.expects}.",
-            hint=Words(
-                "Mend it, or leave out what cannot be rendered: ", Setting("metadata.on_bad_metadata", "report")
-            ),
-            key=name,
-            value=value,
-            place=place,
-            reason=f"is not {renderer.expects}",
-        )
-    return text

@@ -12,6 +12,17 @@ from textune.errors import DataError, Setting, Words
 from textune.wording import count, shorten
 
 BadKind = Literal["shape", "key", "scope", "value", "attributes", "span", "order", "nesting"]
+TITLES: dict[BadKind, str] = {
+    "shape": "they are not lists of objects",
+    "key": "they have no key",
+    "scope": "they do not say whether they are about the text or a span, or not rightly",
+    "value": "their values are missing or unreadable",
+    "attributes": "their HTML attributes are not two lists of equal length",
+    "span": "their spans are not in the text",
+    "order": "their positions among the tags of a character are incomplete, doubled or reversed",
+    "nesting": "their tags cross others of the same type",
+}
+"""What is wrong with entries, by kind."""
 HINTS: dict[BadKind, str] = {
     "shape": 'Metadata is a list of objects such as {"key": "url", "type": "global", "value": "https://..."}.',
     "key": "Give each entry of `metadata` a key, as text.",
@@ -40,13 +51,17 @@ class BadEntry:
     value: object
     reason: str
 
+    def __str__(self) -> str:
+        shown = shorten(self.value, 40)
+        value = "" if self.value is None else f" = {shown if isinstance(self.value, str) else shown[1:-1]}"
+        return f"{self.place}: {self.field}{value}: {self.reason}"
+
     def error(self, more: int) -> DataError:
         """As an error; `more`: how many other entries cannot be used."""
-        shown = "" if self.value is None else f" = {shorten(self.value, 40)}"
         others = f" {count(more, 'more entry', 'more entries')} cannot be used, either." if more else ""
         lenient = Setting("metadata.on_bad_metadata", "report", "set")
         return DataError(
-            f"{self.place}: {self.field}{shown}: {self.reason}.{others}",
+            f"{self}.{others}",
             hint=Words(HINTS[self.kind], " Correct the row, or ", lenient, " to leave such entries out."),
             key=self.field,
             value=self.value,
@@ -74,15 +89,25 @@ class BadEntries:
         examples.sort(key=lambda one: one[0])
         del examples[EXAMPLES:]
 
+    def extend(self, later: BadEntries) -> None:
+        """Count those of the rows that follow, too."""
+        for kind, num in later.counts.items():
+            self.counts[kind] = self.counts.get(kind, 0) + num
+            examples = self.examples.setdefault(kind, [])
+            examples += later.examples[kind][: EXAMPLES - len(examples)]
+
     @property
     def total(self) -> int:
         """How many."""
         return sum(self.counts.values())
 
+    @property
+    def first(self) -> BadEntry | None:
+        """The first in the order of rows."""
+        examples = [one for of_kind in self.examples.values() for one in of_kind]
+        return min(examples, key=lambda one: one[0])[1] if examples else None
+
     def refuse(self) -> None:
         """DataError for the first in the order of rows, if there is any."""
-        first = min(
-            (one for of_kind in self.examples.values() for one in of_kind), key=lambda one: one[0], default=None
-        )
-        if first is not None:
-            raise first[1].error(self.total - 1)
+        if self.first is not None:
+            raise self.first.error(self.total - 1)

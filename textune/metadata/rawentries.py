@@ -63,8 +63,8 @@ class RawEntries:
 
     def unread(self, table: pa.Table, entry: int, key: str) -> object:
         """What the record itself has under a key of an entry, for messages."""
-        cell: Any = table.column(self.columns[self.column[entry]])[int(self.document[entry])].as_py()
-        value: object = (parse_json(cell) if isinstance(cell, str) else cell)[int(self.index[entry])].get(key)
+        cells = table.column(self.columns[self.column[entry]])
+        value: object = _value_of(cells[int(self.document[entry])].as_py())[int(self.index[entry])].get(key)
         return value
 
 
@@ -146,16 +146,12 @@ def _of_column(
 
 def _lists(array: pa.Array, document_D: np.ndarray, name: str, misshapen: list[Misshapen]) -> list[list[object]]:
     """The cells as lists, empty where one is none; text is read as JSON."""
-    is_json = is_text(array.type)
     lists: list[list[object]] = []
     for document, cell in zip(document_D.tolist(), array.to_pylist(), strict=True):
-        value = cell
-        reason = "it is not a list of entries"
-        if is_json:
-            try:
-                value = parse_json(cell)
-            except ValueError as error:
-                reason = f"it is text that is not JSON ({error})"
+        try:
+            value, reason = _value_of(cell), "it is not a list of entries"
+        except ValueError as error:
+            value, reason = cell, f"it is text that is not JSON ({error})"
         if isinstance(value, list):
             lists.append(value)
             continue
@@ -165,13 +161,20 @@ def _lists(array: pa.Array, document_D: np.ndarray, name: str, misshapen: list[M
     return lists
 
 
+def _value_of(cell: Any) -> Any:
+    """What a cell holds; text is JSON, and a column that also has other cells holds their JSON as JSON. ValueError for
+    text that is not JSON."""
+    for _ in range(2):
+        cell = parse_json(cell) if isinstance(cell, str) else cell
+    return cell
+
+
 def _of_structs(structs: pa.StructArray, key: str) -> pa.Array | None:
     place = structs.type.get_field_index(key)  # -1 also where two fields have the name
     if place < 0:
         return None
     # Not `flatten`: only `field` with the parent's validity gives null for an object that is null.
-    field = structs.field(place) if not structs.null_count else pc.struct_field(structs, place)
-    return field.dictionary_decode() if kinds.is_dictionary(field.type) else field
+    return structs.field(place) if not structs.null_count else pc.struct_field(structs, place)
 
 
 def _as_objects(field: _Field, num: int) -> np.ndarray:
@@ -191,14 +194,12 @@ def _as_whole_numbers(field: _Field, num: int) -> np.ndarray:
         return np.full(num, MISSING)
     if isinstance(field, pa.Array):
         if kinds.is_integer(field.type) and field.type != pa.uint64():
-            return np.asarray(pc.fill_null(field.cast(pa.int64()), MISSING), np.int64)
+            number_E = np.asarray(pc.fill_null(field.cast(pa.int64()), MISSING), np.int64)
+            if (number_E > NOT_WHOLE).sum() == num - field.null_count:
+                return number_E
         field = field.to_pylist()
-    present = set(map(type, field))
-    if present <= {int, type(None)}:
-        try:
-            return np.fromiter((MISSING if one is None else one for one in field), np.int64, num)
-        except OverflowError:
-            pass  # found below
+    elif set(map(type, field)) == {int} and min(field) > NOT_WHOLE and max(field) < -MISSING:
+        return np.fromiter(field, np.int64, num)
     return np.fromiter(map(_whole_number, field), np.int64, num)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 
 from textune.config import Columns, MetadataSection
 from textune.data import Rows, flat, is_list, is_text, select_texts
+from textune.errors import ConfigError
 from textune.metadata.documents import NO_POSITION, Documents, Entries
 from textune.metadata.problems import BadEntries, BadEntry
 from textune.metadata.rawentries import (
@@ -31,8 +33,9 @@ from textune.metadata.rawentries import (
     RawEntries,
     raw_entries,
 )
-from textune.metadata.types import COLUMN_PREFIX, name_of
+from textune.metadata.types import COLUMN_PREFIX, TYPES, name_of
 from textune.metadata.validation import Checked, check_entries
+from textune.wording import listing, nearest
 
 COLUMN = "metadata"
 """Of version 1."""
@@ -48,6 +51,8 @@ class ReadDocuments:
     """Entries left out because they cannot be rendered as they say."""
     not_named: dict[str, int] = field(default_factory=dict)
     """Types that `metadata.types` does not name, and how many documents have each."""
+    found: frozenset[str] = frozenset()
+    """Types that `metadata.types` names and the rows know: they have the column, or an entry of that type."""
 
 
 def metadata_columns(section: MetadataSection) -> frozenset[str]:
@@ -69,14 +74,34 @@ def read_documents(rows: Rows, columns: Columns, section: MetadataSection) -> Re
     _add_without_key(bad, raw, type_E == _NO_KEY, rows)
     raw, type_E = raw.take(type_E >= 0), type_E[type_E >= 0]
     length_D = np.asarray(pc.utf8_length(text)).astype(np.int64)
-    checked = Checked(rows, raw, section.types, type_E, length_D, section.compat == "bsmetadata", bad)
+    checked = Checked(rows, raw, section, type_E, length_D, bad)
     check_entries(checked)
     if section.on_bad_metadata == "error":
         bad.refuse()
     documents = Documents(
         section.types, text.to_pylist(), rows.places.number_N - 1, _shards_of(rows), _entries(checked)
     )
-    return ReadDocuments(documents, bad, dict(not_named))
+    found = {name.removeprefix(COLUMN_PREFIX) for name in chosen} & set(section.types)
+    found |= {section.types[index] for index in np.unique(type_E).tolist()}
+    return ReadDocuments(documents, bad, dict(not_named), frozenset(found))
+
+
+def require_known_types(types: Sequence[str], found: Collection[str], others: Collection[str]) -> None:
+    """ConfigError for a type that neither textune nor the data knows: a misspelt one. `others`: types that the data
+    has and `types` does not name."""
+    for name in types:
+        if name in TYPES or name in found:
+            continue
+        close = nearest(name, [*TYPES, *others])
+        likely = [known for known in TYPES if TYPES[known].key == name] or ([close] if close else [])
+        hint = f"Did you mean {' or '.join(likely)}?" if likely else ""
+        raise ConfigError(
+            f"metadata.types names {name}, but no row has a column {COLUMN_PREFIX}{name} or an entry with this key.",
+            hint=hint or f"Types that textune knows: {listing(TYPES)}.",
+            key="metadata.types",
+            value=name,
+            reason="no row has it",
+        )
 
 
 def shard_id(fingerprint: str, file: int = 0) -> int:

@@ -13,8 +13,7 @@ from textune.metadata.prefix import prefix_fields
 def render(documents: Documents, section: MetadataSection, keep: np.ndarray | None = None) -> Rendered:
     """Documents as text, each by itself.
 
-    `keep`: bool [D, T], which types of each document are rendered; None: all. DataError for a value that cannot be
-    rendered, unless the section says to report it.
+    `keep`: bool [D, T], which types of each document are rendered; None: all.
     """
     entries = documents.entries
     _require(documents)

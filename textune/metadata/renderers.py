@@ -25,14 +25,18 @@ Texts = tuple[list[str], list[str]]
 class Renderer:
     """How one type becomes text."""
 
-    field: Callable[[MetadataType, str, MetadataSection], str | None]
-    """From a value to its field in the prefix; None for a value that cannot be rendered."""
+    field: Callable[[MetadataType, str, MetadataSection], str]
+    """From a value to its field in the prefix."""
     tags: Callable[[MetadataType, Sequence[str], Sequence[Attributes], MetadataSection], Texts]
     """From values and attributes to what is put around their spans."""
     kept: Callable[[Sequence[str], np.ndarray, MetadataSection], np.ndarray] | None = None
     """From values and numbers of enclosed characters to which entries are rendered (bool); None: all."""
+    both_sides: bool = True
+    """Whether it stands on both sides of a span, as tags that have to nest do."""
+    reads: Callable[[str], bool] = lambda _: True
+    """Whether `field` can render a value."""
     expects: str = ""
-    """What a value of the prefix must be."""
+    """What such a value is."""
 
 
 def labelled(type_: MetadataType, value: str, section: MetadataSection) -> str:
@@ -54,11 +58,10 @@ def _url(type_: MetadataType, value: str, section: MetadataSection) -> str:
     return labelled(type_, unquote_plus(value) if escaped else value, section)
 
 
-def _year_and_month(type_: MetadataType, value: str, section: MetadataSection) -> str | None:
+def _year_and_month(type_: MetadataType, value: str, section: MetadataSection) -> str:
     """`Year: 2018 | Month: December`."""
     found = parse_timestamp(value)
-    if found is None:
-        return None
+    assert found is not None, f"{value} is not a date"
     between = ": " if section.as_original else section.key_value_separator
     return f"Year{between}{found[0]}{section.separator}Month{between}{MONTHS[found[1] - 1]}"
 
@@ -81,9 +84,14 @@ def _name_beside_paragraph(
 DEFAULT = Renderer(labelled, bracketed)
 RENDERERS: dict[str, Renderer] = {
     "url": Renderer(_url, bracketed),
-    "timestamp": Renderer(_year_and_month, bracketed, expects="a date"),
-    "entity": Renderer(labelled, _name_after),
-    "entity_paragraph": Renderer(labelled, _name_beside_paragraph),
+    "timestamp": Renderer(
+        _year_and_month,
+        bracketed,
+        reads=lambda value: parse_timestamp(value) is not None,
+        expects="a date such as 2018-12-10, 2018-12-10T13:45:00Z or 1544449500 (seconds since 1970)",
+    ),
+    "entity": Renderer(labelled, _name_after, both_sides=False),
+    "entity_paragraph": Renderer(labelled, _name_beside_paragraph, both_sides=False),
     "html": Renderer(
         labelled,
         lambda _, values, attributes, section: html_tags(values, attributes, section.html),

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from textune.config import MetadataSection
 from textune.data import Rows
 from textune.metadata.nesting import against_the_rules, closed_before_open, repeated_positions
 from textune.metadata.problems import BadEntries, BadEntry, BadKind
@@ -30,6 +31,7 @@ from textune.metadata.rawentries import (
     VALUE,
     RawEntries,
 )
+from textune.metadata.renderers import renderer_of
 from textune.metadata.types import TYPES
 
 _AS_TEXT = (int, datetime.date, datetime.time, decimal.Decimal)
@@ -42,13 +44,11 @@ class Checked:
 
     rows: Rows
     raw: RawEntries
-    types: tuple[str, ...]
+    section: MetadataSection
     type_E: np.ndarray
-    """int16 [E] index into `types`."""
+    """int64 [E] index into the types of the section."""
     length_D: np.ndarray
     """int64 [D] characters of each text."""
-    original: bool
-    """Whether whatever the original system renders is kept."""
     bad: BadEntries
     good_E: np.ndarray = field(init=False)
     """bool [E] what no check has found fault with."""
@@ -61,6 +61,11 @@ class Checked:
 
     def __post_init__(self) -> None:
         self.good_E = np.ones(len(self.raw), bool)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """Names of all types."""
+        return self.section.types
 
     @property
     def group_E(self) -> np.ndarray:
@@ -112,7 +117,7 @@ def _check_scopes(checked: Checked) -> None:
     )
     checked.is_local_E = is_local_E
     checked.refuse("scope", ~is_global_E & ~is_local_E, SCOPE, lambda _: "it is neither global nor local")
-    if checked.original:
+    if checked.section.as_original:
         return
     scopes = [TYPES[name].scope if name in TYPES else None for name in checked.types]
     only_local_E = np.array([scope == "local" for scope in scopes], bool)[checked.type_E]
@@ -125,15 +130,26 @@ def _check_scopes(checked: Checked) -> None:
 
 def _check_values(checked: Checked) -> None:
     values_E = checked.raw.objects[VALUE]
-    if set(map(type, values_E)) <= {str} and _is_unicode(values_E.tolist()):
-        checked.values_E = values_E
-        return
-    texts = [text_of(value, original=checked.original) for value in values_E]
-    checked.values_E = np.fromiter((text or "" for text in texts), object, len(texts))
-    bad_E = np.fromiter((text is None for text in texts), bool, len(texts))
-    missing_E = np.fromiter((value is None for value in values_E), bool, len(texts))
-    checked.refuse("value", bad_E & missing_E, VALUE, lambda _: "there is none")
-    checked.refuse("value", bad_E, VALUE, lambda _: "it cannot be written as text")
+    checked.values_E = values_E
+    if not (set(map(type, values_E)) <= {str} and _is_unicode(values_E.tolist())):
+        texts = [text_of(value, original=checked.section.as_original) for value in values_E]
+        checked.values_E = np.fromiter((text or "" for text in texts), object, len(texts))
+        bad_E = np.fromiter((text is None for text in texts), bool, len(texts))
+        missing_E = np.fromiter((value is None for value in values_E), bool, len(texts))
+        checked.refuse("value", bad_E & missing_E, VALUE, lambda _: "there is none")
+        checked.refuse("value", bad_E, VALUE, lambda _: "it cannot be written as text")
+    for index, name in enumerate(checked.types):
+        if renderer_of(name).expects:
+            _check_readable(checked, index)
+
+
+def _check_readable(checked: Checked, index: int) -> None:
+    """Values of a type whose field in the prefix cannot be made of any text."""
+    renderer = renderer_of(checked.types[index])
+    bad_E = np.zeros(len(checked.raw), bool)
+    for entry in np.flatnonzero(checked.good_E & (checked.type_E == index) & ~checked.is_local_E).tolist():
+        bad_E[entry] = not renderer.reads(checked.values_E[entry])
+    checked.refuse("value", bad_E, VALUE, lambda _: f"it is not {renderer.expects}")
 
 
 def text_of(value: object, *, original: bool = False) -> str | None:
@@ -211,7 +227,7 @@ def _check_spans(checked: Checked) -> None:
 def _check_positions(checked: Checked) -> None:
     """Positions among tags are whole numbers; all entries of a type in a document have both, or none has."""
     raw, local_E = checked.raw, checked.is_local_E
-    if checked.original:
+    if checked.section.as_original:
         _forget_positions(checked)
     for key, other in ((START_ORDER, END_ORDER), (END_ORDER, START_ORDER)):
         order_E = raw.numbers[key]
@@ -228,9 +244,9 @@ def _check_positions(checked: Checked) -> None:
 def _check_nesting(checked: Checked) -> None:
     """No two tags of a type in a document have one position at one character, and their spans nest."""
 
-    def fails(check: Callable[..., np.ndarray]) -> np.ndarray:
+    def fails(check: Callable[..., np.ndarray], among_E: np.ndarray = checked.is_local_E) -> np.ndarray:
         """bool [E], of entries with positions."""
-        placed = np.flatnonzero(checked.good_E & checked.is_local_E & (checked.raw.numbers[START_ORDER] != MISSING))
+        placed = np.flatnonzero(checked.good_E & among_E & (checked.raw.numbers[START_ORDER] != MISSING))
         failed_E = np.zeros(len(checked.raw), bool)
         failed_E[placed] = check(checked.group_E[placed], *(checked.raw.numbers[key][placed] for key in NUMBERS))
         return failed_E
@@ -238,9 +254,11 @@ def _check_nesting(checked: Checked) -> None:
     same = "another tag of the type has the same position at that character"
     checked.refuse("order", fails(repeated_positions), START_ORDER, lambda _: same)
     checked.refuse("order", fails(closed_before_open), START_ORDER, lambda _: "its empty span closes before it opens")
-    if not checked.original:
+    if not checked.section.as_original:
         crossing = "its tags would cross those of another entry of its type"
-        checked.refuse("nesting", fails(against_the_rules), START_ORDER, lambda _: crossing)
+        both_sides = np.array([renderer_of(name).both_sides for name in checked.types])
+        enclosing_E = checked.is_local_E & both_sides[checked.type_E]
+        checked.refuse("nesting", fails(against_the_rules, enclosing_E), START_ORDER, lambda _: crossing)
 
 
 def _forget_positions(checked: Checked) -> None:

@@ -21,6 +21,7 @@ from torch.nn import functional
 from transformers import AttentionInterface
 
 from textune.batches import Group, to_device
+from textune.model.device import dtype_of_products
 from textune.model.hugging import FamilyModule, HuggingModel, Options
 from textune.model.native import AttentionShape, Kernels, kernel_attention
 from textune.model.pretrained import quiet_transformers
@@ -44,6 +45,24 @@ MAX_PRODUCT_LENGTH = {
 }
 """Longest rows for which a CPU uses explicit products; beyond, SDPA is faster or needs far less memory (12 heads of
 32)."""
+
+ROUND_TO = 16
+"""A packed batch is filled up to a multiple of this number of tokens ..."""
+ROUND_FROM = 256
+"""... if it has at least that many: a single short text should not wait for filler."""
+
+
+def filler_after(num_tokens: int) -> int:
+    """Tokens that round a large batch up, so that few sizes occur: oneDNN builds new kernels for each."""
+    return -num_tokens % ROUND_TO if num_tokens >= ROUND_FROM else 0
+
+
+def require_capped_scores(hf: HuggingModel) -> None:
+    """Cap the scores of the padded layout where the backbone does: some releases of transformers choose an SDPA that
+    cannot."""
+    capped = getattr(hf.config.get_text_config(), "attn_logit_softcapping", None) is not None
+    if capped and hf.config._attn_implementation == "sdpa":
+        hf.set_attn_implementation("eager")
 
 
 class PackedLayout:
@@ -180,10 +199,8 @@ def packed_attention(
     The signature is that of transformers; `textune_layout` is passed through the keyword arguments of the backbone. A
     row attends only to itself, so `attention_mask` is not used. Values may have another width than queries and keys.
     """
-    device = query.device.type
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    dtype = dtype_of_products(query.dtype, query.device)
+    query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     causal = bool(module.is_causal) if is_causal is None else is_causal
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if textune_layout.sequences is not None and softcap is None and not position_bias:
@@ -199,7 +216,7 @@ def packed_attention(
         )
         return output_Thd.unsqueeze(0), None
     kernels = textune_layout.kernels
-    known = device == "cpu" and query.dtype in {torch.float32, torch.bfloat16} and query.shape[-1] == value.shape[-1]
+    known = query.is_cpu and dtype in {torch.float32, torch.bfloat16} and query.shape[-1] == value.shape[-1]
     if kernels is not None and known and softcap is None and not position_bias and dropout < 1:
         shape = AttentionShape(
             textune_layout.starts_B,

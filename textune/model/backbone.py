@@ -15,25 +15,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import transformers
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from textune.batches import GROUP_COST_TOKENS, NO_PADDING, Layout, Padding, TokenBatch, Tokens, WindowedBatch
 from textune.config import AttentionLayout, Lora, Pooling, Quantize, Switch
-from textune.errors import ModelError
 from textune.model.accelerator import Accelerator
 from textune.model.adapters import Adapters, adapt, inject, is_adapter, merged, plain_name
-from textune.model.attention import PACKED, PackedLayout
+from textune.model.attention import PackedLayout, filler_after, require_capped_scores
 from textune.model.beneath import AdapterFiles
-from textune.model.families import PACKED_FAMILIES, packing_obstacle
+from textune.model.device import dtype_of_products
+from textune.model.families import PACKED_FAMILIES, attend_in, cannot_pack, packing_obstacle
 from textune.model.frozen import FrozenWeights
 from textune.model.gptq import PackedLayer
-from textune.model.heads import PADDED_HEADS, reads_last_position, unsplit_head
+from textune.model.heads import PADDED_HEADS, padded_tensors, unsplit_head
 from textune.model.hugging import HuggingModel, Options
 from textune.model.lowbits import LowBits, put_packed, quantize_beneath
-from textune.model.ondisk import TableOnDisk, large_frozen_table
+from textune.model.ondisk import TableOnDisk, large_frozen_table, put_on_disk
 from textune.model.origin import AdapterNote
 from textune.model.own import OwnModel, as_own, class_name
 from textune.model.pooling import POOLING_PREFIX, WindowPooling, cannot_pool
@@ -41,11 +40,6 @@ from textune.model.positions import max_positions
 from textune.model.pretrained import quiet_transformers
 from textune.model.varlen import attention_obstacle
 from textune.model.vocabulary import CompactVocabulary, compact_vocabulary, occurring_ids
-
-ROUND_TO = 16
-"""A packed batch is filled up to a multiple of this number of tokens ..."""
-ROUND_FROM = 256
-"""... if it has at least that many: a single short text should not wait for filler."""
 
 
 class TextModel(nn.Module):
@@ -96,7 +90,7 @@ class TextModel(nn.Module):
         self._num_ids = 0 if unknown_id is None else len(hf.get_input_embeddings().weight)
         self._vocabulary: CompactVocabulary | None = None
         self._table_on_disk: TableOnDisk | None = None
-        _require_capped_scores(hf)
+        require_capped_scores(hf)
         self._own_attention = hf.config._attn_implementation
         self._accepted = frozenset(inspect.signature(hf.forward).parameters)
         self._base_accepted = frozenset(inspect.signature(hf.base_model.forward).parameters)
@@ -119,26 +113,9 @@ class TextModel(nn.Module):
     def set_layout(self, layout: Layout) -> None:
         """Expect packed or padded batches from now on; ModelError where the family cannot run packed."""
         if layout == "packed" and self._obstacle:
-            raise ModelError(
-                f'model.attention = "packed", but {self._obstacle}.',
-                hint='Use "auto", or a family that runs packed: bert, modernbert, llama and others'
-                " (docs/architecture.md).",
-            )
+            raise cannot_pack(self._obstacle)
         if layout != self.layout and self.own is None:
-            attention = PACKED if layout == "packed" else self._own_attention
-            with quiet_transformers():
-                self.hf.set_attn_implementation(attention)
-            # It is not set where the family computes attention itself, but read by what compiles layers; and some
-            # releases of transformers pass over submodels with a copy of the configuration, such as T5's stacks.
-            for module in self.hf.modules():
-                if isinstance(module, transformers.PreTrainedModel):
-                    module.config._attn_implementation = attention
-            family = PACKED_FAMILIES[self.hf.config.model_type]
-            for module, forward in family.forwards(self.hf):
-                if layout == "packed":
-                    module.forward = forward
-                else:
-                    del module.forward
+            attend_in(layout, self.hf, padded=self._own_attention)
         self.layout = layout
 
     @property
@@ -242,12 +219,8 @@ class TextModel(nn.Module):
             return ""
         self.frozen_weights.note([name for name, parameter in self.named_parameters() if parameter is table])
         read_K = occurring_ids(token_ids, [self.pad_id], num_ids=len(table))
-        size = f"a file of {table.nbytes / 1e6:,.0f} MB"
-        try:
-            self._table_on_disk = TableOnDisk(table, folder(), read_K)
-        except OSError as error:
-            return f"; it stays in memory, since {size} cannot be made ({error.strerror or error})"
-        return f"; it stands in {size}, and memory holds what is read of it"
+        self._table_on_disk, fact = put_on_disk(table, folder, read_K)
+        return fact
 
     def group_cost(self, dtype: torch.dtype) -> int:
         """What a group of rows costs this model in products of `dtype`: nothing where attention takes all rows in one
@@ -267,15 +240,13 @@ class TextModel(nn.Module):
         `dtype` is that of the products, `lengths` are those of the rows in tokens; arguments and errors are those of
         `Accelerator.prepare`.
         """
-        if self.own is not None:
-            return
-        self.accelerator.prepare(self.layout, dtype, training=training, lengths=lengths, earlier=earlier)
+        if self.own is None:
+            self.accelerator.prepare(self.layout, dtype, training=training, lengths=lengths, earlier=earlier)
 
     def compile_steps(self, num_steps: int, dtype: torch.dtype) -> None:
         """The same for training this number of steps on a GPU, where compilation takes place in the first steps."""
-        if self.own is not None:
-            return
-        self.accelerator.compile_steps(num_steps, dtype)
+        if self.own is None:
+            self.accelerator.compile_steps(num_steps, dtype)
 
     def forward(self, batch: Tokens) -> torch.Tensor:
         """Logits float32 [B, C] of a batch in this model's layout, in the order of its rows, or of its examples where
@@ -316,7 +287,8 @@ class TextModel(nn.Module):
     def _vectors(self, ids_T: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
         """What the head reads of each row of a packed batch, [B, H]."""
         family = PACKED_FAMILIES[self.hf.config.model_type]
-        num_filler = _num_filler(len(ids_T))
+        num_filler = filler_after(len(ids_T))
+        dtype = dtype_of_products(self.hf.dtype, ids_T.device)
         layout = PackedLayout(
             batch.groups,
             batch.lengths_B,
@@ -324,7 +296,7 @@ class TextModel(nn.Module):
             num_filler=num_filler,
             kernels=self.accelerator.kernels,
             reads_first=family.reads_only_first(self.hf),
-            in_one_call=not attention_obstacle(ids_T.device, self._compute_dtype(ids_T.device), self.hf.config),
+            in_one_call=not attention_obstacle(ids_T.device, dtype, self.hf.config),
         )
         ids_T = functional.pad(ids_T, (0, num_filler), value=self.pad_id)
         positions_T = functional.pad(batch.positions_T, (0, num_filler))
@@ -342,30 +314,14 @@ class TextModel(nn.Module):
         hidden_TH = family.encode(self.hf, inputs).squeeze(0)
         return family.head.read(self.hf, hidden_TH, ids_T, layout)
 
-    def _compute_dtype(self, device: torch.device) -> torch.dtype:
-        dtype: torch.dtype = self.hf.dtype
-        return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else dtype
-
     def padded_inputs(self, batch: TokenBatch) -> dict[str, torch.Tensor]:
         """What the Hugging Face model reads of a padded batch: int64 [B, L] by the name that its forward gives it."""
-        assert len(batch.groups) == 1, f"a padded batch is one group, not {len(batch.groups)}"
-        (group,) = batch.groups
-        ids_T = self._known(batch.ids_T)
-        tensors = {"input_ids": ids_T.view(group)}
-        if batch.types_T is not None and self._has_types and "token_type_ids" in self._accepted:
-            tensors["token_type_ids"] = batch.types_T.view(group)
-        steps_L = torch.arange(group.length, device=ids_T.device)
-        tensors["attention_mask"] = (steps_L < batch.lengths_B.unsqueeze(1)).long()
-        if reads_last_position(self.hf.config):
-            # Padding moves from behind each row to its front.
-            source_BL = (steps_L - (group.length - batch.lengths_B.unsqueeze(1))) % group.length
-            tensors = {name: tensor.gather(1, source_BL) for name, tensor in tensors.items()}
-        return tensors
+        takes_types = self._has_types and "token_type_ids" in self._accepted
+        return padded_tensors(self.hf.config, batch, self._known(batch.ids_T), takes_types=takes_types)
 
     def padded_outputs(self, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
         """Logits [B, C] of what `padded_inputs` gave."""
-        head = PADDED_HEADS.get(self.hf.config.model_type)
-        if head is not None:
+        if (head := PADDED_HEADS.get(self.hf.config.model_type)) is not None:
             return head(self.hf, tensors)
         options = {"use_cache": False} if "use_cache" in self._accepted else {}
         logits: torch.Tensor = self.hf(**tensors, **options).logits
@@ -430,29 +386,12 @@ class TextModel(nn.Module):
                     self.save_config(folder)
                     self.files.write(self.adapters, self.hf, state, folder, whole=self._whole)
                     return
-                if self.low_bits is not None:
-                    state = self.low_bits.read_back(state)
-                if self.adapters is not None:
-                    state = merged(self.adapters, self.hf, state)
-                if self.low_bits is not None:
-                    state = self.low_bits.turned_back(state)
-                self.hf.save_pretrained(
-                    folder, state_dict=self._vocabulary.restored(state) if self._vocabulary else state
-                )
+                state = state if self.low_bits is None else self.low_bits.read_back(state)
+                state = state if self.adapters is None else merged(self.adapters, self.hf, state)
+                state = state if self.low_bits is None else self.low_bits.turned_back(state)
+                state = state if self._vocabulary is None else self._vocabulary.restored(state)
+                self.hf.save_pretrained(folder, state_dict=state)
         finally:
             self.set_layout(layout)
             if self._table_on_disk is not None:
                 self._table_on_disk.give_back()
-
-
-def _num_filler(num_tokens: int) -> int:
-    """Tokens that round a large batch up, so that few sizes occur: oneDNN builds new kernels for each."""
-    return -num_tokens % ROUND_TO if num_tokens >= ROUND_FROM else 0
-
-
-def _require_capped_scores(hf: HuggingModel) -> None:
-    """Cap the scores of the padded layout where the backbone does: some releases of transformers choose an SDPA that
-    cannot."""
-    capped = getattr(hf.config.get_text_config(), "attn_logit_softcapping", None) is not None
-    if capped and hf.config._attn_implementation == "sdpa":
-        hf.set_attn_implementation("eager")

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from textune.batches import TokenBatch, TokenRows, TokenStore, collate
+from textune.batches import RowStore, TokenBatch, TokenRows, collate
 from textune.model.adapters import is_adapted
 from textune.model.backbone import TextModel
 from textune.model.device import Device
@@ -150,7 +150,7 @@ def measure_budget(
     model: TextModel,
     device: Device,
     *,
-    store: TokenStore,
+    store: RowStore,
     indices: np.ndarray,
     to_come: int,
     available: int | None = None,
@@ -184,7 +184,7 @@ def measure_budget(
 
 
 def _bytes_needed(
-    model: TextModel, device: Device, store: TokenStore, order: np.ndarray, longest: int
+    model: TextModel, device: Device, store: RowStore, order: np.ndarray, longest: int
 ) -> tuple[float, float]:
     """Bytes of a training pass: (whatever the batch, such as weights in lower precision; for each token).
 

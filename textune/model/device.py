@@ -44,6 +44,11 @@ class Device:
         return f"{name}, {self.precision}"
 
 
+def dtype_of_products(weights: DType, device: torch.device) -> DType:
+    """The type of matrix products with such weights, here and now: within `autocast` another than theirs."""
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else weights
+
+
 def resolve_device(device: DeviceName, precision: TrainingPrecision, *, section: str = "") -> Device:
     """The device and precision that `auto` stands for here; ModelError where the machine lacks what was asked for.
 

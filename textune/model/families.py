@@ -17,14 +17,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import transformers
 from torch import nn
 from torch.nn import functional
 
+from textune.batches import Layout
+from textune.errors import ModelError
 from textune.model import disentangled, heads
-from textune.model.attention import PackedLayout
+from textune.model.attention import PACKED, PackedLayout
 from textune.model.heads import PackedHead
 from textune.model.hugging import Forward, HuggingModel, Options
 from textune.model.own import as_own
+from textune.model.pretrained import quiet_transformers
 from textune.model.relative import encode_mpnet, encode_t5, mpnet_forwards, t5_forwards
 
 Positions = Callable[[HuggingModel, torch.Tensor, torch.Tensor, PackedLayout], torch.Tensor]
@@ -184,3 +188,32 @@ def packing_obstacle(hf: HuggingModel) -> str:
     if getattr(hf.config, "chunk_size_feed_forward", 0):
         return "chunk_size_feed_forward needs rows of a fixed length"
     return ""
+
+
+def cannot_pack(obstacle: str) -> ModelError:
+    """The error for a model that is to run packed, and cannot."""
+    return ModelError(
+        f'model.attention = "packed", but {obstacle}.',
+        hint='Use "auto", or a family that runs packed: bert, modernbert, llama and others (docs/architecture.md).',
+        key="model.attention",
+        value="packed",
+        reason=obstacle,
+    )
+
+
+def attend_in(layout: Layout, hf: HuggingModel, *, padded: str) -> None:
+    """Let a model of a packed family compute attention in batches of this layout from now on; it was in the other one
+    before. `padded` is the attention that transformers chose for padded batches."""
+    attention = PACKED if layout == "packed" else padded
+    with quiet_transformers():
+        hf.set_attn_implementation(attention)
+    # It is not set where the family computes attention itself, but read by what compiles layers; and some releases of
+    # transformers pass over submodels with a copy of the configuration, such as T5's stacks.
+    for module in hf.modules():
+        if isinstance(module, transformers.PreTrainedModel):
+            module.config._attn_implementation = attention
+    for module, forward in PACKED_FAMILIES[hf.config.model_type].forwards(hf):
+        if layout == "packed":
+            module.forward = forward
+        else:
+            del module.forward

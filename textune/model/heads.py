@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional
 
+from textune.batches import TokenBatch
 from textune.model.attention import PackedLayout
 from textune.model.hugging import HuggingConfig, HuggingModel
 
@@ -216,6 +217,25 @@ PADDED_HEADS: dict[str, Callable[[HuggingModel, dict[str, torch.Tensor]], torch.
 forward."""
 
 
-def reads_last_position(config: HuggingConfig) -> bool:
+def _reads_last_position(config: HuggingConfig) -> bool:
     """Whether the head reads position L - 1 wherever the text ends, so that padding must precede the text (XLNet)."""
     return getattr(config, "summary_type", None) == "last"
+
+
+def padded_tensors(
+    config: HuggingConfig, batch: TokenBatch, ids_T: torch.Tensor, *, takes_types: bool
+) -> dict[str, torch.Tensor]:
+    """What a Hugging Face model reads of a padded batch, int64 [B, L] by the name that its forward gives it; `ids_T`
+    are the ids of the batch, those without an embedding replaced."""
+    assert len(batch.groups) == 1, f"a padded batch is one group, not {len(batch.groups)}"
+    (group,) = batch.groups
+    tensors = {"input_ids": ids_T.view(group)}
+    if batch.types_T is not None and takes_types:
+        tensors["token_type_ids"] = batch.types_T.view(group)
+    steps_L = torch.arange(group.length, device=ids_T.device)
+    tensors["attention_mask"] = (steps_L < batch.lengths_B.unsqueeze(1)).long()
+    if _reads_last_position(config):
+        # Padding moves from behind each row to its front.
+        source_BL = (steps_L - (group.length - batch.lengths_B.unsqueeze(1))) % group.length
+        tensors = {name: tensor.gather(1, source_BL) for name, tensor in tensors.items()}
+    return tensors

@@ -41,6 +41,8 @@ class FourBits:
 
     section: Quantize
     bits: int = 4
+    largest: float = torch.finfo(torch.float32).max
+    """What a weight may be."""
 
     def pack(self, weight_OI: torch.Tensor) -> dict[str, torch.Tensor]:
         """The bytes [bytes, 1], and the scales."""
@@ -85,6 +87,8 @@ class EightBits:
     """Whole numbers from -127 to 127."""
 
     bits: int = 8
+    largest: float = torch.finfo(torch.float16).max
+    """What a weight may be: bitsandbytes makes these of fp16."""
 
     def pack(self, weight_OI: torch.Tensor) -> dict[str, torch.Tensor]:
         """int8 [O, I], and what the rows are multiplied by."""

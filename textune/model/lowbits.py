@@ -23,7 +23,7 @@ from transformers.pytorch_utils import Conv1D
 from textune.config import Quantize
 from textune.errors import ConfigError, ModelError
 from textune.imports import import_quietly
-from textune.model.device import Device, resolve_device
+from textune.model.device import Device, dtype_of_products, resolve_device
 from textune.model.gptq import PackedLayer
 from textune.model.hugging import Context, FamilyModule, HuggingModel
 from textune.model.lowbitforms import BLOCK, EightBits, Form, FourBits
@@ -167,6 +167,7 @@ def quantize_beneath(hf: HuggingModel, section: Quantize, *, whole: Collection[s
             turned.add(name)
         weight_OI = linear.weight.detach().t() if name in turned else linear.weight.detach()
         outputs, inputs = weight_OI.shape
+        _require_within(form, weight_OI, f"{name}.weight")
         layers[name] = LowBitLinear(form, form.pack(weight_OI), linear.bias, shape=(outputs, inputs), compute=compute)
         hf.set_submodule(name, layers[name])
     if not layers:
@@ -177,6 +178,23 @@ def quantize_beneath(hf: HuggingModel, section: Quantize, *, whole: Collection[s
             value=section.model_dump(),
         )
     return LowBits(section.model_copy(update={"compute": _NAMES[compute]}), layers, frozenset(turned))
+
+
+def _require_within(form: FourBits | EightBits, weight_OI: torch.Tensor, name: str) -> None:
+    """ModelError where a weight has a number that bitsandbytes cannot make few bits of, without saying so."""
+    lowest, highest = torch.aminmax(weight_OI)
+    largest = float(torch.maximum(-lowest, highest))
+    if largest <= form.largest:
+        return
+    hint = "Use model.quantize.bits = 4, or leave model.quantize out."
+    raise ModelError(
+        f"model.quantize: {name} has a number of {largest:g}, but weights of {form.bits} bits are made of numbers of"
+        f" at most {form.largest:g}.",
+        hint=hint if math.isfinite(largest) else "The backbone's files are damaged: restore them.",
+        key="model.quantize",
+        value=largest,
+        reason=name,
+    )
 
 
 def put_packed(hf: HuggingModel, packed: Mapping[str, PackedLayer], dtype: torch.dtype) -> LowBits:
@@ -236,13 +254,11 @@ class LowBitLinear(nn.Linear):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """From [..., I] to [..., O], in the type that a product of plain weights would have."""
-        kind = x.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
         bias = None if self.bias is None else self.bias.to(self.compute)
-        with torch.autocast(kind, enabled=False):
+        with torch.autocast(x.device.type, enabled=False):
             rows_NI = x.reshape(-1, self.in_features).to(self.compute)
             product_NO: torch.Tensor = _Product.apply(rows_NI, bias, self)
-        return product_NO.view(*x.shape[:-1], self.out_features).to(dtype)
+        return product_NO.view(*x.shape[:-1], self.out_features).to(dtype_of_products(x.dtype, x.device))
 
 
 class _Product(torch.autograd.Function):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import mmap
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -62,3 +63,13 @@ class TableOnDisk:
     def _hold(self, rows_KH: torch.Tensor) -> None:
         # What is written is a page of our own. Reading a page of the file would bring its neighbours into memory too.
         self._table.data.index_copy_(0, self._read_K, rows_KH)
+
+
+def put_on_disk(table: nn.Parameter, folder: Callable[[], Path], read_K: np.ndarray) -> tuple[TableOnDisk | None, str]:
+    """The table in a file in `folder`, and the fact in words; None where the file cannot be made."""
+    size = f"a file of {table.nbytes / 1e6:,.0f} MB"
+    try:
+        on_disk = TableOnDisk(table, folder(), read_K)
+    except OSError as error:
+        return None, f"; it stays in memory, since {size} cannot be made ({error.strerror or error})"
+    return on_disk, f"; it stands in {size}, and memory holds what is read of it"

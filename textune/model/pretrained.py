@@ -115,7 +115,10 @@ def find_pretrained(name: str, section: Model, *, key: str) -> Pretrained:
         validate_repo_id(name)
     except HFValidationError as error:
         raise ModelError(
-            f"{key}: there is no folder {name}.", hint=_neighbours(folder), key=key, value=name
+            f"{key}: there is no folder {name}.",
+            hint=f"Set {key} to where it is. {_neighbours(folder)}",
+            key=key,
+            value=name,
         ) from error
     return Pretrained(name, None, key, options | {"local_files_only": not _may_fetch(name, section.revision)})
 

@@ -1,6 +1,7 @@
 from .build import build_parts as build_parts
 from .check import CheckResult as CheckResult
 from .check import check as check
+from .documents import DocumentsCheck as DocumentsCheck
 from .evaluate import evaluate as evaluate
 from .glue import glue as glue
 from .info import in_words as in_words
@@ -11,6 +12,8 @@ from .parameters import as_tables as as_tables
 from .parameters import headline as headline
 from .parameters import parameters as parameters
 from .predict import predict_file as predict_file
-from .predict import require_target as require_target
+from .tag import TagResult as TagResult
+from .tag import tag as tag
+from .targets import require_target as require_target
 from .train import TrainResult as TrainResult
 from .train import train as train

@@ -53,6 +53,7 @@ from textune.pipeline.cautions import (
     device_of,
     fit_length,
     pad_rows,
+    prefix_notice,
     require_judge,
     require_labelled,
     separator_notice,
@@ -98,13 +99,7 @@ def build_parts(
     train = experiment.train
     require_runnable(experiment)
     device = device_of(train, ranks)
-    require_optimizer(train.optimizer)
-    require_learner(train, device, ranks)
-    if isinstance(experiment.model, ModelSection) and experiment.model.quantize is not None:
-        require_low_bits(experiment.model.quantize, device)
-    require_backbone(experiment.model, pooling=experiment.tokens.window_pooling)
-    if starts_from_few_bits(experiment.model):
-        require_beside_few_bits(experiment)
+    _require_possible(experiment, device, ranks)
 
     before = earlier_card(experiment.model)
     labelled = _labelled(experiment, before, tracker=tracker, audit=audit, ranks=ranks, given=given)
@@ -143,6 +138,18 @@ def build_parts(
         max_length_reason=loaded.max_length_reason,
         ranks=ranks,
     )
+
+
+def _require_possible(experiment: Experiment, device: Device, ranks: Ranks) -> None:
+    """Raise, before rows are read, what is wrong whatever they are: with packages, the machine, the backbone's
+    files."""
+    require_optimizer(experiment.train.optimizer)
+    require_learner(experiment.train, device, ranks)
+    if isinstance(experiment.model, ModelSection) and experiment.model.quantize is not None:
+        require_low_bits(experiment.model.quantize, device)
+    require_backbone(experiment.model, pooling=experiment.tokens.window_pooling)
+    if starts_from_few_bits(experiment.model):
+        require_beside_few_bits(experiment)
 
 
 class _Labelled(NamedTuple):
@@ -203,7 +210,13 @@ def _loaded(experiment: Experiment, labelled: _Labelled, before: ModelCard | Non
         pooling=experiment.tokens.window_pooling,
     )
     before_stop = None if earlier is None else earlier.max_length
-    max_length = choose_max_length(experiment.tokens, tokenizer, labelled.data.train, earlier=before_stop)
+    max_length = choose_max_length(
+        experiment.tokens,
+        tokenizer,
+        labelled.data.train,
+        earlier=before_stop,
+        prefix=experiment.data.metadata,
+    )
     tokens, said = fit_length(experiment.tokens, max_length, model, name=name)
     if before is None:  # a tokenizer saved by textune states the earlier run's length, which `differences` reports
         said += tokenizer_notice(tokens, tokenizer, name=name)
@@ -211,9 +224,10 @@ def _loaded(experiment: Experiment, labelled: _Labelled, before: ModelCard | Non
     suit_engine(experiment.train, model)
     if earlier is not None and earlier.pair_separator is not None:
         tokens = tokens.model_copy(update={"pair_separator": earlier.pair_separator})
-    encoder = TextEncoder(tokenizer, tokens)
+    encoder = TextEncoder(tokenizer, tokens, prefix=experiment.data.metadata)
     if earlier is None:
         said += separator_notice(experiment.data.columns, tokens, encoder, name=name)
+        said += prefix_notice(labelled.data.train, encoder, name=name)
     return _Loaded(tokenizer, model, tokens, encoder, max_length.reason, said)
 
 
@@ -299,7 +313,7 @@ def _prepared(
     stores = {id(of_split.store): of_split.store for of_split in rows.values()}.values()
     vocabulary = (
         Occurring(
-            [store.ids for store in stores],
+            [ids for store in stores for ids in store.occurring],
             mode=section.compact_vocabulary,
             rule_obstacle=cutting_obstacle(section.optimizer),
         )

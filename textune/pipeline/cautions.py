@@ -5,13 +5,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from textune.batches import NO_PADDING, MaxLength, Padding, Plan, TextEncoder, TokenRows
+from textune.batches import (
+    NO_PADDING,
+    MaxLength,
+    Padding,
+    Plan,
+    RowTexts,
+    TextEncoder,
+    TokenRows,
+    make_row_store,
+    num_unlike_written,
+)
 from textune.config import Columns, DeepSpeed, Model, TokensSection, TrainSection, format_value
-from textune.data import PreparedData
+from textune.data import PreparedData, Split
 from textune.errors import ConfigError, DataError
 from textune.evaluation import MainMetric, labelled_rows
 from textune.model import Device, Precision, TextModel, TokenBudget, resolve_device
@@ -24,6 +35,8 @@ if TYPE_CHECKING:
 
 _UNLIMITED = 1_000_000
 """Tokenizers without a limit state numbers above this one."""
+_COMPARED_ROWS = 100
+"""Rows with a prefix that are tokenised as one text, too."""
 
 
 def device_of(section: TrainSection, ranks: Ranks) -> Device:
@@ -183,6 +196,22 @@ def separator_notice(columns: Columns, section: TokensSection, encoder: TextEnco
     return [
         f"the tokenizer of {name} puts nothing between the texts of a pair: a line break stands between them"
         " (tokens.pair_separator)"
+    ]
+
+
+def prefix_notice(train: Split, encoder: TextEncoder, *, name: str) -> list[str]:
+    """A warning if rows that begin with columns have other tokens than a plain tokenizer gives them."""
+    if encoder.prefix is None:
+        return []
+    places = np.linspace(0, len(train) - 1, min(_COMPARED_ROWS, len(train))).round().astype(np.int64)
+    rows = replace(RowTexts.of(train.examples.take(train.indices[places])), pair=None)
+    unlike = num_unlike_written(rows, encoder, make_row_store(rows, encoder))
+    if not unlike:
+        return []
+    return [
+        f"data.metadata: the tokenizer of {name} joins fields with what stands beside them, in {unlike} of"
+        f" {len(places)} rows: textune's own predictions are not affected, but plain transformers gives the same text"
+        " other tokens; separators that begin with a space prevent that"
     ]
 
 

@@ -13,8 +13,9 @@ import numpy as np
 from textune.config import Config, Overrides, load_config
 from textune.data import Finding, GivenRows, TokenFacts, audit_data
 from textune.pipeline.build import build_parts
+from textune.pipeline.documents import DocumentsCheck, check_documents
 from textune.run import Facts, Parts, SilentTracker, Tracker, Trackers, batches_of, describe, run_facts
-from textune.training import deterministic, gradients_in_memory, learner_alone, state_bytes, trained_in
+from textune.training import Learner, deterministic, gradients_in_memory, learner_alone, state_bytes, trained_in
 from textune.wording import count
 
 if TYPE_CHECKING:
@@ -98,21 +99,27 @@ def check(
     unset: Iterable[str] = (),
     rows: GivenRows | None = None,
     timing: bool = True,
-    audited: Callable[[CheckResult], None] | None = None,
+    audited: Callable[[CheckResult | DocumentsCheck], None] | None = None,
     tracker: Tracker | None = None,
-) -> CheckResult:
+) -> CheckResult | DocumentsCheck:
     """Build every part, audit the rows, compute a few batches to predict time; writes nothing but the token cache.
 
-    `rows`: rows in memory by name, for sources of `kind = "given"`. `timing = False` computes no batches.
-    `audited` receives what is known before they are computed, since that takes a while. Raises
-    TextuneError for whatever prevents the rows from being audited.
+    With a section `metadata`, documents are checked instead, and nothing is built. `rows`: rows in memory by name, for
+    sources of `kind = "given"`. `timing = False` computes no batches. `audited` receives what is known before they are
+    computed, since that takes a while. Raises TextuneError for whatever prevents the rows from being audited.
     """
     loaded = load_config(config, overrides, unset)
     trackers = Trackers([tracker or SilentTracker()])
     for note in loaded.notes:
         trackers.notice(note)
+    if loaded.experiment.metadata is not None:
+        checked = check_documents(loaded.experiment, given=rows or {}, notices=trackers.notices)
+        if audited is not None:
+            audited(checked)
+        return checked
     with deterministic(loaded.experiment.train):
         parts = build_parts(loaded.experiment, tracker=trackers, audit=False, given=rows or {})
+        learner = learner_alone(parts.model, parts.settings.train, parts.device)
         findings = audit_data(parts.data, tokens=_token_facts(parts))
         result = CheckResult(run_facts(parts), findings, tuple(trackers.notices))
         if audited is not None:
@@ -120,15 +127,16 @@ def check(
         if not result.ok:
             return result
         costs = Costs(_memory_bytes(parts))
-        return replace(result, costs=_measured(costs, parts, trackers) if timing else costs)
+        return replace(result, costs=_measured(costs, parts, learner, trackers) if timing else costs)
 
 
 def _token_facts(parts: Parts) -> TokenFacts:
     lengths = {name: rows.lengths for name, rows in parts.rows.items()}
     unknown, total = 0, 0
     for store in {id(rows.store): rows.store for rows in parts.rows.values()}.values():
-        unknown += 0 if parts.encoder.unknown_id is None else int((store.ids == parts.encoder.unknown_id).sum())
-        total += len(store.ids)
+        for ids in store.occurring:
+            unknown += 0 if parts.encoder.unknown_id is None else int((ids == parts.encoder.unknown_id).sum())
+            total += len(ids)
     return TokenFacts(
         lengths=lengths,
         truncated={name: rows.num_truncated for name, rows in parts.rows.items()},
@@ -145,10 +153,9 @@ def _token_facts(parts: Parts) -> TokenFacts:
     )
 
 
-def _measured(costs: Costs, parts: Parts, tracker: Tracker) -> Costs:
+def _measured(costs: Costs, parts: Parts, learner: Learner, tracker: Tracker) -> Costs:
     """With the speed of a few real batches, and the seconds of a whole run at that speed."""
     rows, loader = parts.rows["train"], batches_of(parts)
-    learner = learner_alone(parts.model, parts.settings.train, parts.device)
     batches = iter(loader)
     speeds = []
     parts.model.train()

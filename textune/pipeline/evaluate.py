@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import ValidationError
 
-from textune.batches import TokenRows, open_store
+from textune.batches import RowTexts, TokenRows, open_row_store
 from textune.config import (
     Absent,
     Columns,
@@ -201,12 +201,10 @@ def _tokenised(
             place=examples.rows.source,
         )
     with ranks.local_first():
-        store = open_store(
-            examples.text,
-            examples.text_pair,
+        store = open_row_store(
+            RowTexts.of(examples),
             predictor.encoder,
             tokens,
-            place=examples.place,
             progress=lambda done, total: tracker.progress("tokenising", done, total),
             notice=tracker.notice,
         )
@@ -251,7 +249,14 @@ def _rows_of(
         tracker.notice(said)
     read, labels = _columns(columns, card), card.labels
     try:
-        found = prepare_held_out(source, columns=read, labels=labels, label_maps=label_maps, on_bad_row=on_bad_row)
+        found = prepare_held_out(
+            source,
+            columns=read,
+            labels=labels,
+            label_maps=label_maps,
+            on_bad_row=on_bad_row,
+            prefix=card.metadata,
+        )
     except DataError as error:
         if error.key in {"data.columns.label", "data.columns.labels"}:
             error.advise("To score rows without labels, use `textune predict`.")
@@ -292,6 +297,7 @@ def _own_rows(
             labels=section.labels,
             label_maps=label_maps,
             on_bad_row=section.on_bad_row,
+            prefix=section.metadata,
             name=name,
             given=given,
         )

@@ -13,18 +13,16 @@ can be read only once (a pipe), or by only one machine, is shared like any other
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
 from textune.ahead import ahead
 from textune.batches import TokenStore
 from textune.config import Columns, OnBadRow
-from textune.data import STANDARD, RowWriter, StreamOptions, Window, is_lasting, select_texts
-from textune.errors import DataError
+from textune.data import RowWriter, StreamOptions, Window, going_without, is_lasting, select_texts
 from textune.model import CallerBudget
+from textune.pipeline.targets import require_target
 from textune.prediction import Input, InputPass, Predictor, Scores, encode_rows, named_scores, prediction_fields
 from textune.run import Tracker
 from textune.wording import count
@@ -66,7 +64,16 @@ def predict_file(
     added = prediction_fields(card, all_scores=all_scores)
     # With all scores, each label adds a name and a number to the row.
     max_rows = max(1, MAX_WINDOW_SCORES // len(card.names) // (10 if all_scores else 1))
-    reading = Input(source, source_options, columns, rename or {}, added.names, max_rows, skips=on_bad_row == "skip")
+    reading = Input(
+        source,
+        source_options,
+        columns,
+        rename or {},
+        added.names,
+        max_rows,
+        skips=on_bad_row == "skip",
+        prefix=card.metadata,
+    )
     rows = InputPass(reading)
     with RowWriter(target, target_options, schema=rows.schema, added=added) as writer:
         total = 0
@@ -76,6 +83,8 @@ def predict_file(
         done = _predict_rows(predictor, rows, writer, budget, total=total, all_scores=all_scores, tracker=tracker)
     for note in rows.notes():
         tracker.notice(note)
+    if card.metadata is not None and (said := going_without(card.metadata, rows.num_without, rows.num_rows)):
+        tracker.notice(said)
     if rows.skipped:
         tracker.notice(
             f"{count(len(rows.skipped), 'row')} left out; the first: {rows.skipped[0].place}: {rows.skipped[0].reason}"
@@ -143,38 +152,3 @@ def _score_along(predictor: Predictor, budget: CallerBudget) -> int:
 def _tokenised(predictor: Predictor, rows: InputPass) -> Generator[tuple[Window, TokenStore]]:
     for window, texts in rows.windows():
         yield window, encode_rows(predictor, texts, rows.source.columns)
-
-
-def require_target(source: str, target: str, *, force: bool) -> None:
-    """DataError where `target` is the input itself, under any name, or exists without `force`."""
-    if target == STANDARD:
-        return
-    if source != STANDARD and _same_file(source, target):
-        raise DataError(
-            f"--output {target} is the input itself.",
-            hint="Choose another file; the input is never overwritten.",
-            key="output",
-            value=target,
-        )
-    if not os.path.lexists(target):
-        return
-    if os.path.exists(target) and not os.path.isfile(target):
-        raise DataError(
-            f"--output {target} is not a regular file.",
-            hint="Choose another file, or omit --output and use a pipe.",
-            key="output",
-            value=target,
-        )
-    if not force:
-        raise DataError(
-            f"--output {target} already exists.",
-            hint="Choose another file, or add --force to replace it.",
-            key="output",
-            value=target,
-        )
-
-
-def _same_file(one: str, other: str) -> bool:
-    if os.path.exists(one) and os.path.exists(other):
-        return os.path.samefile(one, other)
-    return Path(one).resolve() == Path(other).resolve()

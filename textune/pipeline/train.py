@@ -36,7 +36,7 @@ from textune.run import (
     scratch_folder,
     stopping_at_once,
 )
-from textune.training import StepResult, deterministic
+from textune.training import StepResult, deterministic, learner_alone
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -120,6 +120,7 @@ def train(
             return _complete_before(folder, trackers)
         parts = _built(loaded.experiment, start, ranks, trackers, rows or {})
         if dry_run:
+            learner_alone(parts.model, loaded.experiment.train, parts.device)  # refuses what its engine cannot take
             return TrainResult(
                 folder.path, 0, 0, 0.0, {}, tuple(trackers.notices), facts=run_facts(parts), dry_run=True
             )

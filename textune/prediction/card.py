@@ -13,6 +13,7 @@ from textune.config import (
     FilesSource,
     Labels,
     LongTexts,
+    MetadataPrefix,
     Model,
     ModelSection,
     Pooling,
@@ -90,6 +91,8 @@ class ModelCard(Section):
     """What was put before the second text of each pair."""
     columns: Columns
     """Where text was found in the training data."""
+    metadata: MetadataPrefix | None = None
+    """Columns that were written before each text, and how."""
     labels: Labels
     """How labels were read; names that were given are here, whatever file they came from."""
     sources: dict[str, FilesSource] = Field(default_factory=dict)
@@ -207,6 +210,7 @@ def card_of(
         max_windows=tokens.max_windows,
         pair_separator=pair_separator,
         columns=data.columns,
+        metadata=data.metadata,
         labels=Labels(names=names, delimiter=section.delimiter),
         sources=own_sources(data),
         precision=device.precision,

@@ -11,10 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import numpy as np
+import pyarrow as pa
 import torch
 
-from textune.batches import Assembler, TextEncoder, Tokens, TokenStore, cut_by_tokens, require_uncut
-from textune.data import given_texts
+from textune.batches import (
+    Assembler,
+    RowStore,
+    RowTexts,
+    TextEncoder,
+    Tokens,
+    TokenStore,
+    cut_by_tokens,
+    make_row_store,
+    require_uncut,
+)
+from textune.data import given_texts, going_without
 from textune.errors import Advice, DataError, ModelError
 from textune.model import AdapterNote, CallerBudget, Device, TextModel, free_cached, is_out_of_memory, merging_change
 from textune.prediction.card import ModelCard, read_card, write_card
@@ -89,8 +100,9 @@ class Predictor:
         self.max_tokens: Final = max_tokens
         self.ranks: Final = ranks
         self.lockstep: Final = lockstep
-        self.encoder: Final = TextEncoder(tokenizer, card.tokens, if_too_long=TOO_LONG)
+        self.encoder: Final = TextEncoder(tokenizer, card.tokens, prefix=card.metadata, if_too_long=TOO_LONG)
         self._on_notice: Final = on_notice
+        self._said_without: set[tuple[str, ...]] = set()
 
     def budget(self, on_notice: Callable[[str], None] | None = None) -> CallerBudget:
         """A budget for one caller, who keeps it over several calls: what one finds out about memory, the next one
@@ -99,7 +111,7 @@ class Predictor:
 
     def score_batches(
         self,
-        store: TokenStore,
+        store: RowStore,
         indices: np.ndarray | None = None,
         *,
         place: Callable[[int], str] = nth_row,
@@ -198,7 +210,7 @@ class Predictor:
 
     def score_store(
         self,
-        store: TokenStore,
+        store: RowStore,
         indices: np.ndarray | None = None,
         *,
         place: Callable[[int], str] = nth_row,
@@ -225,19 +237,37 @@ class Predictor:
         dictionaries with the columns that the model was trained on. InputError for what is not a list of texts; errors
         as `encode_texts`.
         """
-        given = given_texts(texts, pairs, self.card.columns)
-        return self.encode_texts(given.texts, given.pairs, place=given.place)
+        given = given_texts(texts, pairs, self.card.columns, self.card.metadata)
+        self.note_without(given.fields, len(given.texts))
+        return self.encode_texts(given.texts, given.pairs, fields=given.fields, place=given.place)
+
+    def note_without(self, fields: tuple[pa.ChunkedArray, ...], num_rows: int) -> None:
+        """Say, once for each set of columns, that rows lack fields that the model was trained with."""
+        prefix = self.card.metadata
+        if prefix is None:
+            return
+        without = [field.null_count for field in fields] or [num_rows] * len(prefix.columns)
+        lacking = tuple(name for name, num in zip(prefix.columns, without, strict=True) if num)
+        if lacking and lacking not in self._said_without:
+            self._said_without.add(lacking)
+            self._on_notice(going_without(prefix, without, num_rows))
 
     def encode_texts(
-        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, place: Callable[[int], str] = nth_row
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        *,
+        fields: tuple[pa.ChunkedArray, ...] = (),
+        place: Callable[[int], str] = nth_row,
     ) -> TokenStore:
-        """Tokens of texts that are known to be such. `place` names one of them in messages, by its index.
+        """Tokens of texts that are known to be such, with these fields before them (`data.select_fields`), or without
+        any. `place` names one of them in messages, by its index.
 
         Raises DataError for single texts where the model takes pairs or the other way round, and for a text that is
         too long with `tokens.truncate = "error"`.
         """
         require_pairs(self.card, pairs is not None)
-        return self.encoder.encode(texts, pairs, place=place)
+        return make_row_store(RowTexts.given(texts, pairs, place, fields), self.encoder).whole()
 
     def score(self, texts: object, pairs: object = None) -> np.ndarray | Scores:
         """Scores of texts (or text pairs): float64 [N, K] probabilities, or [N] values for regression; such an array

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from textune.batches import TokenStore
 from textune.config import Columns
-from textune.data import Rows, given_rows, select_texts
+from textune.data import Rows, given_fields, given_rows, select_texts
 from textune.errors import Setting, Words
 from textune.model import CallerBudget
 from textune.prediction.card import ModelCard
@@ -42,14 +42,17 @@ def predict_table(
     or a row has no usable text.
     """
     columns = columns or predictor.card.columns
-    rows = given_rows(table, columns)
+    rows = given_rows(table, columns, predictor.card.metadata)
+    predictor.note_without(given_fields(rows, predictor.card.metadata), len(rows))
     scores = predictor.score_store(encode_rows(predictor, rows, columns), place=rows.place, budget=budget)
     return named_scores(scores, predictor.card, all_scores=all_scores)
 
 
 def encode_rows(predictor: Predictor, rows: Rows, columns: Columns) -> TokenStore:
-    """Tokens of each row's text, or pair of texts. DataError for a column that cannot be text, or a row that is too
-    long."""
+    """Tokens of each row's text, or pair of texts, and of the fields before it.
+
+    DataError for a column that cannot be text, or a row that is too long.
+    """
     pair_column = Setting("data.columns.text_pair")
     require_pairs(
         predictor.card,
@@ -58,7 +61,12 @@ def encode_rows(predictor: Predictor, rows: Rows, columns: Columns) -> TokenStor
         leave_out=Words("Leave ", pair_column, " out."),
     )
     text, pair = select_texts(rows, columns)
-    return predictor.encode_texts(text.to_pylist(), None if pair is None else pair.to_pylist(), place=rows.place)
+    return predictor.encode_texts(
+        text.to_pylist(),
+        None if pair is None else pair.to_pylist(),
+        fields=given_fields(rows, predictor.card.metadata),
+        place=rows.place,
+    )
 
 
 def named_scores(scores: Scores, card: ModelCard, *, all_scores: bool = False) -> pa.Table:

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from textune.config import Columns
+from textune.config import Columns, MetadataPrefix
 from textune.data import (
     Rows,
     SkippedRow,
     StreamOptions,
     Window,
+    fields_in,
+    given_fields,
     open_rows,
     stream_name,
     text_columns,
@@ -45,6 +47,8 @@ class Input:
     """Rows of a window at most, where there is reason for fewer than `WINDOW_ROWS`."""
     skips: bool
     """Leave out rows that cannot be read."""
+    prefix: MetadataPrefix | None = None
+    """Columns that stand before each text."""
 
     @property
     def name(self) -> str:
@@ -70,6 +74,8 @@ class InputPass:
         """What else was noticed."""
         self._wanted = text_columns(source.columns)
         self._found = list(self._wanted)
+        self.num_rows, self.num_without = 0, [0] * (0 if source.prefix is None else len(source.prefix.columns))
+        """Rows so far, and how many of them lack the field of each column of the prefix."""
         """What the input calls the wanted columns."""
         if self.schema is not None:
             self._require_free(self.schema.names)
@@ -96,6 +102,9 @@ class InputPass:
                     self._find_columns(names)
             window, rows = self._texts(window)
             if window.numbers:
+                self.num_rows += len(window.numbers)
+                without = [field.null_count for field in given_fields(rows, source.prefix)]
+                self.num_without = [sum(nums) for nums in zip(self.num_without, without, strict=True)]
                 yield window, rows
 
     def _texts(self, window: Window) -> tuple[Window, Rows]:
@@ -123,6 +132,9 @@ class InputPass:
     def _find_columns(self, found: Collection[str]) -> None:
         source = self.source
         old_names = {new: old for old, new in source.rename.items() if old in found}
+        texts, named = text_columns(source.columns), dict(zip(old_names.values(), old_names, strict=True))
+        fields = fields_in([named.get(name, name) for name in found], texts, source.prefix, source=source.name)
+        self._wanted = tuple(dict.fromkeys((*texts, *fields)))
         self._found = [old_names.get(name, name) for name in self._wanted]
         for column in self._found:
             if column not in found:

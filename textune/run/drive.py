@@ -191,6 +191,7 @@ class Drive:
             config=setup.config,
             trackers=setup.tracker.state(),
             identity=setup.identity,
+            folder=str(setup.folder.path.resolve()),
         )
 
     def _stop_if_asked(self) -> None:

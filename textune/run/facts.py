@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import numpy as np
 
@@ -113,8 +113,7 @@ def run_facts(parts: Parts) -> Facts:
     section, stream = parts.settings.train, parts.data.stream
     train, limit = parts.rows["train"], parts.card.max_length
     batches = parts.plan.batches(0, train.lengths, train.weights)
-    checkpoint, every = section.checkpoint, section.checkpoint.every
-    size, adapters = _checkpoint_bytes(parts), parts.model.adapters
+    adapters = parts.model.adapters
     return Facts(
         problem=problem_of(parts.data.label_maps),
         labels=list(choices_of(parts.data.label_maps)),
@@ -162,12 +161,7 @@ def run_facts(parts: Parts) -> Facts:
         schedule=section.schedule.kind,
         warmup_steps=parts.plan.steps(section.schedule.warmup),
         rates=_rates(parts),
-        checkpoint_bytes=size,
-        checkpoint_every=None if every == "never" else max(1, parts.plan.steps(every)),
-        checkpoint_keep=checkpoint.keep,
-        checkpoint_keep_best=checkpoint.keep_best,
-        checkpoint_only_model=checkpoint.save_only_model,
-        disk_bytes=_disk_bytes(parts, size),
+        **_on_disk(parts),
         metric=parts.metric.name,
         evaluated=[name for name in parts.settings.evaluated if name in parts.rows],
         best_by=parts.settings.evaluate.best_by if parts.settings.evaluate.best_by in parts.rows else None,
@@ -183,6 +177,29 @@ def _rates(parts: Parts) -> dict[int, float]:
             step, schedule=section.schedule, peak=section.optimizer.lr, warmup_steps=warmup, total_steps=total
         )
         for step in sorted({0, min(warmup, total - 1), total - 1})
+    }
+
+
+class _OnDisk(TypedDict):
+    """Those of `Facts` about what the run saves."""
+
+    checkpoint_bytes: int
+    checkpoint_every: int | None
+    checkpoint_keep: int | Literal["all"]
+    checkpoint_keep_best: int
+    checkpoint_only_model: bool
+    disk_bytes: int
+
+
+def _on_disk(parts: Parts) -> _OnDisk:
+    section, size = parts.settings.train.checkpoint, _checkpoint_bytes(parts)
+    return {
+        "checkpoint_bytes": size,
+        "checkpoint_every": None if section.every == "never" else max(1, parts.plan.steps(section.every)),
+        "checkpoint_keep": section.keep,
+        "checkpoint_keep_best": section.keep_best,
+        "checkpoint_only_model": section.save_only_model,
+        "disk_bytes": _disk_bytes(parts, size),
     }
 
 

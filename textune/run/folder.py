@@ -15,19 +15,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
-import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from textune.atomic import replace_folder, settle_folder, write_text
 from textune.errors import RunError
+from textune.locks import Held, Removed, held
 from textune.model import complete_model
 from textune.run.manifest import Ending, Manifest, Resumption, now, read_manifest
-
-if sys.platform != "win32":
-    import fcntl
 
 _REPORT = "report"
 _FIRST = ("validation", "test")
@@ -57,32 +53,45 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Held while a process writes here, and released by the system if it dies; RunError where another one
-        writes."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / "lock").open("a+", encoding="utf-8")
-        except OSError as error:
-            raise self._unwritable(error) from error
-        with file:
+        """Held while a process writes here, and released by the system if it dies; RunError where another one writes.
+
+        Where nothing else was written meanwhile, the lock goes, and the folder with it if it was made for that.
+        """
+        absent = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        with contextlib.ExitStack() as stack:
             try:
-                # Windows has no such locks: two processes are not kept apart there.
-                if sys.platform != "win32":
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(held(self.path / "lock"))
+            except OSError as error:
+                raise self._unwritable(error) from error
+            except Removed:
+                raise self.touched() from None
+            except Held as holder:
                 raise RunError(
-                    f"another process is writing to {self.path} ({file.read().strip() or 'it left no name'}).",
+                    f"another process is writing to {self.path} ({holder}).",
                     hint="Wait for it or stop it, or choose another folder with --run.",
                     place=str(self.path),
                     reason="another process is writing",
                 ) from None
-            except OSError:
-                pass  # a file system without locks
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()}")
-            file.flush()
-            yield
+            try:
+                yield
+            finally:
+                self._remove_lone_lock(absent)
+
+    def _remove_lone_lock(self, made: Sequence[Path]) -> None:
+        """Remove the lock where it is all there is, and the folders that were `made` for it, the innermost first."""
+        with contextlib.suppress(OSError):  # Windows keeps a file that is open; others may use the outer folders
+            if {item.name for item in self.path.iterdir()} == {"lock"}:
+                (self.path / "lock").unlink()
+                for folder in made:
+                    folder.rmdir()
+
+    def touched(self) -> RunError:
+        """The error for a folder that changed since this process looked."""
+        return RunError(
+            f"another process has worked in {self.path} since this one looked.",
+            hint="Start the same command again.",
+        )
 
     def _unwritable(self, error: OSError) -> RunError:
         reason = error.strerror or str(error)
@@ -101,7 +110,7 @@ class RunFolder:
                 hint="Choose another name.",
                 place=str(self.path),
             )
-        # A run that was refused before it wrote anything leaves its lock alone.
+        # A run that was killed before it wrote anything leaves its lock alone.
         if self.path.is_dir() and any(item.name != "lock" for item in self.path.iterdir()):
             holds_run = (self.path / "manifest.json").is_file()
             what = "already holds a run" if holds_run else "is not empty"

@@ -109,5 +109,5 @@ def batches_of(
     if parts.data.stream is None:
         chosen = parts.rows["train"] if rows is None else rows
         return Loader(chosen, parts.plan, assembler, prefetch=prefetch, max_tokens=budget, state=state)
-    maker = TextMaker(parts.data.stream, parts.encoder)
+    maker = TextMaker(parts.data.stream, parts.encoder, seed=parts.settings.train.seed)
     return StreamLoader(maker, parts.plan, assembler, prefetch=prefetch, max_tokens=budget, state=state)

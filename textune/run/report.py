@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -10,10 +12,11 @@ import numpy as np
 import torch
 
 from textune.atomic import write_text
-from textune.batches import TokenRows
+from textune.batches import PrefixedStore, TokenRows
 from textune.data import Split
 from textune.evaluation import (
     EvaluatedRows,
+    Lift,
     MainMetric,
     Report,
     RowLosses,
@@ -21,6 +24,7 @@ from textune.evaluation import (
     TaskReduction,
     build_task_report,
     labelled_rows,
+    measure_lift,
     render,
 )
 from textune.model import CallerBudget, change_in_words
@@ -104,7 +108,7 @@ def report_split(
     )
     assert scored is not None
     examples = split.chosen_examples
-    return build_task_report(
+    report = build_task_report(
         scored,
         EvaluatedRows(
             texts=examples.text,
@@ -122,6 +126,31 @@ def report_split(
         bootstrap=bootstrap,
         mistakes=mistakes,
     )
+    score = partial(
+        score_rows, predictor, tracker=tracker, place=place, budget=budget, with_losses=metric.needs_losses
+    )
+    return replace(report, lifts=tuple(_lifts(score, rows, scored, metric, name=split.name, samples=bootstrap)))
+
+
+def _lifts(
+    score: Callable[..., ScoredRows | None],
+    rows: TokenRows,
+    scored: ScoredRows,
+    metric: MainMetric,
+    *,
+    name: str,
+    samples: int,
+) -> Iterator[Lift]:
+    """What each column of the prefix is worth: the rows of the set `name`, with scores `scored`, scored again without
+    it."""
+    if not isinstance(rows.store, PrefixedStore):
+        return
+    has_NK = rows.store.present(rows.examples)
+    for field, num_rows in zip(rows.store.fields, has_NK.sum(axis=0).tolist(), strict=True):
+        left = replace(rows, store=rows.store.without(field.name))
+        without = score(rows=left, stage=f"evaluating {name} without {field.name}")
+        assert without is not None
+        yield measure_lift(field.name, metric, scored, without, num_rows=num_rows, samples=samples)
 
 
 def write_report(report: Report, folder: Path, stem: str) -> None:

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from safetensors.torch import save
 
 from textune.atomic import WRITING
-from textune.errors import Preempted, RunError
+from textune.errors import Preempted
 from textune.evaluation import Report
 from textune.ranks import explain_lost_rank
 from textune.run.best import BestModel, best_of, bring_best
@@ -158,10 +158,7 @@ class Session:
     def _require_untouched(self) -> None:
         """RunError where another process has worked in the folder since this one read it."""
         if self._start.seen and self._ranks.is_first and self._folder.witness() != self._start.seen:
-            raise RunError(
-                f"another process has worked in {self._folder.path} since this one looked.",
-                hint="Start the same command again.",
-            )
+            raise self._folder.touched()
 
     def _open_folder(self) -> None:
         """Make the run folder, or take up the one that is there; only the first rank writes."""

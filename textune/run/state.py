@@ -93,6 +93,9 @@ class RunState:
     trackers: Mapping[str, JsonValue]
     """What the trackers keep, such as how long metrics.jsonl is."""
     identity: Identity
+    folder: str = ""
+    """The run folder of then, as an absolute path, beside which the backbone may have moved; empty where an earlier
+    version wrote it."""
 
     @property
     def best_step(self) -> int | None:
@@ -135,6 +138,7 @@ class RunState:
     def to_dict(self) -> dict[str, JsonValue]:
         """As `state.json` holds it."""
         tree: dict[str, JsonValue] = {"step": self.progress.step, "progress": vars(self.progress)}
+        tree["folder"] = self.folder
         for name in ("best", "loader", "learner", "config", "trackers"):
             tree[name] = dict(getattr(self, name))
         for name in ("content", "machine", "backbone"):
@@ -161,6 +165,7 @@ def state_of(checkpoint: Checkpoint) -> RunState:
                 },
                 backbone=tree["backbone"],
             ),
+            folder=str(tree.get("folder", "")),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(

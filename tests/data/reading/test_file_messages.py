@@ -21,7 +21,7 @@ from textune.config.sources import Columns, FilesSource, Labels, StreamSource
 from textune.data.inspect.guess import guess_layout
 from textune.data.reading.sources import read_source
 from textune.data.reading.windows import StreamOptions, read_rows, stream_format
-from textune.data.shards.blocks import open_stream
+from textune.data.shards.labelled import open_stream
 from textune.errors import DataError
 
 _BROKEN: list[tuple[str, bytes, dict[str, Any], str]] = [

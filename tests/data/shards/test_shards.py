@@ -447,3 +447,15 @@ def test_a_key_that_later_rows_leave_out_is_empty_text(tmp_path: Path) -> None:
     with closing(BlockReader(stream.source, stream.needed, seed=0, shuffles=False)) as reader:
         cursor = reader.read(Cursor()).after
         assert stream.labelled(reader.read(cursor)).examples.text.to_pylist() == ["", ""]
+
+
+def test_rows_with_none_of_the_keys_are_rows(tmp_path: Path) -> None:
+    rows = [{"text": "a", "label": 1.0}, {"other": "b"}, {"other": "c"}]
+    stream = open_rows([str(write_shard(tmp_path / "a.jsonl", rows))], block_rows=1, on_bad_row="skip")
+    with closing(BlockReader(stream.source, stream.needed, seed=0, shuffles=False)) as reader:
+        cursor = reader.read(Cursor()).after
+        (skipped,) = stream.labelled(reader.read(cursor)).examples.skipped
+    assert skipped.place == "a.jsonl, line 2"
+    path = write_shard(tmp_path / "b.jsonl", rows[1:])
+    with pytest.raises(DataError, match=r"b\.jsonl has no column 'label'.*'other'"):
+        open_rows([str(path)]).sample()

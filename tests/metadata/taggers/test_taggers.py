@@ -18,7 +18,7 @@ from textune.metadata.taggers.length import SentenceLengths, TextLength
 from textune.metadata.taggers.page import Page, PageError, Tagger
 from textune.metadata.taggers.paragraph import Paragraphs
 from textune.metadata.taggers.table import TAGGERS, TagSettings, build_taggers
-from textune.metadata.taggers.tagging import PageTagger
+from textune.metadata.taggers.tagging import PageTagger, TagCounts
 from textune.metadata.taggers.timestamp import Timestamp
 from textune.metadata.taggers.title import Title
 from textune.metadata.taggers.url import Url
@@ -319,25 +319,35 @@ def place(entities: list[dict[str, Any]], ends: list[int], *, legacy: bool = Fal
 def test_entities_stand_for_their_paragraphs() -> None:
     entities = [entity(1, 3, "A"), entity(4, 6, "B"), entity(7, 8, "A"), entity(12, 14, "A"), entity(15, 16, "C")]
     assert place(entities, [10, 20]) == [
-        (0, 10, "A", 0, 0),
-        (0, 10, "B", 1, 1),
-        (10, 20, "A", 2, 0),
-        (10, 20, "C", 3, 1),
+        (0, 10, "A", 0, 1),
+        (0, 10, "B", 1, 0),
+        (10, 20, "A", 2, 1),
+        (10, 20, "C", 3, 0),
     ]
     assert [one[3:] for one in place(entities, [10, 20], legacy=True)] == [(0, 0), (1, 1), (0, 0), (1, 1)]
-    assert place([entity(8, 12, "A")], [10, 20]) == [(8, 12, "A", 0, 0)]
+    across = [entity(8, 12, "A")]
+    assert place(across, [10, 20]) == [] and place(across, [10, 20], legacy=True) == [(8, 12, "A", 0, 0)]
     assert place(entities, []) == []
     assert place([], [10]) == []
 
 
-def test_no_two_tags_of_entity_paragraphs_have_one_place() -> None:
+def test_tags_of_entity_paragraphs_nest() -> None:
     draw = random.Random(3)
     for _ in range(200):
         ends = sorted(draw.sample(range(1, 60), 5))
         spans = [sorted(draw.sample(range(ends[-1] + 1), 2)) for _ in range(8)]
         found = place([entity(*span, draw.choice("ABC")) for span in spans], ends)
-        places = [(one[0], one[3]) for one in found] + [(one[1], one[4]) for one in found]
-        assert len(set(places)) == len(places)
+        tags = sorted(
+            [(one[0], one[3], number, True) for number, one in enumerate(found)]
+            + [(one[1], one[4], number, False) for number, one in enumerate(found)]
+        )
+        assert len({tag[:2] for tag in tags}) == len(tags)
+        open_tags: list[int] = []
+        for _, _, number, opens in tags:
+            if opens:
+                open_tags.append(number)
+            else:
+                assert open_tags.pop() == number
 
 
 def test_website_descriptions(tmp_path: Path) -> None:
@@ -441,7 +451,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def tag(row: dict[str, Any], **settings: Any) -> dict[str, Any]:
     made = TagSettings(**settings)
-    return PageTagger(build_taggers(made), made.columns).tag(row)
+    return PageTagger(build_taggers(made), made.columns).tag(row).row
 
 
 def test_taggers_of_the_users_own(own: str) -> None:
@@ -496,7 +506,8 @@ def test_a_failed_tagger_keeps_what_the_others_found() -> None:
         {"html": None, "url": "http://a.b/2020/01/02/x", "id": 2},
         {"html": f"<p>{FILLER}", "url": "http://[", "id": 3},
     ]
-    first, second, third = [tagger.tag(row, place=f"line {index}") for index, row in enumerate(rows, 1)]
+    pages = [tagger.tag(row) for row in rows]
+    first, second, third = [page.row for page in pages]
     assert [row["html_error"] for row in (first, second, third)] == [0, 1, 0]
     assert [row["timestamp_error"] for row in (first, second, third)] == [0, 0, 1]
     assert (second["text"], second["metadata_html"], second["metadata_title"]) == ("", [], [])
@@ -505,11 +516,13 @@ def test_a_failed_tagger_keeps_what_the_others_found() -> None:
     assert third["metadata_url"][0]["value"] == "http://[" and third["metadata_paragraph"]
     assert {*first} == {*second} == {*third} == {*good, *tagger.columns()}
     assert [row["id"] for row in (first, second, third)] == [1, 2, 3] and first["html"] == good["html"]
-    counts = tagger.counts
+    counts = TagCounts()
+    for number, page in enumerate(pages, 1):
+        counts.add_page(page, f"line {number}")
     assert (counts.pages, counts.with_errors, counts.types["html"].errors) == (3, 2, 1)
     assert counts.types["html"].first_error.startswith("line 2: ")
     assert counts.types["url"].pages == 3 and counts.types["timestamp"].entries == 2
-    assert type(counts).from_dict(json.loads(json.dumps(counts.to_dict()))) == counts
+    assert TagCounts.from_dict(json.loads(json.dumps(counts.to_dict()))) == counts
 
 
 def test_a_text_that_was_there_stays_where_the_html_cannot_be_read() -> None:
@@ -522,6 +535,8 @@ def test_a_tagger_that_may_not_be_used_on_a_row() -> None:
     settings = TagSettings(without=["html", "title"])
     tagger = PageTagger(build_taggers(settings), settings.columns)
     begun = list[str]()
-    got = tagger.tag({"url": "http://a.b/x", "text": "t"}, begin=begun.append, broken={"url": "it ended the process"})
+    got = tagger.tag(
+        {"url": "http://a.b/x", "text": "t"}, begin=begun.append, broken={"url": "it ended the process"}
+    ).row
     assert (got["url_error"], got["url_error_comment"]) == (1, "it ended the process")
-    assert begun == [one for one in TAGGERS if one in tagger.counts.types]
+    assert begun == [one.name for one in tagger.taggers]

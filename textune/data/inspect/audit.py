@@ -14,6 +14,7 @@ from textune.data.inspect.audited import Audited, Texts
 from textune.data.inspect.classcounts import class_findings, label_shifts
 from textune.data.inspect.duplicates import EMPTY_KEY, conflicting, one_number, repeated, shared
 from textune.data.inspect.findings import NUM_EXAMPLES, Finding, Level
+from textune.data.inspect.giveaway import giveaways
 from textune.data.inspect.overlap import MIN_SHARING, Overlap, overlap
 from textune.data.inspect.tokenfacts import TokenFacts, token_findings
 from textune.data.labels import choices_of, has_label
@@ -49,6 +50,7 @@ def audit_data(data: PreparedData, *, tokens: TokenFacts | None = None) -> list[
         if len(data.label_maps) > 1:
             of_head = [replace(finding, message=f"Task {name!r}: {finding.message}") for finding in of_head]
         findings += of_head
+    findings += giveaways(splits[0], data.label_maps, data.prefix)
     if tokens is not None:
         findings += token_findings(tokens)
     if data.stream is not None:  # later rows may have what the first block does not

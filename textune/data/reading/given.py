@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from textune.config import Columns
+from textune.config import Columns, MetadataPrefix
 from textune.data.columns import select_texts, text_columns
+from textune.data.fields import fields_in, select_fields
 from textune.data.reading.columnar import arrow_piece
 from textune.data.reading.records import RecordTable, plain_value
 from textune.data.reading.rows import Piece, Rows
@@ -28,17 +29,20 @@ class GivenTexts(NamedTuple):
     """The second text of each."""
     place: Callable[[int], str]
     """Names a text for messages, by its index."""
+    fields: tuple[pa.ChunkedArray, ...] = ()
+    """What stands before each text; empty for texts alone."""
 
 
-def given_texts(given: Any, pairs: Any, columns: Columns) -> GivenTexts:
+def given_texts(given: Any, pairs: Any, columns: Columns, prefix: MetadataPrefix | None = None) -> GivenTexts:
     """Texts of any accepted form; InputError or DataError says what cannot be texts, and what can."""
     given = given if _column_names(given) is not None else _as_list("texts", given)
     if _column_names(given) is not None or (given and isinstance(given[0], Mapping)):
         if pairs is not None:
             raise InputError("texts is a table, which contains the second texts: leave pairs out", key="pairs")
-        rows = given_rows(given, columns)
+        rows = given_rows(given, columns, prefix)
         text, second_text = select_texts(rows, columns)
-        return GivenTexts(text.to_pylist(), None if second_text is None else second_text.to_pylist(), rows.place)
+        second = None if second_text is None else second_text.to_pylist()
+        return GivenTexts(text.to_pylist(), second, rows.place, given_fields(rows, prefix))
     texts = _require_texts("texts", given)
     second = None if pairs is None else _require_texts("pairs", _as_list("pairs", pairs))
     if second is not None and len(second) != len(texts):
@@ -48,16 +52,28 @@ def given_texts(given: Any, pairs: Any, columns: Columns) -> GivenTexts:
     return GivenTexts(texts, second, "texts[{}]".format)
 
 
-def given_rows(given: object, columns: Columns) -> Rows:
-    """The columns that texts are made of, from a table of any library, a dictionary of columns or a list of
-    dictionaries."""
-    names, wanted = _column_names(given), text_columns(columns)
-    piece = _of_records(_as_list("texts", given), wanted) if names is None else _of_columns(given, names, wanted)
+def given_rows(given: object, columns: Columns, prefix: MetadataPrefix | None = None) -> Rows:
+    """The columns that texts are made of, and those of the prefix that are there, from a table of any library, a
+    dictionary of columns or a list of dictionaries."""
+    names, texts = _column_names(given), text_columns(columns)
+    rows = None if names is not None else _as_list("texts", given)
+    found = (
+        names if rows is None else list(dict.fromkeys(key for row in rows if isinstance(row, Mapping) for key in row))
+    )
+    wanted = texts if found is None or rows == [] else (*texts, *fields_in(found, texts, prefix, source="texts"))
+    wanted = tuple(dict.fromkeys(wanted))
+    piece = _of_records(rows, wanted) if rows is not None else _of_columns(given, names or [], wanted)
     if piece.bad:
         raise InputError(
             f"{piece.bad[0].place}: {piece.bad[0].reason}", place=piece.bad[0].place, reason=piece.bad[0].reason
         )
     return Rows(piece.table, "texts", "", (), piece.places)
+
+
+def given_fields(rows: Rows, prefix: MetadataPrefix | None) -> tuple[pa.ChunkedArray, ...]:
+    """The fields of rows that are to be predicted; those of a column that is not there are all missing."""
+    missing = () if prefix is None else set(prefix.columns) - set(rows.table.column_names)
+    return select_fields(rows, prefix, missing=missing)
 
 
 def _column_names(given: Any) -> list[Any] | None:

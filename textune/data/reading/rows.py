@@ -7,6 +7,7 @@ here.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -74,6 +75,13 @@ class Places:
     def take(self, indices: np.ndarray) -> Places:
         """Places of the chosen rows."""
         return Places(self.origins, self.origin_N[indices], self.number_N[indices])
+
+    @property
+    def ids(self) -> np.ndarray:
+        """uint64 [N] file and number as one number, which two rows of a source share by chance only."""
+        names = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name, _ in self.origins]
+        of_origin = np.frombuffer(b"".join(names), np.uint64)
+        return np.asarray(of_origin[self.origin_N] + self.number_N.astype(np.uint64))
 
     def __len__(self) -> int:
         return len(self.number_N)

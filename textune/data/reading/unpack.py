@@ -1,5 +1,5 @@
-"""Unpacks Arrow's encodings of a column (dictionaries, runs, views, extensions), inside lists as well; below
-`columnar.py`."""
+"""Unpacks Arrow's encodings of a column (dictionaries, runs, views, extensions), inside lists and objects as well;
+below `columnar.py`."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ def _is_packed(kind: pa.DataType) -> bool:
         return True
     if kinds.is_string_view(kind) or kinds.is_binary_view(kind):
         return True
+    if kinds.is_struct(kind):
+        return any(_is_packed(field.type) for field in kind)
     return is_list(kind) and _is_packed(kind.value_type)
 
 
@@ -46,6 +48,10 @@ def _plain(array: pa.Array) -> pa.Array:
         return _plain(array.dictionary_decode())
     if kinds.is_run_end_encoded(kind):
         return _plain(pc.run_end_decode(array))
+    if kinds.is_struct(kind):
+        entries = [_plain(array.field(place)) for place in range(kind.num_fields)]
+        fields = [field.with_type(one.type) for field, one in zip(kind, entries, strict=True)]
+        return pa.StructArray.from_arrays(entries, fields=fields, mask=array.is_null() if array.null_count else None)
     if not is_list(kind):
         return array.cast(pa.large_string() if kinds.is_string_view(kind) else pa.large_binary())
     return with_entries(array, _plain(array.flatten()))

@@ -11,24 +11,29 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from textune.config import StreamSource
-from textune.data.reading import Piece, SkippedRow, missing_column
+from textune.config import OnBadRow, StreamSource
+from textune.data.reading import Piece, Rows, SkippedRow, missing_column, refuse
+from textune.data.shards.memory import RowsReader
 from textune.data.shards.reader import BEGINNING, Position, ShardFormat, ShardReader, open_reader, shard_format
 from textune.data.shards.remote import Shard, find_shards
 from textune.draws import Draws
 from textune.errors import DataError
 from textune.wording import count
 
+_OF_ROWS = 1 << 39
+"""Number of the first shard in memory among the orders of an epoch; those of shards and blocks are smaller."""
+
 
 @dataclass(frozen=True)
 class ShardStream:
-    """The shards of a `stream` source, and in which form they are."""
+    """Training rows that are read block by block: shards, and in which form they are."""
 
     section: StreamSource
     shards: tuple[Shard, ...]
@@ -42,15 +47,31 @@ class ShardStream:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the names and sizes of the shards in order; their content is unknown until it is read."""
-        listed = json.dumps([[shard.name, shard.size] for shard in self.shards], allow_nan=False)
+        """Hash of the names and sizes of the shards in order; their content is unknown until it is read. Of rows in
+        memory, it is that of these."""
+        listed = json.dumps([shard.listed for shard in self.shards], allow_nan=False)
         return hashlib.sha256(f"textune stream 2 {listed}".encode()).hexdigest()[:32]
+
+    def column_names(self) -> list[str]:
+        """The columns that the first rows of the first shards have, as many shards as are read side by side."""
+        names: dict[str, None] = {}
+        chosen = list(zip(self.shards, self.formats, strict=True))[: self.section.interleave]
+        for shard, kind in chosen:
+            with closing(open_reader(shard, kind, BEGINNING, wanted=frozenset())) as reader:
+                names |= dict.fromkeys(reader.all_columns().table.column_names)
+        return list(names)
 
 
 def open_shards(section: StreamSource) -> ShardStream:
     """Find the shards; DataError as `find_shards`, and for a format that cannot be streamed."""
     shards = find_shards(section.files)
     return ShardStream(section, shards, tuple(shard_format(shard, section.format) for shard in shards))
+
+
+def shard_of_rows(rows: Rows) -> ShardStream:
+    """Rows in memory as a stream of one shard."""
+    shard = Shard("", rows.source, 0, rows=rows)
+    return ShardStream(StreamSource(num_rows=max(1, len(rows))), (shard,), ("rows",))
 
 
 class NeededColumns(NamedTuple):
@@ -79,10 +100,18 @@ class Cursor:
     """Bad rows left out since the run began."""
     longer: int = 0
     """Rows left out since the run began because of `tokens.drop_longer`."""
+    read: int = 0
+    """Documents read since the run began; of a classifier's texts it stays 0, as do the next two."""
+    short: int = 0
+    """Documents left out since the run began because of `metadata.min_tokens`."""
+    bad_entries: int = 0
+    """Pieces of metadata left out since the run began because of `metadata.on_bad_metadata`."""
 
     def to_dict(self) -> dict[str, object]:
-        """As a JSON object."""
-        return asdict(self) | {"slots": [[shard, *position] for shard, position in self.slots]}
+        """As a JSON object; a count of documents that is still 0 is left out."""
+        counts = {name: number for name in ("read", "short", "bad_entries") if (number := getattr(self, name))}
+        told = {name: value for name, value in asdict(self).items() if name not in ("read", "short", "bad_entries")}
+        return told | counts | {"slots": [[shard, *position] for shard, position in self.slots]}
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> Cursor:
@@ -96,6 +125,22 @@ class ShardPiece(NamedTuple):
 
     shard: Shard
     piece: Piece
+
+    def rows(self, on_bad_row: OnBadRow) -> Rows:
+        """The rows as those of a source with the shard's fingerprint; DataError for one that cannot be read, unless
+        those are skipped."""
+        piece = self.piece
+        if piece.bad and on_bad_row == "error":
+            raise refuse(piece.bad, self.shard.name)
+        return Rows(
+            piece.table,
+            self.shard.name,
+            self.shard.fingerprint,
+            piece.bad,
+            piece.places,
+            piece.class_names,
+            partial=True,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,16 +166,11 @@ class Block:
             return np.arange(num)
         return _permutation(num, self.seed, self.before.epoch, 1 + self.before.block)
 
-    def counted(self, *, rows: int, skipped: int, longer: int = 0) -> Cursor:
-        """The cursor after the block, where so many of its rows are used, left out as bad, and left out as too
-        long."""
-        before = self.before
-        return replace(
-            self.after,
-            rows=0 if self.is_last else before.rows + rows,
-            skipped=before.skipped + skipped,
-            longer=before.longer + longer,
-        )
+    def counted(self, *, rows: int, **counts: int) -> Cursor:
+        """The cursor after the block, where so many of its rows are used; `counts`: what to add to its others, such
+        as `skipped`."""
+        totals = {name: getattr(self.before, name) + number for name, number in counts.items()}
+        return replace(self.after, rows=0 if self.is_last else self.before.rows + rows, **totals)
 
 
 class BlockReader:
@@ -144,6 +184,7 @@ class BlockReader:
         self._seed = seed
         self._shuffles = shuffles
         self._readers: list[tuple[int, ShardReader]] = []
+        self._epoch = 0
 
     def read(self, cursor: Cursor) -> Block:
         """The block that begins there; it may be empty. DataError for what cannot be read.
@@ -157,7 +198,7 @@ class BlockReader:
         while len(slots) < width and opened < len(order):
             slots.append((order[opened], BEGINNING))
             opened += 1
-        self._open(slots)
+        self._open(slots, cursor.epoch)
         pieces: list[ShardPiece] = []
         open_now: list[tuple[int, ShardReader]] = []
         for number, share in enumerate(_shares(stream.section.block_rows, len(slots))):
@@ -173,14 +214,14 @@ class BlockReader:
                     break
                 shard = order[opened]
                 opened += 1
-                reader = self._reader(shard, BEGINNING)
+                reader = self._reader(shard, BEGINNING, cursor.epoch)
                 self._readers[number] = (shard, reader)
         self._readers = open_now
         positions = tuple((shard, reader.position) for shard, reader in open_now)
         after = (
             replace(cursor, block=cursor.block + 1, opened=opened, slots=positions)
             if open_now
-            else Cursor(cursor.epoch + 1, skipped=cursor.skipped, longer=cursor.longer)
+            else replace(cursor, epoch=cursor.epoch + 1, block=0, opened=0, slots=(), rows=0)
         )
         return Block(tuple(pieces), cursor, after, self._seed if self._shuffles else None)
 
@@ -203,25 +244,33 @@ class BlockReader:
         if not missing:
             return piece
         # Rows of jsonl may leave a key out; but a key that none of a shard's first rows has must be wrong.
-        if self._stream.formats[shard] == "parquet" or (at_start and piece.table.num_rows):
+        num_rows = len(piece.places)
+        if self._stream.formats[shard] != "jsonl" or (at_start and num_rows):
             name = self._stream.shards[shard].name
             raise missing_column(missing[0], reader.all_columns(), source=name, key=self._needed.keys[missing[0]])
-        table = piece.table
+        table, empty = piece.table, pa.nulls(num_rows)
         for name in missing:
-            table = table.append_column(name, pa.nulls(table.num_rows))
+            # A table without columns has no rows either, whatever it was read from.
+            table = table.append_column(name, empty) if table.num_columns else pa.table({name: empty})
         return replace(piece, table=table)
 
-    def _open(self, slots: Sequence[tuple[int, Position]]) -> None:
+    def _open(self, slots: Sequence[tuple[int, Position]], epoch: int) -> None:
         """Have a reader for each slot; those of the last block are kept if they are at the right position."""
-        if [(shard, reader.position) for shard, reader in self._readers] == list(slots):
+        if self._epoch == epoch and [(shard, reader.position) for shard, reader in self._readers] == list(slots):
             return
         self.close()
+        self._epoch = epoch
         for shard, position in slots:
-            self._readers.append((shard, self._reader(shard, position)))
+            self._readers.append((shard, self._reader(shard, position, epoch)))
 
-    def _reader(self, shard: int, position: Position) -> ShardReader:
-        stream = self._stream
-        return open_reader(stream.shards[shard], stream.formats[shard], position, wanted=self._wanted)
+    def _reader(self, shard: int, position: Position, epoch: int) -> ShardReader:
+        opened = self._stream.shards[shard]
+        if opened.rows is None:
+            return open_reader(opened, self._stream.formats[shard], position, wanted=self._wanted)
+        # Rows in memory can come in any order.
+        number = _OF_ROWS + shard
+        order_N = _permutation(len(opened.rows), self._seed, epoch, number) if self._shuffles else None
+        return RowsReader(opened.rows, position, wanted=self._wanted, order_N=order_N)
 
     def _shard_order(self, epoch: int) -> list[int]:
         num_shards = len(self._stream.shards)

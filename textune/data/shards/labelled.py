@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
-from textune.config import Columns, Labels, OnBadRow, StreamSource
+from textune.config import Columns, Labels, MetadataPrefix, OnBadRow, StreamSource
 from textune.data.columns import Examples, label_columns, select_columns, text_columns
 from textune.data.labels import LabelMaps, encode_by_head, tasks_in
 from textune.data.reading import Piece, Places, Rows, SkippedRow, refuse
@@ -39,6 +39,8 @@ class RowStream:
     columns: Columns
     labels: Labels
     on_bad_row: OnBadRow
+    prefix: MetadataPrefix | None = None
+    """Columns that are written before each text."""
     label_maps: LabelMaps = field(default_factory=dict)
     """By head; those of a single head are known once the first rows have been read."""
 
@@ -54,12 +56,13 @@ class RowStream:
 
     @property
     def needed(self) -> NeededColumns:
-        """The columns of texts, labels and weights."""
+        """The columns of texts, the fields before them, labels and weights."""
         columns = self.columns
         texts = text_columns(columns.model_copy(update={"text_pair": None}))
         keys = dict.fromkeys(texts, "data.columns.text" if columns.template is None else "data.columns.template")
         keys |= dict.fromkeys(label_columns(columns), f"data.columns.{'labels' if columns.labels else 'label'}")
         others = {columns.text_pair: "data.columns.text_pair", columns.weight: "data.columns.weight"}
+        keys |= dict.fromkeys(() if self.prefix is None else self.prefix.columns, "data.metadata.columns")
         return NeededColumns(keys | {name: key for name, key in others.items() if name is not None})
 
     def first_examples(self) -> Examples:
@@ -121,15 +124,24 @@ class RowStream:
             partial=True,
         )
         tasks = tasks_in(self.label_maps)
-        examples = select_columns(rows, self.columns, with_labels=True, tasks=tasks, on_bad_row=self.on_bad_row)
+        examples = select_columns(
+            rows, self.columns, with_labels=True, tasks=tasks, prefix=self.prefix, on_bad_row=self.on_bad_row
+        )
         if tasks and examples.weight is not None and examples.weight.ndim == 1:  # other pieces may have lists
             return replace(examples, weight=np.repeat(examples.weight[:, None], len(tasks), axis=1))
         return examples
 
 
-def open_stream(section: StreamSource, columns: Columns, labels: Labels, *, on_bad_row: OnBadRow) -> RowStream:
+def open_stream(
+    section: StreamSource,
+    columns: Columns,
+    labels: Labels,
+    *,
+    on_bad_row: OnBadRow,
+    prefix: MetadataPrefix | None = None,
+) -> RowStream:
     """Find the shards; DataError as `open_shards`."""
-    return RowStream(open_shards(section), columns, labels, on_bad_row)
+    return RowStream(open_shards(section), columns, labels, on_bad_row, prefix)
 
 
 def _joined(pieces: Sequence[Examples], stream: RowStream) -> Examples:
@@ -142,6 +154,10 @@ def _joined(pieces: Sequence[Examples], stream: RowStream) -> Examples:
     if stream.columns.weight is not None:
         weights = [one.weight for one in pieces if one.weight is not None]
         weight = np.concatenate(weights) if weights else np.zeros(0, np.float32)
+    fields = tuple(
+        pa.chunked_array([chunk for one in pieces for chunk in one.fields[column].chunks], pa.large_string())
+        for column in range(0 if stream.prefix is None else len(stream.prefix.columns))
+    )
     places = Places.concat([one.rows.places.take(one.indices) for one in pieces])
     skipped = tuple(row for one in pieces for row in one.skipped)
     rows = Rows(pa.table({"text": text}), stream.name, stream.fingerprint, skipped, places, partial=True)
@@ -155,4 +171,5 @@ def _joined(pieces: Sequence[Examples], stream: RowStream) -> Examples:
         skipped=skipped,
         label_names=stream.columns.labels,
         label_column=", ".join(label_columns(stream.columns)),
+        fields=fields,
     )

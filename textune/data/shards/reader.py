@@ -41,7 +41,8 @@ PARQUET_ROWS = 4096
 """Rows of parquet unpacked at once."""
 _UNPACK_BYTES = 1 << 20
 
-ShardFormat = Literal["jsonl", "parquet"]
+ShardFormat = Literal["jsonl", "parquet", "rows"]
+"""`rows`: in memory, where there is no file to be read."""
 
 
 class Position(NamedTuple):

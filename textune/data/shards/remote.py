@@ -7,8 +7,10 @@ A web server needs only Python; a store needs the package that fsspec names. Bel
 from __future__ import annotations
 
 import glob
+import hashlib
 import http.client
 import io
+import json
 import time
 import urllib.error
 import urllib.parse
@@ -19,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from textune.data.reading import find_files, short_names
+from textune.data.reading import Rows, find_files, short_names
 from textune.data.shards.urls import is_on_the_web, scrubbed, secrets, shown, web_address
 from textune.errors import DataError
 
@@ -49,11 +51,26 @@ class Shard:
     """fsspec's file system, of a file in a store."""
     path: str = field(default="", repr=False)
     """Its path in that store."""
+    rows: Rows | None = field(default=None, repr=False, compare=False)
+    """The rows themselves, of a source that has been read whole; it then has no location and no size."""
 
     @property
     def is_local(self) -> bool:
         """Whether it is a local file."""
         return "://" not in self.location
+
+    @property
+    def listed(self) -> tuple[str, int | str]:
+        """What the fingerprint of a stream knows of it: its name and size; of rows in memory, their fingerprint."""
+        return (self.name, self.size if self.rows is None else self.rows.fingerprint)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of its name and size, as its content is unknown until it is read; of rows in memory, of these."""
+        if self.rows is not None:
+            return self.rows.fingerprint
+        listed = json.dumps(self.listed, allow_nan=False)
+        return hashlib.sha256(f"textune shard 1 {listed}".encode()).hexdigest()[:32]
 
 
 def find_shards(files: Sequence[str]) -> tuple[Shard, ...]:

@@ -15,7 +15,7 @@ from textune.evaluation.mainmetric import by_metric
 from textune.evaluation.mistakes import Mistake
 from textune.evaluation.report import Report
 from textune.evaluation.undefined import UNDEFINED
-from textune.evaluation.wording import answer, number, one_line, split_averages
+from textune.evaluation.wording import answer, limits_of, number, one_line, signed, split_averages
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,7 +65,7 @@ class _Printer:
     def _body(self) -> None:
         if not self.report.tasks:
             self._metrics()
-        for section in (self._classes, self._confusions, self._mistakes, self._notes):
+        for section in (self._classes, self._confusions, self._lifts, self._mistakes, self._notes):
             section()
 
     def _text(self, text: str, style: str = "", limit: int = 1000) -> Text:
@@ -192,6 +192,19 @@ class _Printer:
             line = Text(f"{ascii_lowercase[row]}  ").append_text(name) if lettered else name
             cells = [Text(f"{count:,}", "bold" if row == column else "") for column, count in enumerate(counts)]
             table.add_row(line, *cells)
+        self._out(table, indent=2)
+
+    def _lifts(self) -> None:
+        """What each column of the prefix is worth."""
+        lifts = self.report.lifts
+        if not lifts:
+            return
+        self._title(f"What each column is worth ({self.report.metric} with it and without it)")
+        table = self._table("column", "rows with it", "without it", "lift")
+        table.add_column("95 % interval", overflow="fold")
+        for lift in lifts:
+            values = (f"{lift.num_rows:,}", number(lift.without), signed(lift.lift))
+            table.add_row(self._text(lift.column, limit=MAX_NAME), *values, self._text(limits_of(lift)))
         self._out(table, indent=2)
 
     def _mistakes(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from textune.errors import RunError
 from textune.evaluation.baseline import Baseline
 from textune.evaluation.curves import Curves, Reliability, Thresholds
+from textune.evaluation.lift import Lift
 from textune.evaluation.metrics import ClassMetrics
 from textune.evaluation.mistakes import Mistake
 from textune.evaluation.report import Confusion, Report
@@ -61,8 +62,14 @@ def _report(tree: Tree) -> Report:
         notes=tuple(tree["notes"]),
         num_left_out=tree.get("rows_left_out", 0),
         curves=tuple(_curves(row) for row in tree.get("curves", ())),
+        lifts=tuple(_lift(row) for row in tree.get("lifts", ())),
         tasks={name: _report(task) for name, task in tree.get("tasks", {}).items()},
     )
+
+
+def _lift(row: Tree) -> Lift:
+    values = from_json({name: row[name] for name in ("without", "lift")})
+    return Lift(**{**row, **values, "interval": None if row["interval"] is None else tuple(row["interval"])})
 
 
 def _mistake(row: Tree) -> Mistake:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from textune.evaluation.mainmetric import by_metric
 from textune.evaluation.metrics import metric_called
 from textune.evaluation.report import Report
-from textune.evaluation.wording import answer, number, one_line, split_averages
+from textune.evaluation.wording import answer, limits_of, number, one_line, signed, split_averages
 
 MAX_MATRIX = 20
 """Classes up to which the confusion matrix is drawn; above, the most frequent confusions are listed."""
@@ -33,7 +33,7 @@ def render(report: Report) -> str:
 
 def _sections(report: Report) -> list[str]:
     """What follows the metrics."""
-    return [_classes(report), _confusions(report), _mistakes(report), _bullets("Notes", report.notes)]
+    return [_classes(report), _confusions(report), _lifts(report), _mistakes(report), _bullets("Notes", report.notes)]
 
 
 def escape(text: str, limit: int) -> str:
@@ -147,6 +147,23 @@ def _confusions(report: Report) -> str:
     shown = report.confusions[:MAX_CONFUSIONS]
     cells = [[escape(pair.true, MAX_NAME), escape(pair.predicted, MAX_NAME), f"{pair.rows:,}"] for pair in shown]
     return "## Most frequent confusions\n\n" + _table(["true", "predicted", "rows"], cells, names=2)
+
+
+def _lifts(report: Report) -> str:
+    if not report.lifts:
+        return ""
+    head = ["column", "rows with it", f"{escape(report.metric, 2 * MAX_NAME)} without it", "lift", "95 % interval"]
+    rows = [
+        [
+            escape(lift.column, MAX_NAME),
+            f"{lift.num_rows:,}",
+            number(lift.without),
+            signed(lift.lift),
+            escape(limits_of(lift), MAX_TEXT),
+        ]
+        for lift in report.lifts
+    ]
+    return f"## What each column is worth\n\n{_table(head, rows)}"
 
 
 def _mistakes(report: Report) -> str:

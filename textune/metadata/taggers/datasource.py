@@ -16,6 +16,7 @@ class Datasource:
     """Host, then the words of each part of the path; a number at the beginning or the end of a part is none."""
 
     name = "generation_datasource"
+    reads = "url"
     columns: ClassVar[Mapping[str, Kind]] = {"metadata_generation_datasource": "global"}
 
     def __init__(self, *, legacy: bool = False) -> None:

@@ -69,6 +69,7 @@ class Gazetteer:
     """
 
     name = "entity"
+    reads = "text"
     columns: ClassVar[Mapping[str, Kind]] = {"metadata_entity": "entity"}
 
     def __init__(self, entities: Sequence[Entity]) -> None:

@@ -13,6 +13,7 @@ class Html:
     """Text and spans; `head`, each `footer` and each `title` as HTML."""
 
     name = "html"
+    reads = "html"
     columns: ClassVar[Mapping[str, Kind]] = {
         "text": "text",
         "html_head": "texts",

@@ -12,6 +12,7 @@ class TextLength:
     """How many characters the text has."""
 
     name = "generation_length_text"
+    reads = "text"
     columns: ClassVar[Mapping[str, Kind]] = {"metadata_generation_length_text": "global"}
 
     def tag(self, page: Page) -> dict[str, Any]:
@@ -24,6 +25,7 @@ class SentenceLengths:
     """How many characters stand between full stops, and after the last one."""
 
     name = "generation_length_sentence"
+    reads = "text"
     columns: ClassVar[Mapping[str, Kind]] = {"metadata_generation_length_sentence": "local"}
 
     def __init__(self, *, legacy: bool = False) -> None:

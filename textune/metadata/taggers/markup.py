@@ -6,6 +6,7 @@ page may be nested as deeply as it likes.
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -64,11 +65,11 @@ class Markup:
     """Text of the first one."""
 
 
-def require_parser() -> None:
-    """DataError where the package that parses HTML is not installed."""
+def parser_version() -> str:
+    """That of the package that parses HTML; DataError where it is not installed."""
     try:
-        import selectolax.lexbor  # noqa: F401
-    except ImportError:
+        return importlib.metadata.version("selectolax")
+    except importlib.metadata.PackageNotFoundError:
         raise DataError(
             "HTML is read by selectolax, which is not installed.",
             hint='Run `pip install "textune[tag]"`, or leave the HTML out with --without html --without title.',

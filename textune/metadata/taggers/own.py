@@ -18,6 +18,8 @@ KEY = "own_tagger"
 class OwnTagger:
     """Entries of one type: of the whole text where `tag` gives a text, of spans where it gives (start, end, value)."""
 
+    reads = "text"
+
     def __init__(self, path: str) -> None:
         """CodeError where it is not such a class."""
         found = OwnObject.find(path, key=KEY)

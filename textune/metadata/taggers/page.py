@@ -87,6 +87,11 @@ class Tagger(Protocol):
         ...
 
     @property
+    def reads(self) -> str:
+        """Which column of a page it needs, as `PageColumns` calls it; empty for one that reads what others found."""
+        ...
+
+    @property
     def columns(self) -> Mapping[str, Kind]:
         """What it fills in."""
         ...

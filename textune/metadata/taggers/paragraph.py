@@ -13,6 +13,7 @@ class Paragraphs:
     """Paragraphs that together are the text; `marker` says which element ends each."""
 
     name = "paragraph"
+    reads = "text"
     columns: ClassVar[Mapping[str, Kind]] = {"metadata_paragraph": "paragraph"}
 
     def __init__(self, *, legacy: bool = False) -> None:

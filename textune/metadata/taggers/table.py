@@ -82,6 +82,14 @@ def build_taggers(settings: TagSettings) -> list[Tagger]:
     return [by_name[name] for name in order if name in by_name]
 
 
+def needed_columns(taggers: Sequence[Tagger], columns: PageColumns) -> dict[str, str]:
+    """Columns of the rows by what they are to the taggers; a text that a tagger finds is not needed."""
+    reads = {tagger.reads for tagger in taggers}
+    if any("text" in tagger.columns for tagger in taggers):
+        reads.discard("text")
+    return {name: getattr(columns, name) for name in ("html", "url", "text") if name in reads}
+
+
 def _made(settings: TagSettings, own: Sequence[OwnTagger], names: Sequence[str]) -> dict[str, Tagger]:
     """The taggers of these names that have what they need; one of the user's own takes the place of another."""
     by_name: dict[str, Tagger] = {tagger.name: tagger for tagger in own if tagger.name in names}

@@ -8,9 +8,23 @@ from typing import Any
 
 from textune.errors import TextuneError
 from textune.metadata.taggers.page import Kind, Page, PageColumns, PageError, Tagger, empty
+from textune.metadata.types import COLUMN_PREFIX
 
 MAX_COMMENT = 500
 """Characters of an error's words that are kept."""
+
+
+@dataclass(frozen=True)
+class TaggedPage:
+    """A row with what was found for it."""
+
+    row: dict[str, Any]
+    entries: Mapping[str, int]
+    """How many, by tagger."""
+    comments: Mapping[str, str]
+    """Why a tagger found nothing, by tagger; empty where it could read the page."""
+    characters: int
+    """Of text."""
 
 
 @dataclass
@@ -53,6 +67,14 @@ class TagCounts:
         for name, counts in other.types.items():
             self.types.setdefault(name, TypeCounts()).add(counts)
 
+    def add_page(self, page: TaggedPage, place: str) -> None:
+        """That of the next page. `place`: where it comes from."""
+        types = {}
+        for name, comment in page.comments.items():
+            num = page.entries[name]
+            types[name] = TypeCounts(int(num > 0), num, int(bool(comment)), f"{place}: {comment}" if comment else "")
+        self.add(TagCounts(1, int(any(page.comments.values())), page.characters, types))
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
@@ -68,17 +90,15 @@ class PageTagger:
     """Several taggers, one after the other."""
 
     def __init__(self, taggers: Sequence[Tagger], columns: PageColumns) -> None:
-        self._taggers = taggers
+        self.taggers = taggers
         self._columns = columns
-        self.counts = TagCounts(types={tagger.name: TypeCounts() for tagger in taggers})
-        """Of all rows so far."""
 
     def columns(self) -> dict[str, Kind]:
         """What is added to every row, in order."""
         added: dict[str, Kind] = {}
-        for tagger in self._taggers:
+        for tagger in self.taggers:
             added |= tagger.columns
-        for tagger in self._taggers:
+        for tagger in self.taggers:
             added |= {error_column(tagger.name): "error", comment_column(tagger.name): "text"}
         return added
 
@@ -86,32 +106,27 @@ class PageTagger:
         self,
         row: Mapping[str, Any],
         *,
-        place: str = "",
         begin: Callable[[str], None] = lambda name: None,
         broken: Mapping[str, str] | None = None,
-    ) -> dict[str, Any]:
+    ) -> TaggedPage:
         """The row with the columns of all taggers; others stay as they are.
 
-        `place`: where it comes from; `begin` is told which tagger comes next; `broken`: taggers that cannot be used on
-        this row, and why.
+        `begin` is told which tagger comes next; `broken`: taggers that cannot be used on this row, and why.
         """
-        page, comments = Page(row, self._columns), dict[str, str]()
-        for tagger in self._taggers:
+        page, comments, entries = Page(row, self._columns), dict[str, str](), dict[str, int]()
+        for tagger in self.taggers:
             begin(tagger.name)
             values, comment = self._ask(tagger, page, broken or {})
-            comments[tagger.name] = comment
+            comments[tagger.name], entries[tagger.name] = comment, 0
             for column, kind in tagger.columns.items():
                 if comment and column == "text" and isinstance(row.get("text"), str):
                     continue  # a text that was there stays
                 page.found[column] = values.get(column, empty(kind))
-            self._count(tagger, page, comment, place)
-        self.counts.pages += 1
-        self.counts.with_errors += any(comments.values())
-        self.counts.characters += len(page.text() or "")
+                entries[tagger.name] += len(page.found[column]) if column.startswith(COLUMN_PREFIX) else 0
         errors: dict[str, Any] = {}
         for name, comment in comments.items():
             errors |= {error_column(name): int(bool(comment)), comment_column(name): comment}
-        return {**row, **page.found, **errors}
+        return TaggedPage({**row, **page.found, **errors}, entries, comments, len(page.text() or ""))
 
     def _ask(self, tagger: Tagger, page: Page, broken: Mapping[str, str]) -> tuple[dict[str, Any], str]:
         """Its values, and why there are none."""
@@ -125,12 +140,6 @@ class PageTagger:
             return {}, _comment(error.message)
         except Exception as error:  # whatever a page does to a tagger, the other taggers and pages go on
             return {}, _comment(f"{type(error).__name__}: {error}")
-
-    def _count(self, tagger: Tagger, page: Page, comment: str, place: str) -> None:
-        counts = self.counts.types[tagger.name]
-        column = next((name for name in tagger.columns if name.startswith("metadata_")), "")
-        found = len(page.found.get(column, ()))
-        counts.add(TypeCounts(bool(found), found, bool(comment), f"{place}: {comment}" if comment else ""))
 
 
 def error_column(name: str) -> str:

@@ -24,6 +24,7 @@ class Timestamp:
     """
 
     name = "timestamp"
+    reads = "url"
     columns: ClassVar[Mapping[str, Kind]] = {"metadata_timestamp": "global"}
 
     def __init__(self, *, legacy: bool = False) -> None:

@@ -15,6 +15,7 @@ class Title:
     """The title with its entities decoded and on one line."""
 
     name = "title"
+    reads = "html"
     columns: ClassVar[Mapping[str, Kind]] = {"metadata_title": "global"}
 
     def __init__(self, *, legacy: bool = False) -> None:

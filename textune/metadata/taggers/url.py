@@ -13,6 +13,7 @@ class Url:
     """The address as it is."""
 
     name = "url"
+    reads = "url"
     columns: ClassVar[Mapping[str, Kind]] = {"metadata_url": "global"}
 
     def tag(self, page: Page) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class WebsiteDescriptions:
     """A sentence about each host."""
 
     name = "website_desc"
+    reads = "url"
     columns: ClassVar[Mapping[str, Kind]] = {"metadata_website_desc": "global"}
 
     def __init__(self, by_host: Mapping[str, str]) -> None:

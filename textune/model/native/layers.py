@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from textune.model.device import dtype_of_products
 from textune.model.distances import Distances, count_terms, terms_of_distances
 from textune.model.hugging import Context, FamilyModule
 from textune.model.native.disentangled import Terms, disentangled_attention, disentangled_backward
@@ -261,7 +262,7 @@ class FastLayer:
         if self.parts.distances_read_by is not None:
             # Outside the layer's node: the projections may be those of the tokens, and both gradients count.
             terms = terms_of_distances(self.parts.distances_read_by, rel_embeddings)
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+        dtype = dtype_of_products(x_TH.dtype, x_TH.device)
         with torch.autocast("cpu", enabled=False):
             y_TH: torch.Tensor = _Layer.apply(
                 x_TH.contiguous(),

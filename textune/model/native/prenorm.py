@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from textune.model.device import dtype_of_products
 from textune.model.hugging import Context, FamilyModule
 from textune.model.native import between
 from textune.model.native.between import Addend, Norm, Normed, Rotation
@@ -145,7 +146,7 @@ class FastPrenormLayer:
 
     def __call__(self, x_TH: torch.Tensor, layout: PackedLayout, *, training: bool, **kwargs: Any) -> torch.Tensor:
         """y float32 [T, H] of x float32 [T, H]; `kwargs` are those of the layer's own forward."""
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+        dtype = dtype_of_products(x_TH.dtype, x_TH.device)
         positions = kwargs.get("position_embeddings")
         causal = kwargs.get("is_causal")
         this = Pass(

@@ -30,6 +30,8 @@ from textune.training.ort.graph import GradientGraph, Pass
 
 PACKAGE = "onnxruntime-training-cpu"
 _PLAIN = "onnxruntime"
+_INSTALL = 'pip install "textune[ort-training]"'
+_PYTHONS = "Python 3.11 or 3.12, since its last release has no wheels for later ones"
 TOLERANCE = 1e-4
 """How far the first gradient of a weight may be from PyTorch's, as a part of its largest number ..."""
 SMALLEST = 1e-2
@@ -42,14 +44,14 @@ def require(section: TrainSection, device: Device, ranks: Ranks) -> None:
     if _PLAIN in installed:
         raise _refused(
             f"{_PLAIN} is installed, which cannot live in one environment with {PACKAGE}",
-            'Run `pip install "textune[ort-training]"` in a new environment, or use train.engine = "torch".',
+            f'Run `{_INSTALL}` in a new environment ({_PYTHONS}), or use train.engine = "torch".',
         )
     missing = [] if PACKAGE in installed else [PACKAGE]
     missing += [name for name in ("onnxscript",) if importlib.util.find_spec(name) is None]
     if missing:
         raise _refused(
             f"{missing[0]} is not installed",
-            'Run `pip install "textune[ort-training]"`, or use train.engine = "torch".',
+            f'Run `{_INSTALL}` ({_PYTHONS}), or use train.engine = "torch".',
         )
     if not ranks.alone:
         raise _refused(

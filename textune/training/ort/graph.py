@@ -14,6 +14,7 @@ Shapes: B rows of L tokens, C outputs.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,6 +38,14 @@ _EXAMPLE = (3, 7)
 """Rows and tokens of the batch that the exporter sees: no two sizes alike, and none of them 1."""
 _EXTRA_OUTPUTS = {"LayerNormalization": ("mean", "inv_std"), "Dropout": ("mask",)}
 """What the gradients of an operator read, and its node must therefore give out."""
+_MISSING = (
+    (re.compile(r"find an implementation for (\w+)\("), "it lacks the operator {} for some of the model's numbers"),
+    (re.compile(r"gradient builder has not been registered: (\w+)"), "it lacks the gradient of the operator {}"),
+    (re.compile(r"Cannot compute the partial derivative for '([^']+)'"), "it finds no gradient of the weight {}"),
+    (re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)'"), "it cannot write the operation {} in ONNX"),
+    (re.compile(r"find a compatible OpOverload for ([\w.]+)"), "it cannot write the operation {} in ONNX"),
+)
+"""What ONNX Runtime and the exporter say of what they lack, and the same in plain words."""
 
 
 class Pass(NamedTuple):
@@ -119,7 +128,7 @@ class _Session:
         transformations = capi.TrainingGraphTransformerConfiguration()
         transformations.propagate_cast_ops_config = capi.PropagateCastOpsConfiguration()
         transformations.propagate_cast_ops_config.level = -1  # nothing to propagate in fp32
-        with _explained(family, "ONNX Runtime cannot compute it or its gradients"):
+        with _explained(family, "ONNX Runtime cannot compute it"):
             builder.initialize(model, keys)
             builder.build(transformations)
             whole: bytes = builder.get_gradient_model()
@@ -192,7 +201,7 @@ def _export(whole: PaddedModel, names: Sequence[str], family: str) -> onnx_ir.Mo
             attention_written_out(whole.model.hf),
             torch.random.fork_rng(devices=[]),
             quietly("torch.onnx"),  # of packages that the exporter does not need, and of its own deprecated parts
-            _explained(family, "the exporter of PyTorch cannot take it"),
+            _explained(family, "PyTorch cannot export it"),
         ):
             program = torch.onnx.export(
                 whole.train(),
@@ -269,12 +278,9 @@ def _explained(family: str, what: str) -> Iterator[None]:
     except ModelError:
         raise
     except Exception as error:  # those of the exporter and of ONNX Runtime have no other class in common
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        reason = f"{type(cause).__name__}: {shorten(_sentence(cause), 200)}"
+        reason = f"{what}: {_in_words(error)}"
         raise ModelError(
-            f'train.engine = "onnxruntime" cannot train a model of type {family}: {what} ({reason}).',
+            f'train.engine = "onnxruntime" cannot train a model of type {family}. {reason}.',
             hint='Use train.engine = "torch".',
             key="train.engine",
             value="onnxruntime",
@@ -282,6 +288,12 @@ def _explained(family: str, what: str) -> Iterator[None]:
         ) from error
 
 
-def _sentence(error: BaseException) -> str:
-    """What an error says, without the place in ONNX Runtime's own source."""
-    return str(error).partition("[ONNXRuntimeError] : ")[2] or str(error)
+def _in_words(error: BaseException) -> str:
+    """Why there is no graph, without places in another library's source."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    said = str(error).partition("[ONNXRuntimeError] : ")[2] or str(error)
+    for pattern, words in _MISSING:
+        if found := pattern.search(said):
+            return words.format(found[1])
+    return f"{type(error).__name__}: {shorten(said, 200)}"

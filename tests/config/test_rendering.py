@@ -1,0 +1,76 @@
+"""Documents with metadata: what they cannot be made of, and names that `metadata.types` does not have."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kits.errors import refused
+
+from textune.config.load import load_tree, require_renderable, require_runnable
+from textune.errors import ConfigError
+
+_DATA = {"train": {"files": "a.jsonl"}}
+_METADATA = {"types": ["html", "title", "url"]}
+
+
+def renderable(**sections: Any) -> None:
+    tree = {"data": _DATA, "metadata": _METADATA} | sections
+    section = require_renderable(load_tree(tree, base=Path("/here")).experiment)
+    assert section.types == ("html", "title", "url")
+
+
+def test_no_model_task_or_label_is_needed() -> None:
+    renderable()
+    renderable(metadata=_METADATA | {"priority": ["url"], "type_tokens": {"html": "H"}, "wraps": {"html": ["<", ">"]}})
+    renderable(metadata=_METADATA | {"sampling": {"kind": "uniform", "weights": {"url": 2.0}}})
+
+
+def test_a_classifier_is_not_trained_on_them() -> None:
+    tree = {"data": _DATA, "metadata": _METADATA, "model": {"pretrained": "some/backbone"}}
+    with refused(ConfigError, key="metadata"):
+        require_runnable(load_tree(tree, base=Path("/here")).experiment)
+
+
+_WRONG: list[tuple[str, dict[str, Any]]] = [
+    ("metadata", {"metadata": None}),
+    ("metadata.types", {"metadata": {"types": ["url", "html", "url"]}}),
+    ("metadata.priority", {"metadata": _METADATA | {"priority": ["titel"]}}),
+    ("metadata.type_tokens", {"metadata": _METADATA | {"type_tokens": {"entity": "e"}}}),
+    ("metadata.wraps", {"metadata": _METADATA | {"wraps": {"entity": ["<", ">"]}}}),
+    (
+        "metadata.sampling.weights",
+        {"metadata": _METADATA | {"sampling": {"kind": "uniform", "weights": {"entity": 1.0}}}},
+    ),
+    (
+        "metadata.sampling.rates",
+        {"metadata": _METADATA | {"sampling": {"kind": "independent", "rates": {"entity": 1.0}}}},
+    ),
+    (
+        "metadata.sampling.curriculum",
+        {"metadata": _METADATA | {"sampling": {"curriculum": [[0.5, 1.0], [0.2, 0.0]]}}},
+    ),
+    ("metadata.sampling.curriculum", {"metadata": _METADATA | {"sampling": {"curriculum": [[0, 1.0], [0, 0.5]]}}}),
+    ("metadata.sampling.html_rate", {"metadata": {"types": ["url"], "sampling": {"html_rate": 0.5}}}),
+    ("data.columns.template", {"data": _DATA | {"columns": {"template": "{a}: {b}"}}}),
+    ("data.columns.text_pair", {"data": _DATA | {"columns": {"text_pair": "b"}}}),
+    ("data.train.files", {"data": {}}),
+    ("data.evaluations.news.files", {"data": _DATA | {"evaluations": {"news": {"kind": "files"}}}}),
+    ("data.validation", {"data": {"train": {"kind": "stream", "files": "a.jsonl"}}}),
+]
+
+
+@pytest.mark.parametrize(("key", "sections"), _WRONG, ids=[key for key, _ in _WRONG])
+def test_what_contradicts_is_refused_by_its_key(key: str, sections: dict[str, Any]) -> None:
+    with refused(ConfigError, key=key):
+        renderable(**sections)
+
+
+def test_a_curriculum_needs_the_length_of_the_run() -> None:
+    metadata = _METADATA | {"sampling": {"curriculum": [[0, 1.0], [0.9, 0.0]]}}
+    stream = {"kind": "stream", "files": "a.jsonl"}
+    data = {"train": stream, "validation": {"kind": "none"}}
+    with refused(ConfigError, key="data.train.num_rows"):
+        renderable(metadata=metadata, data=data)
+    renderable(metadata=metadata, data=data, train={"duration": "100 steps"})
+    renderable(metadata=metadata, data=data | {"train": stream | {"num_rows": 10}})
+    renderable(metadata=metadata)

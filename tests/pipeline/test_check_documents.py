@@ -1,0 +1,181 @@
+"""`textune check` of documents with metadata: what they hold, what of it cannot be rendered, and where."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kits.cli import runner
+from kits.errors import refused
+from kits.records import Row, write
+from kits.streams import write_shard
+
+import textune
+from textune.errors import ConfigError, DataError
+from textune.pipeline.documents import DocumentsCheck
+
+URL = {"key": "url", "type": "global", "value": "http://a.b/c"}
+DATE = {"key": "timestamp", "type": "global", "value": "2018-12-10"}
+TITLE = {"key": "title", "type": "global", "value": "T"}
+
+
+def tag(start: int, end: int, name: str = "b") -> Row:
+    return {"key": "html", "type": "local", "value": name, "char_start_idx": start, "char_end_idx": end}
+
+
+TRAIN: list[Row] = [
+    {"text": "some text", "metadata": [URL, DATE, tag(0, 4), tag(5, 9, "body")]},
+    {"text": "more text", "metadata": [URL, TITLE]},
+    {"text": "", "metadata": []},
+]
+HELD_OUT: list[Row] = [
+    {"text": "fine", "metadata": [URL]},
+    {"text": "short", "metadata": [tag(3, 9), tag(0, 5), URL]},
+    {"text": "shorter", "metadata": [tag(7, 8), DATE | {"value": "soon"}]},
+]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> dict[str, Any]:
+    return {
+        "data": {
+            "train": {"files": str(write(tmp_path / "train.jsonl", TRAIN))},
+            "evaluations": {"news": {"files": str(write(tmp_path / "news.parquet", HELD_OUT))}},
+        },
+        "metadata": {"types": ["html", "timestamp", "url"], "html": {"drop": "body"}},
+    }
+
+
+def checked(tree: dict[str, Any], *overrides: str, **more: Any) -> DocumentsCheck:
+    result = textune.check(tree, overrides=overrides, **more)
+    assert isinstance(result, DocumentsCheck)
+    return result
+
+
+def test_each_set_is_counted_by_type(tree: dict[str, Any]) -> None:
+    result = checked(tree)
+    assert [one.name for one in result.sets] == ["train", "news"]
+    assert result.to_dict()["numbers"]["train"] == {  # type: ignore[call-overload, index]
+        "source": "train.jsonl",
+        "documents": 3,
+        "characters": 18,
+        "types": {
+            "html": {"documents": 1, "entries": 2},
+            "timestamp": {"documents": 1, "entries": 1},
+            "url": {"documents": 2, "entries": 2},
+        },
+        "not_named": {"title": 1},
+        "bad": {},
+        "not_rendered": {"metadata.html leaves the tag out": 1},
+        "without_text": 1,
+        "skipped": 0,
+    }
+    assert result.words["train"] == "3 documents of train.jsonl, 18 characters"
+    json.dumps(result.to_dict(), allow_nan=False)
+
+
+def test_metadata_that_cannot_be_rendered_is_an_error_with_its_rows(tree: dict[str, Any]) -> None:
+    result = checked(tree)
+    assert not result.ok
+    errors = {finding.code: finding for finding in result.findings if finding.level == "error"}
+    assert set(errors) == {"metadata-span", "metadata-value"}
+    assert errors["metadata-span"].count == 2
+    assert [example.split(": ")[:2] for example in errors["metadata-span"].examples] == [
+        ["news.parquet, row 2", "metadata[0].char_end_idx = 9"],
+        ["news.parquet, row 3", "metadata[0].char_end_idx = 8"],
+    ]
+    assert errors["metadata-value"].examples[0].startswith("news.parquet, row 3: metadata[1].value = 'soon'")
+
+
+def test_or_a_warning_where_it_is_to_be_left_out(tree: dict[str, Any]) -> None:
+    result = checked(tree, "metadata.on_bad_metadata=report")
+    assert result.ok
+    codes = {(finding.level, finding.code) for finding in result.findings}
+    assert codes == {
+        ("warning", "metadata-span"),
+        ("warning", "metadata-value"),
+        ("warning", "metadata-absent"),
+        ("warning", "empty-text"),
+        ("note", "metadata-left-out"),
+        ("note", "metadata-not-named"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("htlm", "html"), ("length", "generation_length_text or generation_length_sentence"), ("titel", "title")],
+)
+def test_a_type_that_nobody_knows_is_misspelt(tree: dict[str, Any], name: str, hint: str) -> None:
+    tree["metadata"]["types"] = ["url", name]
+    with pytest.raises(ConfigError) as caught:
+        checked(tree)
+    assert (caught.value.key, caught.value.value) == ("metadata.types", name)
+    assert hint in caught.value.hint
+
+
+def test_a_type_of_the_users_own_is_known_by_its_column_or_key(tree: dict[str, Any], tmp_path: Path) -> None:
+    mood = {"type": "global", "value": "good"}
+    tree["metadata"]["types"] = ["url", "mood"]
+    del tree["data"]["evaluations"]
+    with refused(ConfigError, key="metadata.types", value="mood"):
+        checked(tree)
+    for rows in ([{"text": "x", "metadata_mood": [mood]}], [{"text": "x", "metadata": [mood | {"key": "mood"}]}]):
+        tree["data"]["train"]["files"] = str(write(tmp_path / "own.jsonl", [{"text": "y"}, *rows]))
+        assert checked(tree).sets[0].documents_with == {"url": 0, "mood": 1}
+
+
+def test_of_a_stream_the_first_block_is_read(tree: dict[str, Any], tmp_path: Path) -> None:
+    second = [{"text": "some text", "metadata_url": [URL], "metadata_title": [TITLE]}] * 8
+    files = [
+        str(write_shard(tmp_path / name, rows)) for name, rows in (("a.jsonl.gz", TRAIN * 9), ("b.parquet", second))
+    ]
+    tree["data"] = {
+        "train": {"kind": "stream", "files": files, "block_rows": 20, "interleave": 2},
+        "validation": {"kind": "none"},
+    }
+    [train] = checked(tree).sets
+    assert train.documents == 18
+    assert (train.documents_with["url"], train.not_named["title"]) == (6 + 1 + 8, 3 + 8)
+    assert "a.jsonl.gz" in train.source
+
+
+def test_rows_in_memory(tree: dict[str, Any]) -> None:
+    tree["data"] = {"train": {"kind": "given", "name": "pages"}}
+    [train] = checked(tree, rows={"pages": TRAIN}).sets
+    assert (train.source, train.documents) == ("pages", 3)
+
+
+def test_rows_that_cannot_be_read_are_left_out_by_the_same_key_as_everywhere(
+    tree: dict[str, Any], tmp_path: Path
+) -> None:
+    del tree["data"]["evaluations"]
+    with (tmp_path / "train.jsonl").open("a") as file:
+        file.write('{"text": \n')
+    with refused(DataError, place="train.jsonl, line 4"):
+        checked(tree)
+    result = checked(tree, "data.on_bad_row=skip")
+    assert [finding.count for finding in result.findings if finding.code == "rows-skipped"] == [1]
+
+
+def test_the_command_line(
+    tree: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runner(capsys, monkeypatch, tmp_path)
+    config = tmp_path / "config.toml"
+    config.write_text(
+        '[data.train]\nfiles = "train.jsonl"\n[data.evaluations.news]\nfiles = "news.parquet"\n'
+        '[metadata]\ntypes = ["html", "timestamp", "url"]\n'
+    )
+    answer = run("check", "config.toml")
+    assert answer.code == 2
+    assert "news.parquet, row 2: metadata[0].char_end_idx = 9" in answer.out and "not ready" in answer.out
+    answer = run("check", "config.toml", "metadata.on_bad_metadata=report")
+    assert answer.code == 0 and "html in 1 (33%)" in answer.out
+    answer = run("check", "config.toml", "--json", "metadata.on_bad_metadata=report")
+    assert (answer.code, json.loads(answer.out)["numbers"]["news"]["bad"]) == (0, {"span": 2, "value": 1})
+
+
+def test_slices_of_a_large_source_are_counted_together(tree: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = checked(tree).to_dict()
+    monkeypatch.setattr("textune.pipeline.documents.SAMPLE_ROWS", 1)
+    assert checked(tree).to_dict() == whole

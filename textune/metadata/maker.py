@@ -1,0 +1,169 @@
+"""Documents to the rows of tokens that a stream trains on, block by block in the loader's thread; after `chunks.py`.
+
+    raw rows -> records.py -> sampling.py -> render.py -> chunks.py -> rows in the order of the block
+
+Everything but that order follows from the row itself, the seed and the epoch: a document has the same rows in whatever
+block it comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from textune.batches import MadeRows, TokenRows, is_milestone, join_stores, skipped_so_far, wrong_number
+from textune.config import Columns, MetadataSection, OnBadRow
+from textune.data import Block, Cursor, NeededColumns, Rows, ShardStream, SkippedRow, no_rows
+from textune.errors import DataError
+from textune.metadata.chunks import ChunkEncoder, Chunks
+from textune.metadata.documents import Documents
+from textune.metadata.facts import DocumentFacts
+from textune.metadata.problems import BadEntries
+from textune.metadata.records import metadata_columns, read_documents
+from textune.metadata.render import render
+from textune.metadata.sampling import Sampler
+from textune.wording import count
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+SLICE_ROWS = 4096
+SLICE_BYTES = 4_000_000
+"""Rows, and bytes of theirs, that are rendered and tokenised at once: a tokenizer's output is many times as large."""
+COLUMNS = ("ids", "mask")
+"""Of every row, by token."""
+
+
+@dataclass(frozen=True, eq=False)
+class MadeChunks:
+    """What some rows became."""
+
+    chunks: Chunks
+    documents: Documents
+    """With all their metadata."""
+    bad: BadEntries
+    """Pieces of metadata left out."""
+
+    @property
+    def num_documents(self) -> int:
+        """Documents read."""
+        return len(self.documents)
+
+    @property
+    def num_short(self) -> int:
+        """Documents without a chunk."""
+        return self.num_documents - len(self.chunks.documents)
+
+
+class DocumentMaker:
+    """Makes chunks of documents; a `RowMaker`."""
+
+    def __init__(
+        self,
+        source: ShardStream,
+        columns: Columns,
+        section: MetadataSection,
+        encoder: ChunkEncoder,
+        *,
+        seed: int,
+        facts: DocumentFacts,
+        on_bad_row: OnBadRow,
+    ) -> None:
+        """`seed`: of the run; `facts`: what sampling needs to know of the data."""
+        self.source = source
+        self.facts = facts
+        self._columns = columns
+        self._section = section
+        self._encoder = encoder
+        self._on_bad_row = on_bad_row
+        self._sampler = Sampler(section.sampling, seed, facts.counts, facts.num_documents)
+
+    @property
+    def needed(self) -> NeededColumns:
+        """The texts, and whatever metadata the shards have."""
+        return NeededColumns({self._columns.text: "data.columns.text"}, metadata_columns(self._section))
+
+    @property
+    def state(self) -> Mapping[str, JsonValue]:
+        """The facts."""
+        return self.facts.to_dict()
+
+    def make(self, block: Block) -> MadeRows:
+        """The chunks of a block's documents.
+
+        DataError for rows, and for pieces of metadata, that cannot be used unless they are to be left out, and for an
+        epoch without a chunk.
+        """
+        before = block.before
+        made: list[MadeChunks] = []
+        num_read = 0
+        for rows in self.rows_of(block):
+            made.append(self.chunks_of(rows, epoch=before.epoch, before=before.read + num_read))
+            num_read += made[-1].num_documents
+        num_short = sum(one.num_short for one in made)
+        skipped = tuple(row for _, piece in block.pieces for row in piece.bad)
+        after = block.counted(
+            rows=num_read - num_short,
+            read=num_read,
+            short=num_short,
+            skipped=len(skipped),
+            bad_entries=sum(one.bad.total for one in made),
+        )
+        num_rows = before.rows + num_read - num_short
+        if block.is_last and not num_rows:
+            raise self._nothing_left(skipped, num_short)
+        notices = [*skipped_so_far(block, after, skipped), *self._left_out(block, after, made)]
+        store = join_stores([one.chunks.store for one in made], names=COLUMNS)
+        # Each chunk is an example of its own: those of a document need not be trained on together.
+        store = replace(store, example=np.arange(len(store)))
+        rows_of_tokens = TokenRows(store, block.order(len(store)), {}, None)
+        return MadeRows(rows_of_tokens, after, (*notices, *wrong_number(self.source, block, num_rows)))
+
+    def rows_of(self, block: Block) -> Iterator[Rows]:
+        """The rows of a block, a slice at a time. DataError for one that cannot be read, unless those are skipped."""
+        for piece in block.pieces:
+            yield from _slices(piece.rows(self._on_bad_row))
+
+    def chunks_of(self, rows: Rows, *, epoch: int, before: int) -> MadeChunks:
+        """What rows become in an epoch; `before`: how many documents the run has read before them."""
+        read = read_documents(rows, self._columns, self._section)
+        keep_DT = self._sampler.keep(read.documents, epoch=epoch, before=before)
+        rendered = render(read.documents, self._section, keep_DT)
+        return MadeChunks(self._encoder.encode(rendered, rows.place), read.documents, read.bad)
+
+    def _left_out(self, block: Block, after: Cursor, made: list[MadeChunks]) -> Iterator[str]:
+        """Notices about documents and pieces of metadata that are left out."""
+        if is_milestone(block.before.short, after.short):
+            limit = self._section.min_tokens
+            tokens = "without a token" if limit == 1 else f"of fewer than {limit} tokens"
+            yield f"{count(after.short, 'document')} of the stream skipped so far: {tokens} of text"
+        if is_milestone(block.before.bad_entries, after.bad_entries):
+            first = next(found for one in made if (found := one.bad.first))
+            entries = count(after.bad_entries, "piece of metadata", "pieces of metadata")
+            yield f"{entries} left out so far, such as {first.place}: {first.field}: {first.reason}"
+
+    def _nothing_left(self, skipped: tuple[SkippedRow, ...], num_short: int) -> DataError:
+        if not num_short:
+            return no_rows(self.source.name, skipped)
+        limit = self._section.min_tokens
+        return DataError(
+            f"metadata.min_tokens = {limit} leaves no document of {self.source.name}.",
+            hint="Lower it." if limit > 1 else "Check data.columns.text: all texts are empty.",
+            key="metadata.min_tokens",
+            value=limit,
+        )
+
+
+def _slices(rows: Rows) -> Iterator[Rows]:
+    """The rows in slices of at most SLICE_ROWS rows and SLICE_BYTES bytes; a larger row by itself."""
+    num = len(rows)
+    if num > 1 and (num > SLICE_ROWS or rows.table.nbytes > SLICE_BYTES):
+        half = num // 2
+        for first, behind in ((0, half), (half, num)):
+            places = rows.places.take(np.arange(first, behind))
+            yield from _slices(replace(rows, table=rows.table.slice(first, behind - first), places=places))
+    elif num:
+        yield rows

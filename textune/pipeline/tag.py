@@ -1,0 +1,343 @@
+"""Tags files of web pages: parts are read here and tagged by several processes; a run that was stopped is continued.
+
+input --> parts --> (processes: taggers, a file each) --> output, in the order of the pages
+
+A part that is done lies beside the output (`metadata/taggers/partfiles.py`), so the same command again does only what
+is missing. The output appears under its name when it is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textune import __version__
+from textune.ahead import ahead
+from textune.atomic import write_text
+from textune.config import OnBadRow
+from textune.data import find_files
+from textune.errors import DataError, RunError
+from textune.jsontext import parse_json
+from textune.locks import Held, held
+from textune.metadata import (
+    Crew,
+    PartFiles,
+    Refused,
+    TagCounts,
+    Tagger,
+    TagSettings,
+    Task,
+    build_taggers,
+    job_key,
+    likely_parts,
+    page_format,
+    parser_version,
+    part_sizes,
+    read_parts,
+)
+from textune.owncode import fingerprint
+from textune.pipeline.targets import require_target
+from textune.wording import repeated_names
+
+if TYPE_CHECKING:
+    from textune.run import Tracker
+
+MANIFEST = "tag.json"
+"""In a folder of outputs: which are complete, and of what job."""
+LOCK = "tag.lock"
+"""In a folder of outputs, while a process writes there."""
+MAX_SKIPPED = 10
+"""Rows left out that a result names."""
+
+
+@dataclass
+class TagResult:
+    """What was written."""
+
+    outputs: list[Path]
+    counts: TagCounts = field(default_factory=TagCounts)
+    skipped: list[str] = field(default_factory=list)
+    """Place and reason of the first rows that were left out."""
+    num_skipped: int = 0
+    kept: int = 0
+    """Outputs that were complete before."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "outputs": [str(path) for path in self.outputs],
+            "kept": self.kept,
+            **self.counts.to_dict(),
+            "skipped": self.num_skipped,
+            "first_skipped": self.skipped,
+        }
+
+
+Counted = tuple[TagCounts, list[str]]
+"""What a part gave, and the rows that were left out of it."""
+
+
+@dataclass
+class _Shard:
+    """A file of pages on its way to its output."""
+
+    source: Path
+    files: PartFiles
+    num_parts: int | None = None
+    """None until it has been read to its end."""
+    done: dict[int, Counted] = field(default_factory=dict)
+    """By the number of the part."""
+
+    def total(self) -> Counted:
+        """Of all its parts, in order."""
+        counts, skipped = TagCounts(), list[str]()
+        for number in sorted(self.done):
+            counts.add(self.done[number][0])
+            skipped += self.done[number][1]
+        return counts, skipped
+
+
+def tag(
+    sources: Sequence[str],
+    target: str,
+    *,
+    settings: TagSettings,
+    workers: int,
+    force: bool = False,
+    on_bad_row: OnBadRow = "error",
+    tracker: Tracker,
+) -> TagResult:
+    """Tag the pages of `sources` (files, patterns); `target` is a file for one of them, else a folder.
+
+    Output rows are those of the input, in its order, with the columns of the taggers; pages that a tagger cannot read
+    say so in its columns of errors. An existing output is replaced only with `force`. With `on_bad_row` "skip", lines
+    that are no rows are left out and counted.
+
+    DataError for a file that cannot be read, a row that is none, a column that is missing; ConfigError and CodeError
+    for taggers that cannot be used; RunError where another process writes the same output.
+    """
+    facts = _facts(settings, build_taggers(settings))
+    shards, folder = _plan(find_files(sources, key="--input"), Path(target), facts)
+    result = TagResult([shard.files.target for shard in shards])
+    if folder is not None:
+        shards = [shard for shard in shards if not folder.take(shard, result)]
+    for shard in shards:
+        if not (shard.files.started() and shard.files.target.is_file()):
+            require_target(str(shard.source), str(shard.files.target), force=force)
+    if not shards:
+        return result
+    num_workers = max(1, min(workers, sum(likely_parts(shard.source) for shard in shards)))
+    with _alone(Path(target), folder.lock if folder else shards[0].files.lock), Crew(num_workers, settings) as crew:
+        try:
+            _Tagging(shards, folder, result, tracker).run(crew, skips=on_bad_row == "skip")
+        finally:
+            for shard in shards:
+                shard.files.remove_if_empty()
+            if folder is not None:
+                folder.leave()
+    return result
+
+
+class _Tagging:
+    """One run: which parts are done, and which outputs are complete."""
+
+    def __init__(self, shards: Sequence[_Shard], folder: _Folder | None, result: TagResult, tracker: Tracker) -> None:
+        self._shards = shards
+        self._by_target = {shard.files.path(0).parent: shard for shard in shards}
+        self._folder = folder
+        self._result = result
+        self._tracker = tracker
+        self._refused: dict[tuple[int, int], Refused] = {}
+        """By the number of the shard and the part."""
+        self._pages = 0
+
+    def run(self, crew: Crew, *, skips: bool) -> None:
+        """Tag all that is missing; DataError for the first row that cannot be used."""
+        with closing(ahead(_steps(self._shards, skips=skips), 1, name="textune-reader")) as steps:
+            for task, outcome in crew.run(self._wanted(steps)):
+                shard = self._by_target[task.target.parent]
+                if isinstance(outcome, Refused):
+                    self._refused[self._shards.index(shard), task.part.number] = outcome
+                else:
+                    self._take(shard, task.part.number, (outcome.counts, outcome.skipped))
+        if self._refused:
+            raise self._refused[min(self._refused)].error()
+
+    def _wanted(self, steps: Iterator[_Step]) -> Iterator[Task]:
+        """The parts to tag, until one is refused."""
+        for shard, step in steps:
+            if isinstance(step, Task):
+                yield step
+            elif isinstance(step, int):
+                shard.num_parts = step
+                self._settle(shard)
+            else:
+                self._take(shard, *step)
+            if self._refused:
+                return
+
+    def _take(self, shard: _Shard, number: int, counted: Counted) -> None:
+        shard.done[number] = counted
+        self._pages += counted[0].pages
+        self._tracker.progress("tagging", self._pages, 0)
+        self._settle(shard)
+
+    def _settle(self, shard: _Shard) -> None:
+        """Write the output once all parts of it are there."""
+        if shard.num_parts is None or len(shard.done) < shard.num_parts:
+            return
+        shard.files.assemble(shard.num_parts)
+        counts, skipped = shard.total()
+        _add(self._result, counts, skipped, len(skipped))
+        if self._folder is not None:
+            self._folder.note(shard, counts, skipped)
+        shard.files.remove()
+        shard.done.clear()
+
+
+_Step = tuple[_Shard, "Task | int | tuple[int, Counted]"]
+"""What comes next in reading a shard: a part to tag; how many parts it has; a part that is done already."""
+
+
+def _steps(shards: Sequence[_Shard], *, skips: bool) -> Generator[_Step]:
+    for shard in shards:
+        files, num_parts = shard.files, 0
+        files.begin()
+        for part in read_parts(shard.source):
+            num_parts += 1
+            counted = files.counts(part.number)
+            if counted is not None:
+                yield shard, (part.number, counted)
+            else:
+                kind = page_format(files.target, option="output")
+                yield shard, Task(part, shard.source.name, files.path(part.number), kind, skips)
+        yield shard, num_parts
+
+
+def _add(result: TagResult, counts: TagCounts, skipped: Sequence[str], num_skipped: int) -> None:
+    result.counts.add(counts)
+    result.num_skipped += num_skipped
+    result.skipped += skipped[: MAX_SKIPPED - len(result.skipped)]
+
+
+# --- which outputs, and of what job ----------------------------------------------------------------------------------
+
+
+def _facts(settings: TagSettings, taggers: Sequence[Tagger]) -> dict[str, Any]:
+    """All that decides what is found on a page; DataError where the parser is not installed."""
+    files = {"gazetteer": settings.gazetteer, "descriptions": settings.descriptions}
+    parser = parser_version() if any(tagger.reads == "html" for tagger in taggers) else ""
+    return {
+        "version": __version__,
+        "parser": parser,
+        "parts": part_sizes(),
+        "taggers": [tagger.name for tagger in taggers],
+        "columns": [settings.columns.html, settings.columns.url, settings.columns.text],
+        "legacy": settings.legacy,
+        "own": {path: fingerprint(path) for path in settings.own},
+        **{name: hashlib.sha256(Path(path).read_bytes()).hexdigest() for name, path in files.items() if path},
+    }
+
+
+def _plan(sources: Sequence[Path], target: Path, facts: Mapping[str, Any]) -> tuple[list[_Shard], _Folder | None]:
+    """The files with their outputs, and the folder of several ones; DataError where they cannot be written."""
+    several = len(sources) > 1 or target.is_dir() or str(target).endswith(os.sep)
+    if twice := repeated_names(path.name for path in sources):
+        raise DataError(
+            f"--input: two files are called {twice[0]}, and so would be their outputs.",
+            hint="Tag them one after the other, into two folders.",
+            key="input",
+            value=twice[0],
+        )
+    if not target.parent.is_dir():
+        raise _no_output(target, f"the folder {target.parent} does not exist", "Make it, or choose another --output.")
+    if several and target.is_file():
+        raise _no_output(target, "it is a file, but several inputs need a folder", "Name a folder.")
+    shards = []
+    for source in sources:
+        output = target / source.name if several else target
+        read, written = page_format(source, option="input"), page_format(output, option="output")
+        if (read, written) == ("jsonl", "parquet"):
+            raise _no_output(target, f"rows of {source.name} have no types for parquet", "Write jsonl instead.")
+        shards.append(_Shard(source, PartFiles(output, job_key({**facts, **_state(source), "output": output.name}))))
+    return shards, _Folder(target) if several else None
+
+
+def _state(source: Path) -> dict[str, Any]:
+    found = source.stat()
+    return {"input": source.name, "bytes": found.st_size, "changed": found.st_mtime_ns}
+
+
+def _no_output(target: Path, reason: str, hint: str) -> DataError:
+    return DataError(
+        f"--output {target}: {reason}.", hint=hint, key="output", value=str(target), place=str(target), reason=reason
+    )
+
+
+@contextlib.contextmanager
+def _alone(target: Path, lock: Path) -> Iterator[None]:
+    """RunError where another process writes the same output, or the system refuses."""
+    with ExitStack() as stack:
+        try:
+            lock.parent.mkdir(exist_ok=True)
+            stack.enter_context(held(lock))
+        except Held as holder:
+            raise RunError(
+                f"another process is writing {target} ({holder}).",
+                hint="Wait for it or stop it, or choose another --output.",
+                key="output",
+                value=str(target),
+                place=str(target),
+                reason="another process is writing",
+            ) from None
+        except OSError as error:
+            raise _no_output(target, f"it cannot be written: {error.strerror}", "Choose another place.") from error
+        yield
+
+
+class _Folder:
+    """A folder of outputs, and its list of those that are complete."""
+
+    def __init__(self, path: Path) -> None:
+        self.lock = path / LOCK
+        self._is_new = not path.exists()
+        self._manifest = path / MANIFEST
+        self._complete: dict[str, Any] = {}
+        if self._manifest.is_file():
+            try:
+                self._complete = dict(parse_json(self._manifest.read_bytes())["outputs"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise _no_output(path, f"its {MANIFEST} cannot be read ({error})", "Remove that file.") from error
+
+    def take(self, shard: _Shard, result: TagResult) -> bool:
+        """Whether an output is complete already; its counts then belong to the result."""
+        found = self._complete.get(shard.files.target.name)
+        if not shard.files.target.is_file() or not isinstance(found, dict) or found.get("job") != shard.files.job:
+            return False
+        _add(result, TagCounts.from_dict(found["counts"]), found["first_skipped"], found["skipped"])
+        result.kept += 1
+        return True
+
+    def leave(self) -> None:
+        """Remove the lock, and a folder that was made for nothing else."""
+        self.lock.unlink(missing_ok=True)
+        if self._is_new:
+            with contextlib.suppress(OSError):
+                self.lock.parent.rmdir()
+
+    def note(self, shard: _Shard, counts: TagCounts, skipped: Sequence[str]) -> None:
+        """Put a complete output on the list."""
+        self._complete[shard.files.target.name] = {
+            "job": shard.files.job,
+            "counts": counts.to_dict(),
+            "skipped": len(skipped),
+            "first_skipped": list(skipped[:MAX_SKIPPED]),
+        }
+        write_text(self._manifest, json.dumps({"outputs": self._complete}, indent=2, allow_nan=False))
