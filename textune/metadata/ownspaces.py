@@ -28,7 +28,7 @@ def without_own_spaces(backend: Tokenizer) -> tuple[Tokenizer, Spaces]:
     }
     if all(settings[part] == value for part, value in changed.items()):
         return backend, _never
-    other: Tokenizer = Tokenizer.from_str(json.dumps(settings | changed))
+    other: Tokenizer = Tokenizer.from_str(json.dumps(settings | changed, allow_nan=False))
     for spaces in (_never, _always, _unless_there):
         texts = [f" {text}" if spaces(text) else text for text in _SAMPLES]
         if _ids(other, texts) == _ids(backend, _SAMPLES):
