@@ -15,6 +15,8 @@ from textune.metadata.types import TYPES
 
 _SAME_KEY = {("length", "global"): "generation_length_text", ("length", "local"): "generation_length_sentence"}
 _OTHER_KEY = {"website_description": "website_desc", "datasource": "generation_datasource"}
+_ON_ONE_SIDE = ("entity", "entity_paragraph")
+"""Types whose names stand before or after a span, so that there is nothing to nest."""
 _ORDERS = ("relative_start_pos", "relative_end_pos")
 _SPAN = ("char_start_idx", "char_end_idx")
 
@@ -127,7 +129,7 @@ def _without_positions(good: list[tuple[str, dict[str, Any]]], bad: Counter[str]
     for index, (name, entry) in enumerate(good):
         if entry["type"] == "local":
             of_type.setdefault(name, []).append(index)
-    for indices in of_type.values():
+    for name, indices in of_type.items():
         entries = {index: good[index][1] for index in indices}
         if original and entries[indices[0]].get(_ORDERS[0]) is None:
             result |= dict.fromkeys(indices, "")
@@ -143,11 +145,11 @@ def _without_positions(good: list[tuple[str, dict[str, Any]]], bad: Counter[str]
                 both.append(index)
         result |= dict.fromkeys(neither, "order" if both else "")
         tags = {index: tuple(int(entries[index][key]) for key in (*_SPAN, *_ORDERS)) for index in both}
-        result |= _faults_of_tags(tags, original=original)
+        result |= _faults_of_tags(tags, nest=not original and name not in _ON_ONE_SIDE)
     return result
 
 
-def _faults_of_tags(tags: dict[int, tuple[int, ...]], *, original: bool) -> dict[int, str]:
+def _faults_of_tags(tags: dict[int, tuple[int, ...]], *, nest: bool) -> dict[int, str]:
     result: dict[int, str] = {}
     taken: set[tuple[int, int]] = set()
     for index, (start, end, first, last) in tags.items():
@@ -157,7 +159,7 @@ def _faults_of_tags(tags: dict[int, tuple[int, ...]], *, original: bool) -> dict
             taken.add(place)
         if start == end and first > last:
             result[index] = "order"
-    if original:
+    if not nest:
         return result
     left = {index: tag for index, tag in tags.items() if index not in result}
     events = [((start, first), True, index) for index, (start, _, first, _) in left.items()]

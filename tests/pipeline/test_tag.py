@@ -20,14 +20,18 @@ import pyarrow.parquet as pq
 import pytest
 from kits.cli import runner
 from kits.pages import FILLER, OneProcess, pages, read_pages, write_pages
+from kits.records import listed, read
 
+from textune.config.sources import FilesSource
 from textune.data.reading.columnar import arrow_piece
+from textune.data.reading.sources import read_source
 from textune.metadata.taggers import shards
-from textune.metadata.taggers.crew import ending
+from textune.metadata.types import TYPES
 
 pytest.importorskip("selectolax", reason="the extra `tag` is not installed")
 
 ROOT = Path(__file__).parents[2]
+_WEB = ROOT.parent / "shared" / "data" / "web" / "html_pages.jsonl.gz"
 ADDED = {
     *("text", "html_head", "html_footer", "html_title"),
     *(f"metadata_{name}" for name in ("html", "url", "timestamp", "title", "paragraph")),
@@ -173,6 +177,34 @@ def test_an_output_whose_parts_were_left_is_completed(
     assert again.code == 2 and "already exists" in again.err
 
 
+@pytest.mark.parametrize("output", ["out.jsonl.gz", "out.parquet"])
+def test_what_is_tagged_is_read_as_documents(call: Any, tmp_path: Path, output: str) -> None:
+    """Strictly, with every type, by the reader of records."""
+    (tmp_path / "names.csv").write_text("name,aliases,description\nTidi_Tadada,tidi tadada|tidi,a song\nE,é,\n")
+    (tmp_path / "sites.csv").write_text("domain,description\nexample.org,This is a site for examples only\n")
+    pq.write_table(pa.Table.from_pylist(pages(6)), tmp_path / "in.parquet")
+    words = ("--gazetteer", "names.csv", "--descriptions", "sites.csv")
+    assert call("tag", "--input", "in.parquet", "--output", output, *words).code == 0
+    rows = read_source(FilesSource(files=(str(tmp_path / output),)))
+    found = read(rows, list(TYPES))
+    assert found.documents.texts[2] == f"{FILLER}2.\n{FILLER}\né 2\n"
+    types = Counter(entry[0] for entry in listed(found.documents) if entry[2] == 2)
+    assert set(types) == set(TYPES)
+    assert types["html"] == 3 and types["entity"] == 13 and types["entity_paragraph"] == 3
+
+
+@pytest.mark.skipif(not _WEB.is_file(), reason=f"the public web pages are not at {_WEB}")
+def test_real_pages_are_read_as_documents(call: Any, tmp_path: Path) -> None:
+    with gzip.open(_WEB, "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file][::30]
+    (tmp_path / "names.csv").write_text("name\nHamburg\nBerlin\nLondon\nTrump\nBiden\nUkraine\nEU\nCOVID\n")
+    write_pages(tmp_path / "in.jsonl.gz", rows)
+    assert call("tag", "--input", "in.jsonl.gz", "--output", "out.jsonl.gz", "--gazetteer", "names.csv").code == 0
+    tagged = read(read_source(FilesSource(files=(str(tmp_path / "out.jsonl.gz"),))), list(TYPES))
+    assert len(tagged.documents) == len(rows)
+    assert Counter(entry[0] for entry in listed(tagged.documents))["html"] > 500
+
+
 GOOD = json.dumps(pages(1)[0])
 
 
@@ -201,7 +233,7 @@ GOOD = json.dumps(pages(1)[0])
         (f"{GOOD}\n".encode(), ["--output", "out.parquet"], ["out.parquet", "jsonl"]),
         (f"{GOOD}\n".encode(), ["--output", "out.parquet.gz"], ["out.parquet.gz"]),
         (f"{GOOD}\n".encode(), ["--input", "absent.jsonl"], ["absent.jsonl"]),
-        (f"{GOOD}\n".encode(), ["--input", "other/in.jsonl", "--output", "folder"], ["two files", "in.jsonl"]),
+        (f"{GOOD}\n".encode(), ["--input", "other/in.jsonl", "--output", "other"], ["two files", "in.jsonl"]),
         (f"{GOOD}\n".encode(), ["--input", "there.jsonl", "--output", "there.jsonl"], ["there.jsonl", "folder"]),
         (f"{GOOD}\n".encode(), ["--output", "there.jsonl"], ["there.jsonl already exists", "--force"]),
         (b"\x1f\x8b\x08 damaged", [], ["in.jsonl"]),
@@ -220,8 +252,8 @@ def test_what_cannot_be_tagged_is_refused_with_its_place(
     assert answer.code == 2
     for words in told:
         assert words in answer.err
-    assert not (tmp_path / "out.jsonl").exists()
     assert (tmp_path / "there.jsonl").read_text() == GOOD + "\n"
+    assert names(tmp_path) == ["in.jsonl", "other", "there.jsonl"]
 
 
 def test_a_truncated_file_leaves_no_output(call: Any, tmp_path: Path) -> None:
@@ -376,7 +408,3 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 
     small, large = peak(50_000), peak(150_000)
     assert large < 1.15 * small, (small, large)
-
-
-def test_what_ended_a_process_in_words() -> None:
-    assert [ending(code) for code in (3, -9, -11, -200)] == ["exit code 3", "SIGKILL", "SIGSEGV", "signal 200"]

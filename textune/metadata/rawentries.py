@@ -6,6 +6,7 @@ The first step of `records.py`. Only the shape is judged here: a cell is a list 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -43,7 +44,8 @@ class RawEntries:
     index: np.ndarray
     """int64 [E] place in the list of the cell, from 0."""
     objects: dict[str, np.ndarray]
-    """object [E] for each of OBJECTS: as the record has it, None where it does not."""
+    """object [E] for each of OBJECTS: as the record has it, None where it does not; attributes as a tuple of pairs
+    wherever they have the shape for it."""
     numbers: dict[str, np.ndarray]
     """int64 [E] for each of NUMBERS, or MISSING, or NOT_WHOLE."""
 
@@ -116,49 +118,111 @@ def _of_column(
     array = flat(table.column(name))
     document_D = np.flatnonzero(chosen[name] & np.asarray(array.is_valid()))
     array = array.take(pa.array(document_D))
-    entries: list[object] | pa.Array
-    if is_list(array.type) and kinds.is_struct(array.type.value_type):
-        length_D = np.asarray(pc.list_value_length(array)).astype(np.int64)
-        entries = array.flatten()
-        fields = {key: _of_structs(entries, key) for key in (*OBJECTS, *NUMBERS)}
-        is_object_E = np.asarray(entries.is_valid())
-    else:
-        lists = _lists(array, document_D, name, misshapen)
-        length_D = np.fromiter(map(len, lists), np.int64, len(lists))
-        entries = [entry for one in lists for entry in one]
-        is_object_E = np.fromiter((isinstance(entry, dict) for entry in entries), bool, len(entries))
-        objects = [entry if isinstance(entry, dict) else {} for entry in entries]
-        fields = {key: [one.get(key) for one in objects] for key in (*OBJECTS, *NUMBERS)}
-    raw = RawEntries(
+    has_objects = is_list(array.type) and kinds.is_struct(array.type.value_type)
+    read = _of_objects if has_objects else _of_values
+    document_E, index_E, fields = read(array, document_D, name, misshapen)
+    return RawEntries(
         names,
-        np.full(len(entries), number),
-        np.repeat(document_D, length_D),
-        np.arange(len(entries)) - np.repeat(np.cumsum(length_D) - length_D, length_D),
-        {key: _as_objects(fields[key], len(entries)) for key in OBJECTS},
-        {key: _as_whole_numbers(fields[key], len(entries)) for key in NUMBERS},
+        np.full(len(index_E), number),
+        document_E,
+        index_E,
+        {key: _as_objects(fields[key], len(index_E)) for key in OBJECTS},
+        {key: _as_whole_numbers(fields[key], len(index_E)) for key in NUMBERS},
     )
-    for entry in np.flatnonzero(~is_object_E).tolist():
-        value = entries[entry] if isinstance(entries, list) else None
-        field = f"{name}[{raw.index[entry]}]"
-        misshapen.append(Misshapen(int(raw.document[entry]), field, value, "it is not an object with key and value"))
-    return raw if is_object_E.all() else raw.take(is_object_E)
 
 
-def _lists(array: pa.Array, document_D: np.ndarray, name: str, misshapen: list[Misshapen]) -> list[list[object]]:
-    """The cells as lists, empty where one is none; text is read as JSON."""
-    lists: list[list[object]] = []
-    for document, cell in zip(document_D.tolist(), array.to_pylist(), strict=True):
-        try:
-            value, reason = _value_of(cell), "it is not a list of entries"
-        except ValueError as error:
-            value, reason = cell, f"it is text that is not JSON ({error})"
-        if isinstance(value, list):
-            lists.append(value)
-            continue
-        if value is not None:
-            misshapen.append(Misshapen(document, name, cell, reason))
-        lists.append([])
-    return lists
+_Read = tuple[np.ndarray, np.ndarray, dict[str, _Field]]
+"""Document and place of each object, int64 [E], and the fields of all of them."""
+
+
+def _of_objects(array: pa.Array, document_D: np.ndarray, name: str, misshapen: list[Misshapen]) -> _Read:
+    """From lists of objects in Arrow's own form."""
+    length_D = np.asarray(pc.list_value_length(array)).astype(np.int64)
+    objects = array.flatten()
+    document_E = np.repeat(document_D, length_D)
+    index_E = np.arange(len(objects)) - np.repeat(np.cumsum(length_D) - length_D, length_D)
+    if objects.null_count:
+        is_object_E = np.asarray(objects.is_valid())
+        for entry in np.flatnonzero(~is_object_E).tolist():
+            misshapen.append(_no_object(int(document_E[entry]), name, int(index_E[entry]), None))
+        objects = objects.filter(pa.array(is_object_E))
+        document_E, index_E = document_E[is_object_E], index_E[is_object_E]
+    fields = {key: _of_structs(objects, key) for key in (*OBJECTS, *NUMBERS)}
+    if (attributes := fields[ATTRIBUTES]) is not None:
+        fields[ATTRIBUTES] = _pairs_of(attributes) or list(map(paired, attributes.to_pylist()))
+    return document_E, index_E, fields
+
+
+def _of_values(array: pa.Array, document_D: np.ndarray, name: str, misshapen: list[Misshapen]) -> _Read:
+    """From anything else: text is read as JSON.
+
+    Row by row, so that few objects are alive at once: many would be walked through by Python's garbage collector.
+    """
+    fields: dict[str, list[object]] = {key: [] for key in (*OBJECTS, *NUMBERS)}
+    length_D = np.zeros(len(document_D), np.int64)
+    index: list[int] = []
+    for number, (document, cell) in enumerate(zip(document_D.tolist(), array.to_pylist(), strict=True)):
+        entries = _list_of(cell, document, name, misshapen)
+        objects = [entry for entry in entries if isinstance(entry, dict)]
+        length_D[number] = len(objects)
+        if len(objects) == len(entries):
+            index += range(len(entries))
+        else:
+            for place, entry in enumerate(entries):
+                if isinstance(entry, dict):
+                    index.append(place)
+                else:
+                    misshapen.append(_no_object(document, name, place, entry))
+        for key, values in fields.items():
+            found = [entry.get(key) for entry in objects]
+            values += found if key != ATTRIBUTES else map(paired, found)
+    return np.repeat(document_D, length_D), np.array(index, np.int64), dict(fields)
+
+
+def _no_object(document: int, name: str, index: int, value: object) -> Misshapen:
+    return Misshapen(document, f"{name}[{index}]", value, "it is not an object with key and value")
+
+
+def _list_of(cell: object, document: int, name: str, misshapen: list[Misshapen]) -> list[object]:
+    """The entries of a cell, none where it is no list."""
+    try:
+        value, reason = _value_of(cell), "it is not a list of entries"
+    except ValueError as error:
+        value, reason = cell, f"it is text that is not JSON ({error})"
+    if isinstance(value, list):
+        return value
+    if value is not None:
+        misshapen.append(Misshapen(document, name, cell, reason))
+    return []
+
+
+def paired(attributes: object) -> object:
+    """Names and values of a tag's attributes as a tuple of pairs; anything that is not two lists of equal length is
+    left as it is."""
+    if not isinstance(attributes, dict):
+        return attributes
+    names, values = attributes.get("attrs") or [], attributes.get("values") or []
+    if not isinstance(names, list) or not isinstance(values, list) or len(names) != len(values):
+        return attributes
+    return tuple(zip(names, values, strict=True))
+
+
+def _pairs_of(attributes: pa.Array) -> list[object] | None:
+    """As `paired` of each, for lists of text in Arrow's own form; None for any other form, and for lists that do not
+    fit."""
+    if not kinds.is_struct(attributes.type):
+        return None
+    found = [_of_structs(attributes, key) for key in ("attrs", "values")]
+    lists = [one for one in found if one is not None and is_list(one.type) and is_text(one.type.value_type)]
+    if len(lists) < 2:
+        return None
+    length_2E = [np.asarray(pc.fill_null(pc.list_value_length(one), 0)).astype(np.int64) for one in lists]
+    if not (length_2E[0] == length_2E[1]).all():
+        return None
+    pairs = list(zip(*(one.flatten().to_pylist() for one in lists), strict=True))
+    bounds = pairwise([0, *np.cumsum(length_2E[0]).tolist()])
+    is_there = attributes.is_valid().to_pylist()
+    return [tuple(pairs[a:b]) if there else None for (a, b), there in zip(bounds, is_there, strict=True)]
 
 
 def _value_of(cell: Any) -> Any:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import datetime
 import decimal
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
@@ -92,11 +93,11 @@ class Checked:
 
     def value_of(self, entry: int, key: str) -> object:
         """What an entry has under a key."""
+        if key == ATTRIBUTES or (key in NUMBERS and self.raw.numbers[key][entry] == NOT_WHOLE):
+            return self.raw.unread(self.rows.table, entry, key)
         if key not in NUMBERS:
             return self.raw.objects[key][entry]
         number = int(self.raw.numbers[key][entry])
-        if number == NOT_WHOLE:
-            return self.raw.unread(self.rows.table, entry, key)
         return None if number == MISSING else number
 
 
@@ -166,11 +167,9 @@ def text_of(value: object, *, original: bool = False) -> str | None:
     return repr(value) if isinstance(value, float) and math.isfinite(value) else None
 
 
-def _is_unicode(texts: Sequence[str]) -> bool:
+def _is_unicode(texts: Iterable[str]) -> bool:
     try:
-        for text in texts:
-            if not text.isascii():
-                text.encode("utf-8")
+        "".join(texts).encode("utf-8")
     except UnicodeEncodeError:
         return False
     return True
@@ -180,24 +179,31 @@ def _check_attributes(checked: Checked) -> None:
     checked.attributes_E = np.fromiter(((),) * len(checked.raw), object, len(checked.raw))
     if "html" not in checked.types:
         return
+    given_E = checked.raw.objects[ATTRIBUTES]
     has_E = checked.good_E & (checked.type_E == checked.types.index("html"))
-    has_E &= np.fromiter((one is not None for one in checked.raw.objects[ATTRIBUTES]), bool, len(has_E))
-    bad_E = np.zeros(len(has_E), bool)
-    for entry in np.flatnonzero(has_E).tolist():
-        attributes = attributes_of(checked.raw.objects[ATTRIBUTES][entry])
-        bad_E[entry] = attributes is None
-        checked.attributes_E[entry] = attributes or ()
+    has_E &= np.fromiter((one is not None for one in given_E), bool, len(has_E))
+    entries, bad_E = np.flatnonzero(has_E), np.zeros(len(has_E), bool)
+    given = given_E[entries].tolist()
+    for entry, found in zip(entries.tolist(), given if _are_plain(given) else map(attributes_of, given), strict=True):
+        bad_E[entry] = found is None
+        checked.attributes_E[entry] = found or ()
     checked.refuse("attributes", bad_E, ATTRIBUTES, lambda _: "it does not hold two lists of equal length of texts")
 
 
-def attributes_of(value: object) -> Attributes | None:
-    """Names and values of a tag's attributes; None if they are not that. One without a value has empty text."""
-    if not isinstance(value, dict):
+def _are_plain(attributes: Sequence[object]) -> bool:
+    """Whether all of many are pairs of texts."""
+    if not set(map(type, attributes)) <= {tuple}:
+        return False
+    pairs: Iterable[tuple[str, str]] = chain.from_iterable(attributes)  # type: ignore[arg-type]
+    texts = list(chain.from_iterable(pairs))
+    return set(map(type, texts)) <= {str} and _is_unicode(texts)
+
+
+def attributes_of(given: object) -> Attributes | None:
+    """Pairs of names and values as texts; None if they are not that. A name without a value has empty text."""
+    if not isinstance(given, tuple):
         return None
-    names, values = value.get("attrs") or [], value.get("values") or []
-    if not isinstance(names, list) or not isinstance(values, list) or len(names) != len(values):
-        return None
-    pairs = [(name, "" if one is None else text_of(one)) for name, one in zip(names, values, strict=True)]
+    pairs = [(name, "" if one is None else text_of(one)) for name, one in given]
     texts = [(name, one) for name, one in pairs if isinstance(name, str) and one is not None]
     return tuple(texts) if len(texts) == len(pairs) and _is_unicode([name for name, _ in texts]) else None
 

@@ -135,9 +135,13 @@ def tag(
         return result
     num_workers = max(1, min(workers, sum(likely_parts(shard.source) for shard in shards)))
     with _alone(Path(target), folder.lock if folder else shards[0].files.lock), Crew(num_workers, settings) as crew:
-        _Tagging(shards, folder, result, tracker).run(crew, skips=on_bad_row == "skip")
-    if folder is not None:
-        folder.lock.unlink(missing_ok=True)
+        try:
+            _Tagging(shards, folder, result, tracker).run(crew, skips=on_bad_row == "skip")
+        finally:
+            for shard in shards:
+                shard.files.remove_if_empty()
+            if folder is not None:
+                folder.leave()
     return result
 
 
@@ -303,6 +307,7 @@ class _Folder:
 
     def __init__(self, path: Path) -> None:
         self.lock = path / LOCK
+        self._is_new = not path.exists()
         self._manifest = path / MANIFEST
         self._complete: dict[str, Any] = {}
         if self._manifest.is_file():
@@ -319,6 +324,13 @@ class _Folder:
         _add(result, TagCounts.from_dict(found["counts"]), found["first_skipped"], found["skipped"])
         result.kept += 1
         return True
+
+    def leave(self) -> None:
+        """Remove the lock, and a folder that was made for nothing else."""
+        self.lock.unlink(missing_ok=True)
+        if self._is_new:
+            with contextlib.suppress(OSError):
+                self.lock.parent.rmdir()
 
     def note(self, shard: _Shard, counts: TagCounts, skipped: Sequence[str]) -> None:
         """Put a complete output on the list."""

@@ -94,6 +94,11 @@ class PartFiles:
         if self.folder.is_dir():
             shutil.rmtree(put_aside(self.folder), ignore_errors=True)
 
+    def remove_if_empty(self) -> None:
+        """Remove the folder of the parts where none is done."""
+        if not any(path.suffix != WRITING for path in self.folder.glob("*/*")):
+            self.remove()
+
 
 def write_part(path: Path, content: bytes | pa.Table, counts: TagCounts, skipped: list[str]) -> None:
     """Write a part, which other processes may write, too; its counts come first, so that a part that is there has
