@@ -198,7 +198,7 @@ def test_chunks_and_tokens_of_an_epoch_are_estimated(tree: dict[str, Any], tmp_p
         short=1,
         chunks=2,
         tokens=num_prefixes + num_texts,
-        metadata_tokens=num_prefixes + len("<b></b>"),
+        metadata_tokens=num_prefixes + len(" <b></b>"),
         trimmed=0,
         num_rows=3,
     )

@@ -75,7 +75,11 @@ class HeldOutDocuments:
             "types": documents.types,
         }
         key = hashlib.blake2b(json.dumps(rules, allow_nan=False).encode(), digest_size=16)
-        for texts in (documents.texts, entries.value, [json.dumps(one) for one in entries.attributes]):
+        for texts in (
+            documents.texts,
+            entries.value,
+            [json.dumps(one, allow_nan=False) for one in entries.attributes],
+        ):
             key.update(hash_strings(pa.chunked_array([pa.array(texts, pa.large_string())])))
         numbers = (entries.document, entries.type, entries.start, entries.end, entries.start_order, entries.end_order)
         for column in numbers:
