@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from kits.documents import APPLE, BOXER, CASES, Entry, counted, documents_of, mask_of, tag
 
@@ -106,6 +107,34 @@ def test_c10_wraps_and_types_without_positions(compat: str) -> None:
     )
     pair = ("ab", [Entry("k1", "v", 0, 2), Entry("k2", "v", 0, 2)])
     assert rendered(pair, types=("k1", "k2"), compat=compat)[1] == "[k2: v][k1: v]ab[/k1: v][/k2: v]"
+
+
+@both_ways
+def test_c13_and_c15_fields_of_types_without_a_renderer(compat: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("timestamp", "entity", "html"):
+        monkeypatch.delitem(RENDERERS, name)
+    options = {"types": ("url", "timestamp", "html", "entity", "website_desc", "title"), "compat": compat}
+    prefix, text, _ = rendered(CASES["A"], **options)
+    url = "url: https://www.bbc.com/sport/live/olympics/50974152"
+    assert prefix == f"{url} | timestamp: 2018-12-10T13:45:00.000Z |||"
+    assert text.endswith("that is [entity: Galal Yafai]Yafai[/entity: Galal Yafai] has got to go him.")
+    shop = ("Customer Reviews63", [Entry("website_desc", "Amazon.com, Inc. ( AM-ə-zon) is a company.")])
+    assert rendered(shop, **options)[0] == "Website Description: Amazon.com, Inc. ( AM-ə-zon) is a company. |||"
+
+
+@both_ways
+def test_c12_c16_and_c17_texts(compat: str) -> None:
+    bob = ("a Bob c", [Entry("url", "x"), Entry("entity", "Bob_Ross", 2, 5)])
+    assert rendered(bob, types=("url", "entity"), compat=compat) == (
+        "url: x |||",
+        "a Bob [[Bob Ross]] c",
+        "0x5 1x13 0x2",
+    )
+    assert rendered(bob, types=("entity",), compat=compat) == ("", "a Bob [[Bob Ross]] c", "0x5 1x13 0x2")
+    section = MetadataSection(types=("url", "entity"), compat=compat)  # type: ignore[arg-type]
+    documents = documents_of(section.types, bob, ("", [Entry("url", "x")]))
+    nothing = render(documents, section, np.zeros((2, 2), bool))
+    assert (nothing.texts, nothing.fields, len(nothing.insertions)) == (["a Bob c", ""], [(), ()], 0)
 
 
 C21 = [

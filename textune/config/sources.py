@@ -54,6 +54,9 @@ class FilesSource(RowSelection):
     """Paths or glob patterns, relative to the config file. `.gz` and `.zst` are unpacked while reading.
     `rows.zip!folder/train.tsv` is a file inside a zip archive; where the folder of `SST-2/train.tsv` is absent, the
     file is read from `SST-2.zip`."""
+    exclude: Located[Names] = ()
+    """Files to leave out of `files`: names or patterns, such as `["shard-007.jsonl", "held-out/*"]`, compared with the
+    end of each path. One that names no file is refused."""
     format: Literal["auto", "csv", "tsv", "json", "jsonl", "parquet", "arrow", "text"] = "auto"
     """File format; `auto` goes by the file name."""
     encoding: Annotated[str, AfterValidator(known_encoding)] = "utf-8"
@@ -150,6 +153,9 @@ class StreamSource(Section):
     files: Located[FilePaths] = ()
     """Shards: paths or glob patterns, relative to the config file, or URLs such as `https://`, `s3://`, `gs://`,
     `hf://`."""
+    exclude: Located[Names] = ()
+    """Shards to leave out of `files`: names or patterns, such as `["pq00-244.jsonl.gz", "pq01-*"]`, compared with the
+    end of each path or URL. One that names no shard is refused."""
     format: Literal["auto", "jsonl", "parquet"] = "auto"
     """File format; `auto` goes by the file name. jsonl may be compressed as `.gz` or `.zst`."""
     block_rows: PositiveInt = 10_000

@@ -161,7 +161,8 @@ def _training_rows(
     stream = replace(sources.stream, label_maps=labels)
     first = stream.sample()
     examples = replace(first.examples, skipped=())  # the loader counts skipped rows of all blocks
-    said = [*_of_first_rows(first.examples), *told_of_secrets(stream.source.section.files)]
+    shards = stream.source.section
+    said = [*_of_first_rows(first.examples), *told_of_secrets([*shards.files, *shards.exclude])]
     return Split("train", examples, first.targets, np.arange(len(examples))), stream, said
 
 

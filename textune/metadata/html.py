@@ -13,6 +13,8 @@ Attributes = tuple[tuple[str, str], ...]
 
 def kept_tags(tags: Sequence[str], num_characters: np.ndarray, rules: HtmlRules) -> np.ndarray:
     """bool [L] which tags are rendered, given how many characters each encloses (int64 [L])."""
+    if not rules.drop and not rules.drop_lengths and rules.drop_all_lengths is None:
+        return np.ones(len(tags), bool)
     everything: Lengths = (0, int(num_characters.max(initial=0)))
     ranges = {**rules.drop_lengths, **dict.fromkeys(rules.drop, everything)}
     number_of: dict[str, int] = {}
@@ -31,14 +33,11 @@ def kept_tags(tags: Sequence[str], num_characters: np.ndarray, rules: HtmlRules)
 
 def html_tags(tags: Sequence[str], attributes: Sequence[Attributes], rules: HtmlRules) -> tuple[list[str], list[str]]:
     """Opening and closing tags: `<a href:x>` and `</a>`, with the attributes that are kept, without quotes."""
-    known: dict[tuple[str, Attributes], str] = {}
-    opening = []
-    for pair in zip(tags, attributes, strict=True):
-        text = known.get(pair)
-        if text is None:
-            kept = "".join(
-                f" {name}:{value}" for name, value in pair[1] if rules.attributes is None or name in rules.attributes
-            )
-            text = known[pair] = f"<{pair[0]}{kept}>"
-        opening.append(text)
+    kept = None if rules.attributes is None else frozenset(rules.attributes)
+    opening = [
+        f"<{tag}{''.join([f' {name}:{value}' for name, value in pairs if kept is None or name in kept])}>"
+        if pairs
+        else f"<{tag}>"
+        for tag, pairs in zip(tags, attributes, strict=True)
+    ]
     return opening, [f"</{tag}>" for tag in tags]

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from kits.errors import refused
 from kits.rows import cells, read
 
 from textune.config.sources import ConcatSource, FilesSource, HubSource, PythonSource, SavedSource
@@ -424,3 +425,61 @@ def test_python_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert "ZeroDivisionError" in failed.value.reason
     with pytest.raises(CodeError, match="cannot be imported: No module named 'no_such_module'"):
         read_source(PythonSource(object="no_such_module:x"))
+
+
+# --- files left out --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("exclude", "left"),
+    [
+        ((), ["a", "c", "b"]),
+        (("y.csv",), ["a", "b"]),
+        (("x.csv",), ["c"]),
+        (("a/x.csv",), ["c", "b"]),
+        (("a/*",), ["b"]),
+        (("?/y.csv", "b/*.csv"), ["a"]),
+        (("./b/[xz].csv",), ["a", "c"]),
+    ],
+)
+def test_files_are_left_out_by_the_end_of_their_path(
+    tmp_path: Path, exclude: tuple[str, ...], left: list[str]
+) -> None:
+    for name, text in (("b/x.csv", "b"), ("a/x.csv", "a"), ("a/y.csv", "c")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"text,label\n{text},1\n")
+    section = FilesSource(files=(str(tmp_path / "*" / "*.csv"),), exclude=exclude)
+    rows = read_source(section)
+    assert cells(rows)["text"] == left
+    if len(left) == 1:  # as if the others had never been named
+        assert rows.source in {"x.csv", "y.csv"}
+    whole = read_source(section.model_copy(update={"exclude": (str(tmp_path / "a" / "x.csv"),)}))
+    assert cells(whole)["text"] == ["c", "b"]
+
+
+@pytest.mark.parametrize("exclude", ["z.csv", "c/x.csv", "x", "X.CSV", "", ".", "*/a/x.csv/*", "../x.csv"])
+def test_a_pattern_that_leaves_out_nothing_is_refused(tmp_path: Path, exclude: str) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.csv").write_text("text,label\na,1\n")
+    (tmp_path / "a" / "y.csv").write_text("text,label\na,1\n")
+    section = FilesSource(files=(str(tmp_path / "*" / "*.csv"),), exclude=("y.csv", exclude))
+    with refused(DataError, key="exclude", value=exclude, reason="it names no file"):
+        read_source(section)
+
+
+def test_files_that_are_all_left_out_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("text,label\na,1\n")
+    (tmp_path / "y.csv").write_text("text,label\na,1\n")
+    section = FilesSource(files=(str(tmp_path / "*.csv"),), exclude=("x.csv", "*.csv"))
+    with refused(DataError, key="exclude", value="x.csv, *.csv", reason="no file is left"):
+        read_source(section)
+
+
+def test_a_file_left_out_takes_its_labels_with_it(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.txt").write_text(f"{name}\n")
+        (tmp_path / f"{name}.label").write_text(f"{name.upper()}\n")
+    section = FilesSource(
+        files=(str(tmp_path / "*.txt"),), label_files=(str(tmp_path / "*.label"),), exclude=("b.txt",)
+    )
+    assert cells(read_source(section)) == {"text": ["a", "c"], "label": ["A", "C"]}

@@ -16,6 +16,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.utils import infer_storage_options
+from kits.errors import refused
 from kits.streams import make_rows, open_rows, read_bytes, web_server, write_shard
 
 from textune.config.sources import Columns
@@ -447,6 +448,41 @@ def test_a_key_that_later_rows_leave_out_is_empty_text(tmp_path: Path) -> None:
     with closing(BlockReader(stream.source, stream.needed, seed=0, shuffles=False)) as reader:
         cursor = reader.read(Cursor()).after
         assert stream.labelled(reader.read(cursor)).examples.text.to_pylist() == ["", ""]
+
+
+def test_shards_are_left_out_by_name_or_pattern(tmp_path: Path) -> None:
+    files = [str(write_shard(tmp_path / name, make_rows(0, 2))) for name in ("a.jsonl", "b.jsonl", "c.parquet")]
+    kept = find_shards([*files[:2], (tmp_path / "c.parquet").as_uri()], ["b.*"])
+    assert kept == find_shards([files[0], files[2]])
+    assert [shard.name for shard in find_shards(files, ["*.jsonl"])] == ["c.parquet"]
+    with refused(DataError, key="data.train.exclude", value="d.jsonl", reason="it names no file"):
+        find_shards(files, ["b.*", "d.jsonl"])
+    with refused(DataError, key="data.train.exclude", value="*", reason="no file is left"):
+        find_shards(files, ["*"])
+
+
+def test_shards_of_servers_and_stores_are_left_out_without_their_secrets(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "b.jsonl"):
+        write_shard(tmp_path / name, make_rows(0, 2))
+    with web_server(tmp_path) as server:
+        urls = [f"{server.url}/{name}?key=S3CRET" for name in ("a.jsonl", "b.jsonl")]
+        for pattern in (urls[1], f"{server.url}/b.jsonl", "b.jsonl", "b*"):
+            assert find_shards(urls, [pattern]) == find_shards(urls[:1])
+        with pytest.raises(DataError) as caught:
+            find_shards(urls, [f"{server.url}/c.jsonl?key=S3CRET"])
+        assert "S3CRET" not in str(vars(caught.value)) and "c.jsonl" in caught.value.message
+    store = MemoryFileSystem()
+    for name in ("one.jsonl", "two.jsonl"):
+        store.pipe(f"/leftout/{name}", b'{"text": "x"}\n')
+    kept = find_shards(["memory://leftout/*.jsonl"], ["leftout/two.jsonl"])
+    assert [shard.name for shard in kept] == ["memory://leftout/one.jsonl"]
+
+
+def test_a_stream_without_some_shards_is_the_stream_of_the_others(tmp_path: Path) -> None:
+    files = [str(write_shard(tmp_path / f"{name}.jsonl", make_rows(0, 2))) for name in "abc"]
+    whole = open_rows([files[0], files[2]]).source
+    less = open_rows([str(tmp_path / "*.jsonl")], exclude=("b.jsonl",)).source
+    assert less.fingerprint == whole.fingerprint and less.shards == whole.shards
 
 
 def test_rows_with_none_of_the_keys_are_rows(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from .columnar import arrow_piece as arrow_piece
 from .columnar import table_batches as table_batches
 from .delimited import open_cells as open_cells
 from .documents import splits_of as splits_of
+from .excluded import without_excluded as without_excluded
 from .files import COMPRESSION as COMPRESSION
 from .files import BadLine as BadLine
 from .files import Blocks as Blocks

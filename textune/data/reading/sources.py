@@ -30,6 +30,7 @@ from textune.config import (
 )
 from textune.data.reading.classnames import class_names
 from textune.data.reading.columnar import arrow_piece, read_hub, read_saved
+from textune.data.reading.excluded import without_excluded
 from textune.data.reading.files import find_files, short_names
 from textune.data.reading.fingerprint import fingerprint_table
 from textune.data.reading.formats import FORMATS, DataFile, format_of, require_fitting
@@ -119,7 +120,6 @@ def _read_concat(source: ConcatSource, on_bad_row: OnBadRow, given: GivenRows, m
 
 def _read_files(source: FilesSource, on_bad_row: OnBadRow, may_lack: MayLack) -> tuple[Piece, str]:
     paths = find_files(source.files)
-    names = short_names(paths)
     labels: list[Path | None] = [None] * len(paths)
     if source.label_files:
         given = find_files(source.label_files, key="label_files")
@@ -128,12 +128,14 @@ def _read_files(source: FilesSource, on_bad_row: OnBadRow, may_lack: MayLack) ->
             raise DataError(f"{found}: each text file needs its own label file.")
         labels = list(given)
     else:
-        unique = dict(zip(paths, names, strict=True))
-        paths, names = list(unique), list(unique.values())
+        paths = list(dict.fromkeys(paths))
+    kept = without_excluded([path.as_posix() for path in paths], source.exclude)
+    paths, labels = [paths[index] for index in kept], [labels[index] for index in kept]
+    names = short_names(paths)
     require_fitting(source, {format_of(path, source.format) for path in paths}, paths[0].name)
     wanted = wanted_columns(source)
     pieces = []
-    for path, name, label in zip(paths, names, labels, strict=False):
+    for path, name, label in zip(paths, names, labels, strict=True):
         file = DataFile(path, name, source, explains_bad_rows=on_bad_row == "error", wanted=wanted, labels=label)
         read = FORMATS[format_of(path, source.format)].read
         piece = read(file)

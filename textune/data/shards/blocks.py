@@ -64,7 +64,7 @@ class ShardStream:
 
 def open_shards(section: StreamSource) -> ShardStream:
     """Find the shards; DataError as `find_shards`, and for a format that cannot be streamed."""
-    shards = find_shards(section.files)
+    shards = find_shards(section.files, section.exclude)
     return ShardStream(section, shards, tuple(shard_format(shard, section.format) for shard in shards))
 
 

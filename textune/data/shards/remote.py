@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from textune.data.reading import Rows, find_files, short_names
+from textune.data.reading import Rows, find_files, short_names, without_excluded
 from textune.data.shards.urls import is_on_the_web, scrubbed, secrets, shown, web_address
 from textune.errors import DataError
 
@@ -73,8 +73,9 @@ class Shard:
         return hashlib.sha256(f"textune shard 1 {listed}".encode()).hexdigest()[:32]
 
 
-def find_shards(files: Sequence[str]) -> tuple[Shard, ...]:
-    """The shards of `data.train.files` in order, each once; the matches of a pattern are sorted.
+def find_shards(files: Sequence[str], exclude: Sequence[str] = ()) -> tuple[Shard, ...]:
+    """The shards of `data.train.files` in order, each once, without those of `data.train.exclude`; the matches of a
+    pattern are sorted.
 
     DataError where there are none, where a protocol or its package is missing, or where a server cannot be reached.
     """
@@ -90,9 +91,13 @@ def find_shards(files: Sequence[str]) -> tuple[Shard, ...]:
         else:
             shards = _in_a_store(entry, protocol)
         found |= {shard.location: shard for shard in shards}
-    here = [shard.location for shard in found.values() if shard.is_local]
+    shards = list(found.values())
+    locations = [Path(shard.location).as_posix() if shard.is_local else shard.name for shard in shards]
+    kept = without_excluded(locations, list(map(shown, exclude)), key="data.train.exclude")
+    shards = [shards[index] for index in kept]
+    here = [shard.location for shard in shards if shard.is_local]
     names = dict(zip(here, short_names([Path(location) for location in here]), strict=True))
-    return tuple(replace(shard, name=names.get(shard.location, shard.name)) for shard in found.values())
+    return tuple(replace(shard, name=names.get(shard.location, shard.name)) for shard in shards)
 
 
 def open_shard(shard: Shard) -> io.BufferedReader:
