@@ -3,7 +3,6 @@ several files."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -15,6 +14,7 @@ import pyarrow.types as kinds
 from textune.config import RowSelection
 from textune.data.reading.classnames import name_classes, to_names
 from textune.data.reading.numeric import is_text
+from textune.data.reading.records import json_texts
 from textune.data.reading.rows import JSON_FIELD, Piece, Places, missing_column
 from textune.draws import Draws
 from textune.errors import DataError
@@ -192,8 +192,7 @@ def _join_sparse(column: str, filled: Sequence[tuple[Piece, str]]) -> tuple[pa.F
         elif cells.type == field.type:
             chunks += cells.chunks
         else:
-            values = (None if value is None else json.dumps(value, default=str) for value in cells.to_pylist())
-            chunks.append(pa.array(values, field.type))
+            chunks.append(json_texts(cells))
     return field, pa.chunked_array(chunks, field.type)
 
 
