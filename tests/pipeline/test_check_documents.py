@@ -8,10 +8,12 @@ import pytest
 from kits.cli import runner
 from kits.errors import refused
 from kits.records import Row, write
+from kits.rendered import char_tokenizer
 from kits.streams import write_shard
 
 import textune
 from textune.errors import ConfigError, DataError
+from textune.metadata.opening import DocumentEstimate
 from textune.pipeline.documents import DocumentsCheck
 
 URL = {"key": "url", "type": "global", "value": "http://a.b/c"}
@@ -179,3 +181,38 @@ def test_slices_of_a_large_source_are_counted_together(tree: dict[str, Any], mon
     whole = checked(tree).to_dict()
     monkeypatch.setattr("textune.pipeline.documents.SAMPLE_ROWS", 1)
     assert checked(tree).to_dict() == whole
+
+
+def test_chunks_and_tokens_of_an_epoch_are_estimated(tree: dict[str, Any], tmp_path: Path) -> None:
+    """Only where a tokenizer is named; of files, all documents are counted if there are few."""
+    assert checked(tree).estimate is None
+    assert "model.tokenizer" in checked(tree).words["chunks"]
+    char_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    named = {"model.tokenizer": str(tmp_path / "tokenizer"), "tokens.max_length": 200}
+    result = textune.check(tree, overrides=named)
+    assert isinstance(result, DocumentsCheck) and result.estimate is not None
+    prefixes = ["Year: 2018 | Month: December | url: http://a.b/c |||", "url: http://a.b/c |||"]
+    num_prefixes, num_texts = sum(map(len, prefixes)), len(" <b>some</b> text") + len(" more text")
+    assert result.estimate == DocumentEstimate(
+        documents=3,
+        short=1,
+        chunks=2,
+        tokens=num_prefixes + num_texts,
+        metadata_tokens=num_prefixes + len("<b></b>"),
+        trimmed=0,
+        num_rows=3,
+    )
+    num_tokens = num_prefixes + num_texts
+    words = f"an epoch of 3 documents has 2 chunks of {num_tokens} tokens, 80% of them metadata"
+    assert result.words["chunks"] == words
+    without = textune.check(tree, overrides=named | {"metadata.sampling.probability": 0.0})
+    assert isinstance(without, DocumentsCheck) and without.estimate is not None
+    assert (without.estimate.metadata_tokens, without.estimate.tokens) == (0, len("some text" + "more text"))
+    shard = write_shard(tmp_path / "many.jsonl", TRAIN * 100)
+    stream = {"kind": "stream", "files": str(shard), "num_rows": 3000, "block_rows": 30}
+    larger = tree | {"data": {"train": stream, "validation": {"kind": "none"}}}
+    sampled = textune.check(larger, overrides=named)
+    assert isinstance(sampled, DocumentsCheck) and sampled.estimate is not None
+    assert (sampled.estimate.chunks_per_epoch, sampled.estimate.tokens_per_epoch) == (2000, 1000 * num_tokens)
+    assert "about 2,000 chunks" in sampled.words["chunks"] and "300 documents" in sampled.words["chunks"]
+    json.dumps(sampled.to_dict(), allow_nan=False)

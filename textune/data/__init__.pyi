@@ -72,5 +72,6 @@ from .shards.blocks import NeededColumns as NeededColumns
 from .shards.blocks import ShardStream as ShardStream
 from .shards.blocks import no_rows as no_rows
 from .shards.blocks import open_shards as open_shards
+from .shards.blocks import shard_of_rows as shard_of_rows
 from .shards.labelled import RowStream as RowStream
 from .shards.reader import MAX_LINE_BYTES as MAX_LINE_BYTES

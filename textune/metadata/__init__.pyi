@@ -1,3 +1,7 @@
+from .chunks import ChunkEncoder as ChunkEncoder
+from .opening import DocumentEstimate as DocumentEstimate
+from .opening import DocumentRun as DocumentRun
+from .opening import open_documents as open_documents
 from .problems import HINTS as HINTS
 from .problems import TITLES as TITLES
 from .problems import BadEntries as BadEntries

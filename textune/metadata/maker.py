@@ -75,8 +75,8 @@ class DocumentMaker:
         """`seed`: of the run; `facts`: what sampling needs to know of the data."""
         self.source = source
         self.facts = facts
-        self._columns = columns
-        self._section = section
+        self.columns = columns
+        self.section = section
         self._encoder = encoder
         self._on_bad_row = on_bad_row
         self._sampler = Sampler(section.sampling, seed, facts.counts, facts.num_documents)
@@ -84,7 +84,7 @@ class DocumentMaker:
     @property
     def needed(self) -> NeededColumns:
         """The texts, and whatever metadata the shards have."""
-        return NeededColumns({self._columns.text: "data.columns.text"}, metadata_columns(self._section))
+        return NeededColumns({self.columns.text: "data.columns.text"}, metadata_columns(self.section))
 
     @property
     def state(self) -> Mapping[str, JsonValue]:
@@ -129,15 +129,15 @@ class DocumentMaker:
 
     def chunks_of(self, rows: Rows, *, epoch: int, before: int) -> MadeChunks:
         """What rows become in an epoch; `before`: how many documents the run has read before them."""
-        read = read_documents(rows, self._columns, self._section)
+        read = read_documents(rows, self.columns, self.section)
         keep_DT = self._sampler.keep(read.documents, epoch=epoch, before=before)
-        rendered = render(read.documents, self._section, keep_DT)
+        rendered = render(read.documents, self.section, keep_DT)
         return MadeChunks(self._encoder.encode(rendered, rows.place), read.documents, read.bad)
 
     def _left_out(self, block: Block, after: Cursor, made: list[MadeChunks]) -> Iterator[str]:
         """Notices about documents and pieces of metadata that are left out."""
         if is_milestone(block.before.short, after.short):
-            limit = self._section.min_tokens
+            limit = self.section.min_tokens
             tokens = "without a token" if limit == 1 else f"of fewer than {limit} tokens"
             yield f"{count(after.short, 'document')} of the stream skipped so far: {tokens} of text"
         if is_milestone(block.before.bad_entries, after.bad_entries):
@@ -148,7 +148,7 @@ class DocumentMaker:
     def _nothing_left(self, skipped: tuple[SkippedRow, ...], num_short: int) -> DataError:
         if not num_short:
             return no_rows(self.source.name, skipped)
-        limit = self._section.min_tokens
+        limit = self.section.min_tokens
         return DataError(
             f"metadata.min_tokens = {limit} leaves no document of {self.source.name}.",
             hint="Lower it." if limit > 1 else "Check data.columns.text: all texts are empty.",

@@ -40,12 +40,17 @@ from textune.metadata import (
     HINTS,
     TITLES,
     BadEntries,
+    ChunkEncoder,
+    DocumentEstimate,
+    DocumentRun,
     is_of_metadata,
+    open_documents,
     read_document_rows,
     read_documents,
     render,
     require_known_types,
 )
+from textune.model import load_tokenizer
 from textune.wording import count, listing
 
 if TYPE_CHECKING:
@@ -127,6 +132,8 @@ class DocumentsCheck:
     findings: list[Finding]
     """What is wrong with them, or remarkable, with example rows."""
     notices: tuple[str, ...] = ()
+    estimate: DocumentEstimate | None = None
+    """How much a model would read; None where no tokenizer is named."""
 
     @property
     def ok(self) -> bool:
@@ -142,6 +149,7 @@ class DocumentsCheck:
             facts[f"{one.name} metadata"] = ", ".join(
                 f"{name} in {_share(one.documents_with[name], one.documents)}" for name in one.entries
             )
+        facts["chunks"] = "not known: model.tokenizer is not set" if self.estimate is None else self.estimate.words
         return facts
 
     def to_dict(self) -> dict[str, JsonValue]:
@@ -152,13 +160,15 @@ class DocumentsCheck:
             "facts": dict(self.words),
             "findings": [vars(finding) for finding in self.findings],
             "notices": list(self.notices),
+            "estimate": None if self.estimate is None else self.estimate.to_dict(),
         }
 
 
 def check_documents(
     experiment: Experiment, *, given: GivenRows = MappingProxyType({}), notices: Sequence[str] = ()
 ) -> DocumentsCheck:
-    """Read all rows of each source (of a stream, its first block), count their metadata, and render it.
+    """Read all rows of each source (of a stream, its first block), count their metadata, and render it; where a
+    tokenizer is named, estimate the chunks and tokens of an epoch.
 
     A set that is a share of the training rows is counted with these. Raises TextuneError for a configuration or rows
     that cannot be read, but not for metadata that cannot be rendered: those are findings.
@@ -174,7 +184,15 @@ def check_documents(
     found = {type_ for one in sets for type_ in one.found}
     require_known_types(section.types, found, {type_ for one in sets for type_ in one.not_named})
     findings = [finding for one in sets for finding in _findings(one, refuses=section.on_bad_metadata == "error")]
-    return DocumentsCheck(tuple(sets), findings, tuple(notices))
+    return DocumentsCheck(tuple(sets), findings, tuple(notices), _estimate(experiment, lenient, given))
+
+
+def _estimate(experiment: Experiment, section: MetadataSection, given: GivenRows) -> DocumentEstimate | None:
+    if not (experiment.model.tokenizer or experiment.model.pretrained):
+        return None
+    encoder = ChunkEncoder(load_tokenizer(experiment.model), experiment.tokens, section)
+    source = open_documents(experiment.data, given)
+    return DocumentRun(source, experiment.data, section, encoder, experiment.train).estimate()
 
 
 def _sources(data: DataSection) -> dict[str, Source | StreamSource]:

@@ -1,0 +1,214 @@
+"""What a run on documents begins with: its shards, what sampling needs to know of them, and how much there is of
+everything; after `maker.py`.
+
+Counts and samples are taken in an order of their own, so that nothing depends on the seed of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from textune.config import DataSection, MetadataSection, Sampling, StreamSource, TrainSection, UniformTypes
+from textune.data import BlockReader, Cursor, GivenRows, Rows, ShardStream, open_shards, shard_of_rows
+from textune.metadata.chunks import ChunkEncoder
+from textune.metadata.facts import DocumentFacts
+from textune.metadata.maker import DocumentMaker
+from textune.metadata.records import read_document_rows, read_documents
+from textune.metadata.sampling import TypeCounts
+from textune.wording import count
+
+SAMPLED_DOCUMENTS = 1000
+"""Documents whose chunks and tokens are counted for an estimate."""
+_SAMPLE_SEED = 0
+
+
+def open_documents(data: DataSection, given: GivenRows) -> ShardStream:
+    """The training rows: the shards of a stream; any other source is read whole. DataError as `open_shards` and
+    `read_document_rows`."""
+    if isinstance(data.train, StreamSource):
+        return open_shards(data.train)
+    return shard_of_rows(read_document_rows(data.train, data.on_bad_row, given))
+
+
+@dataclass(frozen=True)
+class DocumentRun:
+    """What decides the rows of a run on documents."""
+
+    source: ShardStream
+    data: DataSection
+    section: MetadataSection
+    encoder: ChunkEncoder
+    train: TrainSection
+
+    def maker(self, *, state: Mapping[str, Any] | None = None) -> DocumentMaker:
+        """The maker of its rows. `state`: that of its loader, where the run continues; nothing is counted anew then.
+
+        DataError for rows that cannot be read.
+        """
+        if state is not None:
+            return self._maker(DocumentFacts.from_dict(state.get("maker", {})))
+        counts = self._counts()
+        num_documents = self._num_documents(counts) if self.section.sampling.curriculum else None
+        return self._maker(DocumentFacts(counts, num_documents))
+
+    def estimate(self, num_documents: int = SAMPLED_DOCUMENTS) -> DocumentEstimate:
+        """What about so many of its documents become in the first epoch, at the average probability of the run."""
+        return self._estimate(self._counts(), num_documents)
+
+    def _maker(self, facts: DocumentFacts, sampling: Sampling | None = None) -> DocumentMaker:
+        section = self.section if sampling is None else self.section.model_copy(update={"sampling": sampling})
+        return DocumentMaker(
+            self.source,
+            self.data.columns,
+            section,
+            self.encoder,
+            seed=self.train.seed,
+            facts=facts,
+            on_bad_row=self.data.on_bad_row,
+        )
+
+    def _counts(self) -> TypeCounts | None:
+        sampling = self.section.sampling
+        if not isinstance(sampling, UniformTypes) or sampling.weights != "counts":
+            return None
+        num_rows = sampling.count_rows if isinstance(self.data.train, StreamSource) else None
+        return count_types(self._maker(DocumentFacts()), num_rows)
+
+    def _num_documents(self, counts: TypeCounts | None) -> int:
+        """How many documents it reads; with a duration in steps, about so many."""
+        duration, num_rows = self.train.duration, self.source.section.num_rows
+        if duration.unit == "epochs":
+            assert num_rows is not None, "a curriculum in epochs needs the number of rows"
+            return max(1, round(num_rows * duration.amount))
+        chunks = duration.amount * self.train.batch_size
+        return max(1, round(chunks / self._estimate(counts, SAMPLED_DOCUMENTS).chunks_per_document))
+
+    def _estimate(self, counts: TypeCounts | None, num_documents: int) -> DocumentEstimate:
+        sampling = self.section.sampling
+        average = sampling.model_copy(update={"probability": mean_probability(sampling), "curriculum": ()})
+        return estimate(self._maker(DocumentFacts(counts), average), num_documents)
+
+
+def mean_probability(sampling: Sampling) -> float:
+    """Probability of any metadata over the whole run."""
+    shares, probabilities = zip((0.0, sampling.probability), *sampling.curriculum, strict=True)
+    lengths = [later - share for share, later in pairwise([*shares, 1.0])]
+    return float(sum(length * probability for length, probability in zip(lengths, probabilities, strict=True)))
+
+
+def count_types(maker: DocumentMaker, num_rows: int | None = None) -> TypeCounts:
+    """In how many of the training documents each type is found; `num_rows`: how many to count, None for all."""
+    counts, documents = np.zeros(len(maker.section.types), np.int64), 0
+    for rows in _sampled_rows(maker, num_rows):
+        read = read_documents(rows, maker.columns, maker.section)
+        counts += read.documents.has_type.sum(axis=0)
+        documents += len(read.documents)
+    return TypeCounts(documents, dict(zip(maker.section.types, counts.tolist(), strict=True)))
+
+
+@dataclass(frozen=True)
+class DocumentEstimate:
+    """What a sample of the training documents became in the first epoch."""
+
+    documents: int
+    """Documents of the sample."""
+    short: int
+    """Of these, with fewer than `metadata.min_tokens`; they have no chunk."""
+    chunks: int
+    tokens: int
+    """Of all chunks, their prefixes included."""
+    metadata_tokens: int
+    """Those with mask 1."""
+    trimmed: int
+    """Documents whose prefix was too long."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """By type: documents whose prefix lost this field, or a part of it."""
+    num_rows: int | None = None
+    """Documents of an epoch, where their number is known."""
+
+    @property
+    def chunks_per_document(self) -> float:
+        """The chunks of the average document; 1 where there are none."""
+        return self.chunks / self.documents if self.chunks else 1.0
+
+    @property
+    def chunks_per_epoch(self) -> int | None:
+        """About; None where the number of documents is not known."""
+        return self._scaled(self.chunks)
+
+    @property
+    def tokens_per_epoch(self) -> int | None:
+        """About; None where the number of documents is not known."""
+        return self._scaled(self.tokens)
+
+    def _scaled(self, number: int) -> int | None:
+        if self.num_rows is None:
+            return None
+        return round(number * self.num_rows / max(1, self.documents))
+
+    @property
+    def words(self) -> str:
+        """The estimate as a sentence."""
+        whole = self.documents == self.num_rows
+        sample = "" if whole else f", by {count(self.documents, 'document')} of them"
+        chunks, tokens, of = self.chunks, self.tokens, f"{count(self.documents, 'document')} make"
+        if self.chunks_per_epoch is not None and self.tokens_per_epoch is not None:
+            chunks, tokens, of = (
+                self.chunks_per_epoch,
+                self.tokens_per_epoch,
+                f"an epoch of {self.num_rows:,} documents has",
+            )
+        else:
+            sample = ""
+        about = "" if whole or self.num_rows is None else "about "
+        share = self.metadata_tokens / max(1, self.tokens)
+        return (
+            f"{of} {about}{count(chunks, 'chunk')} of {count(tokens, 'token')}, {share:.0%} of them metadata{sample}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return vars(self) | {"chunks_per_epoch": self.chunks_per_epoch, "tokens_per_epoch": self.tokens_per_epoch}
+
+
+def estimate(maker: DocumentMaker, num_documents: int) -> DocumentEstimate:
+    """What about so many of the training documents become in the first epoch; all, if there are not so many."""
+    found = DocumentEstimate(0, 0, 0, 0, 0, 0, num_rows=maker.source.section.num_rows)
+    for rows in _sampled_rows(maker, num_documents):
+        made = maker.chunks_of(rows, epoch=0, before=0)
+        store, counts = made.chunks.store, made.chunks.counts
+        found = replace(
+            found,
+            documents=found.documents + made.num_documents,
+            short=found.short + made.num_short,
+            chunks=found.chunks + len(store),
+            tokens=found.tokens + len(store.ids),
+            metadata_tokens=found.metadata_tokens + int(store.columns["mask"].sum()),
+            trimmed=found.trimmed + counts.trimmed,
+            left_out={
+                name: found.left_out.get(name, 0) + counts.left_out.get(name, 0)
+                for name in sorted({*found.left_out, *counts.left_out})
+            },
+        )
+    return found
+
+
+def _sampled_rows(maker: DocumentMaker, num_rows: int | None) -> Iterator[Rows]:
+    """The first rows of an order of their own, at least `num_rows` if there are so many; None for all."""
+    source, cursor, num_read = maker.source, Cursor(), 0
+    if num_rows is not None:
+        block_rows = min(source.section.block_rows, num_rows)
+        source = replace(source, section=source.section.model_copy(update={"block_rows": block_rows}))
+    with closing(BlockReader(source, maker.needed, seed=_SAMPLE_SEED, shuffles=True)) as reader:
+        while cursor.epoch == 0 and (num_rows is None or num_read < num_rows):
+            block = reader.read(cursor)
+            for rows in maker.rows_of(block):
+                num_read += len(rows)
+                yield rows
+            cursor = block.after
