@@ -20,7 +20,7 @@ from textune.data.reading.sources import read_source
 from textune.data.shards.blocks import BlockReader, Cursor, NeededColumns, open_shards
 from textune.metadata.documents import NO_POSITION
 from textune.metadata.problems import HINTS, TITLES
-from textune.metadata.records import metadata_columns, shard_id
+from textune.metadata.records import metadata_columns, read_document_rows, shard_id
 from textune.metadata.types import TYPES
 
 URL = {"key": "url", "type": "global", "value": "http://a.b/c"}
@@ -196,3 +196,20 @@ def test_the_page_lists_every_type_and_every_kind_of_bad_entry() -> None:
     assert listed_types == [(one.name, one.key, one.scope) for one in TYPES.values()]
     kinds = page.partition("### What cannot be rendered")[2].partition("With `compat")[0]
     assert re.findall(r"^\| `(\w+)` \|", kinds, re.MULTILINE) == list(TITLES) == list(HINTS)
+
+
+@pytest.mark.parametrize("first", ["a.parquet", "a.jsonl", "a.arrow"])
+@pytest.mark.parametrize("second", ["b.parquet", "b.jsonl"])
+def test_files_of_one_source_may_lack_columns_and_have_them_in_other_forms(
+    tmp_path: Path, first: str, second: str
+) -> None:
+    others: list[Row] = [{"text": "x", "metadata_title": [{"type": "global", "value": 3}]} for _ in range(3)]
+    others += [{"text": "y", "metadata_url": [{"key": "url", "value": "u", "type": "global"}], "more": 1}]
+    paths = [write(tmp_path / first, SECOND), write(tmp_path / second, others), write(tmp_path / "c.jsonl", FIRST)]
+    rows = read_document_rows(FilesSource(files=tuple(map(str, paths))), "error", {})
+    result = read(rows, (*ALL, "title"))
+    expected = [*EXPECTED]
+    expected += [(*entry[:2], entry[2] + 7, *entry[3:]) for entry in EXPECTED]
+    expected += [("title", "3", row, -1, -1, -1, -1, ()) for row in (3, 4, 5)] + [("url", "u", 6, -1, -1, -1, -1, ())]
+    assert sorted(listed(result.documents)) == sorted(expected)
+    assert "more" not in rows.table.column_names and "more" in rows.dropped

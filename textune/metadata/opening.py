@@ -22,14 +22,13 @@ from textune.data import (
     Rows,
     ShardStream,
     open_shards,
-    read_source,
     set_aside,
     shard_of_rows,
 )
 from textune.metadata.chunks import ChunkEncoder
 from textune.metadata.facts import DocumentFacts
 from textune.metadata.maker import DocumentMaker
-from textune.metadata.records import read_documents
+from textune.metadata.records import read_document_rows, read_documents
 from textune.metadata.sampling import TypeCounts
 from textune.wording import count
 
@@ -47,10 +46,10 @@ class OpenedDocuments(NamedTuple):
 
 def open_documents(data: DataSection, given: GivenRows) -> OpenedDocuments:
     """The shards of a stream; any other source is read whole, and may be split. DataError as `open_shards`,
-    `read_source` and `set_aside`."""
+    `read_document_rows` and `set_aside`."""
     if isinstance(data.train, StreamSource):
         return OpenedDocuments(open_shards(data.train), {})
-    rows, shares = set_aside(read_source(data.train, on_bad_row=data.on_bad_row, given=given), data)
+    rows, shares = set_aside(read_document_rows(data.train, data.on_bad_row, given), data)
     return OpenedDocuments(shard_of_rows(rows), shares)
 
 
