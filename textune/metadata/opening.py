@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from textune.config import DataSection, MetadataSection, Sampling, StreamSource, TrainSection, UniformTypes
-from textune.data import BlockReader, Cursor, GivenRows, Rows, ShardStream, open_shards, read_source, shard_of_rows
+from textune.data import BlockReader, Cursor, GivenRows, Rows, ShardStream, open_shards, shard_of_rows
 from textune.metadata.chunks import ChunkEncoder
 from textune.metadata.facts import DocumentFacts
 from textune.metadata.maker import DocumentMaker
-from textune.metadata.records import read_documents
+from textune.metadata.records import read_document_rows, read_documents
 from textune.metadata.sampling import TypeCounts
 from textune.wording import count
 
@@ -30,10 +30,10 @@ _SAMPLE_SEED = 0
 
 def open_documents(data: DataSection, given: GivenRows) -> ShardStream:
     """The training rows: the shards of a stream; any other source is read whole. DataError as `open_shards` and
-    `read_source`."""
+    `read_document_rows`."""
     if isinstance(data.train, StreamSource):
         return open_shards(data.train)
-    return shard_of_rows(read_source(data.train, on_bad_row=data.on_bad_row, given=given))
+    return shard_of_rows(read_document_rows(data.train, data.on_bad_row, given))
 
 
 @dataclass(frozen=True)
