@@ -29,6 +29,7 @@ from .prepare import prepare_data as prepare_data
 from .prepare import prepare_held_out as prepare_held_out
 from .prepared import PreparedData as PreparedData
 from .prepared import Split as Split
+from .reading.archives import inside_archive as inside_archive
 from .reading.archives import located as located
 from .reading.archives import size_of as size_of
 from .reading.files import COMPRESSION as COMPRESSION
