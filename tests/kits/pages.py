@@ -10,7 +10,7 @@ from typing import Any
 
 from textune.metadata.taggers.table import TagSettings, build_taggers
 from textune.metadata.taggers.tagging import PageTagger
-from textune.metadata.taggers.worker import Outcome, Task, tag_part
+from textune.metadata.taggers.worker import Outcome, Task, Watch, tag_part
 
 FILLER = "tidi tadada " * 6  # 72 characters: more than an element may be short of
 
@@ -57,4 +57,5 @@ class OneProcess:
     def run(self, tasks: Iterator[Task]) -> Iterator[tuple[Task, Outcome]]:
         for task in tasks:
             tagger = PageTagger(self._taggers, self._settings.columns)
-            yield task, tag_part(task, tagger, self._settings, at=[0, 0])
+            watch = Watch([0, 0], [one.name for one in self._taggers])
+            yield task, tag_part(task, tagger, self._settings, watch)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -26,7 +27,6 @@ from textune.config.sources import FilesSource
 from textune.data.reading.columnar import arrow_piece
 from textune.data.reading.sources import read_source
 from textune.metadata.taggers import shards
-from textune.metadata.taggers.crew import ending
 from textune.metadata.types import TYPES
 
 pytest.importorskip("selectolax", reason="the extra `tag` is not installed")
@@ -197,13 +197,13 @@ def test_what_is_tagged_is_read_as_documents(call: Any, tmp_path: Path, output: 
 @pytest.mark.skipif(not _WEB.is_file(), reason=f"the public web pages are not at {_WEB}")
 def test_real_pages_are_read_as_documents(call: Any, tmp_path: Path) -> None:
     with gzip.open(_WEB, "rt", encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file][::10]
+        rows = [json.loads(line) for line in file][::30]
     (tmp_path / "names.csv").write_text("name\nHamburg\nBerlin\nLondon\nTrump\nBiden\nUkraine\nEU\nCOVID\n")
     write_pages(tmp_path / "in.jsonl.gz", rows)
     assert call("tag", "--input", "in.jsonl.gz", "--output", "out.jsonl.gz", "--gazetteer", "names.csv").code == 0
     tagged = read(read_source(FilesSource(files=(str(tmp_path / "out.jsonl.gz"),))), list(TYPES))
     assert len(tagged.documents) == len(rows)
-    assert Counter(entry[0] for entry in listed(tagged.documents))["html"] > 1_000
+    assert Counter(entry[0] for entry in listed(tagged.documents))["html"] > 500
 
 
 GOOD = json.dumps(pages(1)[0])
@@ -263,6 +263,25 @@ def test_a_truncated_file_leaves_no_output(call: Any, tmp_path: Path) -> None:
     answer = call("tag", "--input", "in.jsonl.gz", "--output", "out.jsonl.gz")
     assert answer.code == 2 and "truncated" in answer.err
     assert not (tmp_path / "out.jsonl.gz").exists()
+
+
+def test_a_file_in_an_archive_into_a_folder(call: Any, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "crawl.zip", "w") as archive:
+        archive.write(write_pages(tmp_path / "in.jsonl", pages(3)), "part/in.jsonl")
+    assert call("tag", "--input", "crawl.zip!part/in.jsonl", "--output", "tagged/").code == 0
+    assert len(read_pages(tmp_path / "tagged" / "in.jsonl")) == 3
+
+
+def test_a_full_disk_is_told(call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pages(tmp_path / "in.jsonl", pages(3))
+
+    def full(*_: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr("textune.metadata.taggers.worker.write_part", full)
+    answer = call("tag", "--input", "in.jsonl", "--output", "out.jsonl")
+    assert answer.code == 2 and os.strerror(28) in answer.err
+    assert names(tmp_path) == ["in.jsonl"]
 
 
 def test_pages_that_cannot_be_read_are_counted(call: Any, tmp_path: Path) -> None:
@@ -409,7 +428,3 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 
     small, large = peak(50_000), peak(150_000)
     assert large < 1.15 * small, (small, large)
-
-
-def test_what_ended_a_process_in_words() -> None:
-    assert [ending(code) for code in (3, -9, -11, -200)] == ["exit code 3", "SIGKILL", "SIGSEGV", "signal 200"]

@@ -3,41 +3,60 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from textune.metadata.documents import NO_POSITION, Insertions
 from textune.metadata.texttokens import Places, TextTokens
 
-FORBIDDEN, ALLOWED, GOOD = 0, 1, 2
-"""Before a token that continues a character or a tag; before one that continues a word, or tags away from their text;
-before any other."""
+FORBIDDEN, IN_WORD, BESIDE_TAG, GOOD = range(4)
+"""What a cut before a token may be, from worst to best: within a character or a tag; within a word; between a tag and
+what it is about; anywhere else."""
 
 
-def cut_everywhere(num_tokens: int, room: int) -> list[int]:
-    """The first tokens of chunks of exactly `room` tokens each; the last one may have fewer."""
-    return list(range(0, num_tokens, room))
+class Cut(NamedTuple):
+    """Where one chunk ends and the next one begins."""
+
+    token: int
+    """First token of the next chunk, counted within the document."""
+    closing: Sequence[int] = ()
+    """Tokens put at the end of the one chunk: they close what is open there."""
+    opening: Sequence[int] = ()
+    """Tokens put at the beginning of the next one: they open it again."""
 
 
-def cut_safely(kinds: np.ndarray, room: int) -> list[int]:
-    """The first tokens of chunks of at most `room` tokens each. `kinds`, uint8 [T], says of each token what a cut
-    before it is.
+def cut_everywhere(num_tokens: int, room: int) -> list[Cut]:
+    """Cuts into chunks of exactly `room` tokens each; the last one may have fewer."""
+    return [Cut(token) for token in range(room, num_tokens, room)]
 
-    A chunk ends at the last good place of its second half, or else at the last allowed place. Where there is none,
-    since one tag is longer than the room, it is cut nevertheless.
+
+def cut_safely(kinds: np.ndarray, room: int, cut_at: Callable[[int], Cut] = Cut) -> list[Cut]:
+    """Cuts into chunks of at most `room` tokens each, with those that close and open tags. `kinds`, uint8 [T], says of
+    each token what a cut before it is; `cut_at` gives the cut there, with at most room // 4 tokens of each sort.
+
+    A chunk ends at the last good place of its second half; or else at the last place outside words and tags; or else
+    of words. Where there is none either, since one tag is longer than the room, it is cut nevertheless.
     """
-    num_tokens = len(kinds)
-    place = np.arange(num_tokens)
-    last_good = np.maximum.accumulate(np.where(kinds == GOOD, place, 0))
-    last_allowed = np.maximum.accumulate(np.where(kinds != FORBIDDEN, place, 0))
-    cuts = [0]
-    while num_tokens - cuts[-1] > room:
-        begin, end = cuts[-1], cuts[-1] + room
-        if last_good[end] > begin + room // 2:
-            end = int(last_good[end])
-        elif last_allowed[end] > begin:
-            end = int(last_allowed[end])
-        cuts.append(end)
+    last = {
+        least: np.maximum.accumulate(np.where(kinds >= least, np.arange(len(kinds)), 0))
+        for least in (GOOD, BESIDE_TAG, IN_WORD)
+    }
+    cuts: list[Cut] = []
+    begin, rest = 0, room
+    while len(kinds) - begin > rest:
+        limit = rest
+        while True:
+            end = begin + limit
+            least = {GOOD: begin + limit // 2, BESIDE_TAG: begin, IN_WORD: begin}
+            end = next((int(last[kind][end]) for kind in least if last[kind][end] > least[kind]), end)
+            cut = cut_at(end)
+            if end - begin + len(cut.closing) <= rest:
+                break
+            limit = rest - len(cut.closing)
+        cuts.append(cut)
+        begin, rest = end, room - len(cut.opening)
     return cuts
 
 
@@ -47,18 +66,17 @@ class SafePlaces:
     def __init__(self, joined: str, places: Places, insertions: Insertions) -> None:
         """`joined`: the rendered texts, one after the other."""
         self._places = places
-        codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
-        inserted = np.zeros(len(codes) + 1, dtype=np.int64)
-        np.add.at(inserted, places.start, 1)
-        np.add.at(inserted, places.end, -1)
-        self._original = codes[np.cumsum(inserted)[:-1] == 0]
+        self._original = places.original(joined)
         """The characters of the original texts."""
         opens, closes = insertions.opens != NO_POSITION, insertions.closes != NO_POSITION
-        self._silent = ~(opens | closes)
+        silent = ~(opens | closes)
         # What stands around tags that touch does as they do: behind the wrap of an opening tag, a span is just open.
         touch = (places.start[1:] == places.end[:-1]) & ~np.isin(places.start[1:], places.texts)
-        self._opens = opens[_last_true(~self._silent | ~np.r_[False, touch][: len(opens)])]
-        self._closes = closes[::-1][_last_true((~self._silent | ~np.r_[touch, False][: len(opens)])[::-1])][::-1]
+        before = _last_true(~silent | ~np.r_[False, touch][: len(silent)])
+        behind = len(silent) - 1 - _last_true((~silent | ~np.r_[touch, False][: len(silent)])[::-1])[::-1]
+        self._opens, self._closes, self._silent = opens[before], closes[behind], silent
+        self._alone = silent[before] & silent[behind]
+        """The name of an entity, beside no tag."""
 
     def kinds(self, tokens: TextTokens, document: int) -> np.ndarray:
         """uint8 [T] what a cut before each token of this document is."""
@@ -66,7 +84,8 @@ class SafePlaces:
         start, end = tokens.start[chosen], tokens.end[chosen]
         kinds = np.full(len(start), GOOD, dtype=np.uint8)
         at = end[:-1]
-        kinds[1:][self._in_word(at, document) | self._beside_tag(at)] = ALLOWED
+        kinds[1:][self._beside_tag(at)] = BESIDE_TAG
+        kinds[1:][self._in_word(at, document)] = IN_WORD
         kinds[1:][self._in_tag(at) | (at > start[1:])] = FORBIDDEN
         return kinds
 
@@ -75,10 +94,10 @@ class SafePlaces:
         first, behind = self._places.within(self._places.texts[document : document + 2])
         position = self._places.within(at)
         inside = (position > first) & (position < behind)
-        letters = np.zeros(len(at), dtype=bool)
         around = position[inside]
-        letters[inside] = _letters()[self._original[around - 1]] & _letters()[self._original[around]]
-        return letters
+        in_word = np.zeros(len(at), dtype=bool)
+        in_word[inside] = _letters()[self._original[around - 1]] & _letters()[self._original[around]]
+        return in_word
 
     def _in_tag(self, at: np.ndarray) -> np.ndarray:
         """bool [P] whether the place is within an insertion."""
@@ -86,15 +105,17 @@ class SafePlaces:
         return np.asarray(held & ~np.isin(at, self._places.start))
 
     def _beside_tag(self, at: np.ndarray) -> np.ndarray:
-        """bool [P] whether the place is behind an opening tag, before a closing one, or between a tag and its wrap."""
+        """bool [P] whether the place is behind an opening tag, before a closing one, between a tag and its wrap, or
+        beside the name of an entity."""
         num = len(self._places.start)
         if not num:
             return np.zeros(len(at), dtype=bool)
         ending = np.minimum(np.searchsorted(self._places.end, at), num - 1)
         beginning = np.minimum(np.searchsorted(self._places.start, at), num - 1)
         ends, begins = self._places.end[ending] == at, self._places.start[beginning] == at
+        behind, before = ends & (self._opens | self._alone)[ending], begins & (self._closes | self._alone)[beginning]
         wrapped = ends & begins & (self._silent[ending] | self._silent[beginning])
-        return np.asarray((ends & self._opens[ending]) | (begins & self._closes[beginning]) | wrapped)
+        return np.asarray(behind | before | wrapped)
 
 
 def _last_true(flags: np.ndarray) -> np.ndarray:

@@ -49,16 +49,12 @@ class PrefixEncoder:
         order = [*section.priority, *(name for name in section.types if name not in section.priority)]
         self._rank = {section.types.index(name): rank for rank, name in enumerate(order) if name in section.types}
 
-    def text(self, fields: Fields) -> str:
-        """The prefix of these fields with its separators; nothing without fields."""
-        return prefix_text(fields, self._section)
-
     def encode(self, fields: Sequence[Fields]) -> PrefixTokens:
         """The prefixes of D documents, [D] fields each."""
         places: dict[Fields, int] = {}
         unique_D = np.array([places.setdefault(one, len(places)) for one in fields], dtype=np.int64)
         unique = list(places)
-        ids = self._tokenizer.lists(map(self.text, unique))
+        ids = self._tokenizer.lists(self._texts(unique))
         long = [index for index, tokens in enumerate(ids) if len(tokens) > self._budget]
         lost_U: list[Fields] = [()] * len(unique)
         for index, (tokens, lost) in zip(
@@ -91,10 +87,8 @@ class PrefixEncoder:
         for turn in range(max(map(len, fields), default=0)):
             tried = [index for index, order in enumerate(by_priority) if turn < len(order)]
             places = [sorted([*kept[index], by_priority[index][turn]]) for index in tried]
-            texts = [
-                self.text(tuple(fields[index][i] for i in some)) for index, some in zip(tried, places, strict=True)
-            ]
-            for index, some, encoded in zip(tried, places, self._tokenizer.lists(texts), strict=True):
+            parts = [tuple(fields[index][place] for place in some) for index, some in zip(tried, places, strict=True)]
+            for index, some, encoded in zip(tried, places, self._tokenizer.lists(self._texts(parts)), strict=True):
                 if len(encoded) <= self._budget:
                     kept[index], tokens[index] = some, encoded
         lost = [
@@ -109,9 +103,12 @@ class PrefixEncoder:
         cut = []
         for one, tokens in zip(fields, ids, strict=True):
             # A field is whole if the tokens up to its end are among those kept at the beginning.
-            texts = [self.text(one[: number + 1]) for number in range(len(one))]
-            ends = [len(text) - len(self._section.prefix_separator) for text in texts]
-            reached = [self._tokenizer.lists([text[:size]])[0] for text, size in zip(texts, ends, strict=True)]
-            lost = tuple(part for part, upto in zip(one, reached, strict=True) if len(upto) > end)
+            texts = self._texts([one[: number + 1] for number in range(len(one))])
+            ends = [text.removesuffix(self._section.prefix_separator) for text in texts]
+            reached = map(len, self._tokenizer.lists(ends))
+            lost = tuple(part for part, size in zip(one, reached, strict=True) if size > end)
             cut.append((tokens[:end] + tokens[-KEPT_AT_END:], lost))
         return cut
+
+    def _texts(self, prefixes: Sequence[Fields]) -> list[str]:
+        return [prefix_text(fields, self._section) for fields in prefixes]

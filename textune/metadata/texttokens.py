@@ -19,12 +19,13 @@ from tokenizers import AddedToken, Encoding, Tokenizer
 from textune.batches import cut_texts
 from textune.errors import ModelError
 from textune.metadata.documents import Insertions
+from textune.metadata.ownspaces import without_own_spaces
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-MARKERS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
-"""Characters that Unicode sets aside for use within a program; a text has none of them, or at least not all."""
+NONCHARACTERS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
+"""What Unicode sets aside for use within a program. A text has none of them, or at least not all their sequences."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,18 @@ class TextTokens:
     offsets: np.ndarray
     """int64 [D+1] where the tokens of each text begin, and where the last ones end."""
 
+    def followed_by(self, token: int, texts: np.ndarray) -> TextTokens:
+        """The same with a token behind each of these texts (bool [D]); it stands for no character."""
+        at = self.offsets[1:][texts]
+        place = np.append(self.end, 0)[np.where(at > self.offsets[:-1][texts], at - 1, len(self.end))]
+        return TextTokens(
+            np.insert(self.ids, at, token),
+            np.insert(self.start, at, place),
+            np.insert(self.end, at, place),
+            np.insert(self.inserted, at, False),
+            offsets=self.offsets + np.concatenate([[0], np.cumsum(texts)]),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Places:
@@ -55,10 +68,12 @@ class Places:
     """int64 [I] the character after it."""
 
     @classmethod
-    def of(cls, texts: Sequence[str], insertions: Insertions) -> Places:
+    def of(cls, texts: Sequence[str], insertions: Insertions | None = None) -> Places:
         """Those of rendered texts."""
         sizes = np.fromiter(map(len, texts), np.int64, len(texts))
         begin = np.concatenate([[0], np.cumsum(sizes)])
+        if insertions is None:
+            return cls(begin, begin[:0], begin[:0])
         before = begin[insertions.document]
         return cls(begin, before + insertions.start, before + insertions.end)
 
@@ -67,6 +82,11 @@ class Places:
         # Insertions of two texts may touch where one text ends and the next one begins.
         apart = (self.start[1:] > self.end[:-1]) | np.isin(self.start[1:], self.texts)
         return self.start[np.r_[True, apart][: len(self.start)]], self.end[np.r_[apart, True][: len(self.end)]]
+
+    def original(self, joined: str) -> np.ndarray:
+        """uint32 [U] the characters of the original texts, from all rendered ones."""
+        changes = np.bincount(self.start, minlength=len(joined) + 1) - np.bincount(self.end, minlength=len(joined) + 1)
+        return np.asarray(characters(joined)[np.cumsum(changes)[:-1] == 0])
 
     def within(self, position: np.ndarray) -> np.ndarray:
         """int64 [P] the same positions in the original texts, again counted over all of them."""
@@ -100,29 +120,34 @@ class TextTokenizer:
                 reason="a tokenizer without offsets",
             )
         self._plain = _bare(tokenizer.backend_tokenizer)
+        self._apart, self._spaces = without_own_spaces(self._plain)
         self._marking: dict[str, tuple[Tokenizer, int]] = {}
         first, word, both = self.lists(["b", "a", "b a"])
-        self.begins_words: bool = both == first + word
-        """Whether a text begins as a word does after a space, so that it needs none before it."""
+        self._begins_words = both == first + word
+        """Whether a text begins as a word does after a space, so that it needs none behind a prefix."""
 
     def lists(self, texts: Iterable[str]) -> list[list[int]]:
         """The ids of each text."""
         return [encoding.ids for encoding in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
 
-    def apart(self, texts: Sequence[str], insertions: Insertions, spaced: np.ndarray) -> TextTokens:
+    def spaces(self, texts: Sequence[str], has_prefix: np.ndarray) -> np.ndarray:
+        """bool [D] which texts are tokenised after a space. Behind a prefix (bool [D]) a text begins as a word does
+        after a space; elsewhere, as the tokenizer begins it."""
+        own = np.fromiter(map(self._spaces, texts), bool, len(texts))
+        return own if self._begins_words else own | (has_prefix & np.fromiter(map(bool, texts), bool, len(texts)))
+
+    def apart(self, texts: Sequence[str], places: Places, spaced: np.ndarray) -> TextTokens:
         """Tokens that are either text or insertion; texts with `spaced` (bool [D]) are tokenised after a space."""
-        places = Places.of(texts, insertions)
-        marker = next(marker for marker in MARKERS if not any(marker in text for text in texts))
+        marker = _absent(texts)
         backend, marker_id = self._marker(marker)
-        marked = _marked(texts, places, marker, spaced)
-        ids, start, end, offsets = _flat(backend, marked)
+        ids, start, end, offsets = _flat(backend, _marked(texts, places, marker, spaced))
         marks = ids == marker_id
         num_marks = np.concatenate([[0], np.cumsum(marks)])
         keep = ~marks
-        text = np.repeat(np.arange(len(texts)), np.diff(offsets))
-        marks_before = (num_marks[:-1] - num_marks[offsets[:-1]][text])[keep]
-        text, seen = text[keep], num_marks[:-1][keep]
-        shift = places.texts[text] - marks_before - spaced[text]
+        text = np.repeat(np.arange(len(texts)), np.diff(offsets))[keep]
+        seen = num_marks[:-1][keep]
+        before = len(marker) * (seen - num_marks[offsets[:-1]][text])
+        shift = places.texts[text] - spaced[text] - before
         return TextTokens(
             ids[keep],
             np.maximum(start[keep] + shift, places.texts[text]),
@@ -131,49 +156,66 @@ class TextTokenizer:
             offsets=offsets - num_marks[offsets],
         )
 
-    def together(self, texts: Sequence[str], insertions: Insertions, spaced: np.ndarray) -> TextTokens:
+    def together(self, texts: Sequence[str], places: Places, spaced: np.ndarray) -> TextTokens:
         """Tokens of the whole texts; one with any inserted character, leading spaces aside, is inserted."""
-        places = Places.of(texts, insertions)
         led = [f" {text}" if space else text for text, space in zip(texts, spaced.tolist(), strict=True)]
         ids, start, end, offsets = _flat(self._plain, led)
         text = np.repeat(np.arange(len(texts)), np.diff(offsets))
         shift = places.texts[text] - spaced[text]
         start, end = np.maximum(start + shift, places.texts[text]), end + shift
-        return TextTokens(
-            ids, start, end, inserted=places.holds(_without_spaces("".join(texts), start, end), end), offsets=offsets
-        )
+        behind_spaces = _behind_spaces("".join(texts), start, end)
+        return TextTokens(ids, start, end, inserted=places.holds(behind_spaces, end), offsets=offsets)
 
     def _marker(self, marker: str) -> tuple[Tokenizer, int]:
         """The tokenizer that knows this marker, and the marker's id."""
         if marker not in self._marking:
-            backend = _bare(self._plain)
-            backend.add_special_tokens([AddedToken(marker, normalized=False, special=True)])
+            backend = _bare(self._apart)
+            token = AddedToken(marker, normalized=False, special=True)
+            backend.add_special_tokens([token])
             marker_id = backend.token_to_id(marker)
+            if marker_id is None or self._plain.id_to_token(marker_id) is not None:
+                # The numbers of the tokens have gaps, and new tokens are numbered from their count on: others fill
+                # them. Two markers never stand side by side in a text.
+                backend = _bare(self._apart)
+                free = max(self._plain.get_vocab().values()) + 1
+                fillers = [f"{marker}{marker}{number}" for number in range(backend.get_vocab_size(), free)]
+                backend.add_special_tokens([AddedToken(filler, normalized=False) for filler in fillers] + [token])
+                marker_id = backend.token_to_id(marker)
             assert marker_id is not None
             self._marking[marker] = (backend, marker_id)
         return self._marking[marker]
 
 
 def _bare(backend: Tokenizer) -> Tokenizer:
-    """A copy that neither truncates nor pads."""
+    """A copy that neither truncates nor pads, nor takes spaces out of the spans of its tokens."""
     copy: Tokenizer = Tokenizer.from_str(backend.to_str())
     copy.no_truncation()
     copy.no_padding()
+    copy.post_processor = None
     return copy
 
 
+def _absent(texts: Sequence[str]) -> str:
+    """A marker that no text has."""
+    sequences = itertools.chain.from_iterable(itertools.permutations(NONCHARACTERS, size) for size in (1, 2, 3))
+    markers = map("".join, sequences)
+    return next(marker for marker in markers if not any(marker in text for text in texts))
+
+
 def _marked(texts: Sequence[str], places: Places, marker: str, spaced: np.ndarray) -> list[str]:
-    """The texts with a marker before and behind what was inserted, and a space before all of it where asked."""
+    """The texts with a marker before and behind what was inserted, and a space before the first part where asked."""
     starts, ends = places.runs()
-    first = np.searchsorted(starts, places.texts[:-1]).tolist()
-    bounds = np.stack([starts, ends], axis=1)
+    first = np.searchsorted(starts, places.texts)
+    bounds = np.stack([starts, ends], axis=1) - np.repeat(places.texts[:-1], np.diff(first))[:, None]
+    first = first.tolist()
     marked = []
-    for index, (text, begin, space) in enumerate(zip(texts, places.texts.tolist(), spaced.tolist(), strict=False)):
-        last = first[index + 1] if index + 1 < len(first) else len(starts)
-        if last > first[index]:
-            cuts = (bounds[first[index] : last] - begin).ravel().tolist()
-            text = marker.join(text[start:end] for start, end in itertools.pairwise([0, *cuts, len(text)]))
-        marked.append(f" {text}" if space else text)
+    for index, (text, space) in enumerate(zip(texts, spaced.tolist(), strict=True)):
+        cuts = bounds[first[index] : first[index + 1]].ravel().tolist()
+        parts = [text[start:end] for start, end in itertools.pairwise([0, *cuts, len(text)])]
+        if space:
+            begin = 0 if parts[0] else min(1, len(cuts))
+            parts[begin] = f" {parts[begin]}"
+        marked.append(marker.join(parts))
     return marked
 
 
@@ -193,14 +235,18 @@ def _flat(backend: Tokenizer, texts: Sequence[str]) -> tuple[np.ndarray, np.ndar
     return np.concatenate(ids), start, end, np.cumsum(np.concatenate(lengths))
 
 
-def _without_spaces(joined: str, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+def _behind_spaces(joined: str, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """int64 [T] the starts of spans in a text behind leading spaces; spans of nothing but spaces keep theirs."""
     size = len(joined)
-    codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
-    is_space = np.isin(codes, _SPACES)
+    is_space = np.isin(characters(joined), _SPACES)
     following = np.minimum.accumulate(np.where(is_space, size, np.arange(size))[::-1])[::-1]
     behind = np.append(following, size)[start]
     return np.where(behind < end, behind, start)
+
+
+def characters(joined: str) -> np.ndarray:
+    """uint32 [U] the numbers of the characters."""
+    return np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
 _SPACES = np.array([code for code in range(0x3001) if chr(code).isspace()], dtype=np.uint32)

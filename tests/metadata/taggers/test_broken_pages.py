@@ -95,9 +95,8 @@ def broken(draw: Random, page: str) -> str:
 
 
 def check_row(row: dict[str, Any]) -> None:
-    """Spans in the text, tags that nest, paragraphs that are the text, nothing that JSON cannot hold."""
+    """Spans in the text, tags that nest, paragraphs that are the text."""
     text = row["text"]
-    assert json.loads(json.dumps({name: value for name, value in row.items() if name not in {"html", "url"}}))
     text.encode("utf-8")
     for name in TYPES:
         for entry in row.get(COLUMN_PREFIX + name, ()):
@@ -133,6 +132,7 @@ def run(seed: int, num: int, pages: list[str], *, legacy: bool = False) -> TagCo
             row["html"] = draw.choice([None, 7, [], b"x", {"a": 1}])
         page = tagger.tag(row)
         check_row(page.row)
+        assert json.dumps({name: value for name, value in page.row.items() if name not in row})
         counts.add_page(page, "")
     return counts
 
@@ -147,10 +147,10 @@ def test_broken_pages(legacy: bool) -> None:
 
 @pytest.mark.slow
 def test_a_hundred_thousand_broken_pages() -> None:
-    pages = [SEED_PAGE, "<p>" + "word " * 30]
+    pages = [SEED_PAGE, "<p>" + "word " * 30] * 100
     if _WEB.is_file():
         with gzip.open(_WEB, "rt", encoding="utf-8") as file:
-            pages += sorted((json.loads(line)["html"] for line in file), key=len)[:40]
+            pages += sorted((json.loads(line)["html"] for line in file), key=len)[:20]
     assert run(12, 100_000, pages).pages == 100_000
 
 

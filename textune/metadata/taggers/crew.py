@@ -14,8 +14,10 @@ from typing import Any, Self
 
 from textune.errors import RunError
 from textune.metadata.taggers.table import TagSettings, build_taggers
-from textune.metadata.taggers.worker import NOWHERE, Outcome, Task, work
+from textune.metadata.taggers.worker import MAX_SECONDS, NOWHERE, Outcome, Task, work
 
+_LATE = getattr(signal, "SIGPROF", 0)
+"""What a worker sends itself where a page takes too long."""
 TRIES = 2
 """How often a row and a tagger may end a process; something else may have ended it the first time."""
 
@@ -34,8 +36,10 @@ class _Worker:
 class Crew:
     """Processes of one run of `tag`."""
 
-    def __init__(self, num_workers: int, settings: TagSettings) -> None:
+    def __init__(self, num_workers: int, settings: TagSettings, *, seconds: float = MAX_SECONDS) -> None:
+        """`seconds`: of processor time that one tagger may take on one page."""
         self._settings = settings
+        self._seconds = seconds
         self._num_workers = num_workers
         self._names = [tagger.name for tagger in build_taggers(settings)]
         # A new interpreter for each: what this one has done (threads, locks) does not come along.
@@ -91,7 +95,7 @@ class Crew:
         ours, theirs = self._context.Pipe()
         at = self._context.Array("q", [NOWHERE, NOWHERE], lock=False)
         process = self._context.Process(
-            target=work, args=(theirs, at, self._settings), daemon=True, name="textune-tag"
+            target=work, args=(theirs, at, self._settings, self._seconds), name="textune-tag"
         )
         process.start()
         theirs.close()
@@ -108,18 +112,20 @@ class Crew:
             worker.process.join()
             worker.connection.close()
             self._workers.remove(worker)
-            return self._after_loss(task, (worker.at[0], worker.at[1]), worker.process.exitcode), None
+            return self.after_loss(task, (worker.at[0], worker.at[1]), worker.process.exitcode), None
         worker.task = None
         self._losses.pop(task.target, None)
         return task, outcome
 
-    def _after_loss(self, task: Task, at: tuple[int, int], code: int) -> Task:
+    def after_loss(self, task: Task, at: tuple[int, int], code: int) -> Task:
         """The task to try next; RunError where a process dies at no row."""
         losses = self._losses.setdefault(task.target, Counter())
         losses[at] += 1
-        if losses[at] < TRIES:
+        is_late = code == -_LATE and NOWHERE not in at
+        if losses[at] < TRIES and not is_late:
             return task
-        said = f"the process that tagged it was ended by {ending(code)}"
+        why = f"the process that tagged it was ended by {ending(code)}"
+        said = f"it took more than {self._seconds:g} seconds" if is_late else why
         if NOWHERE in at:
             raise RunError(
                 f"{task.name}, from line {task.part.first:,} on: {said}, twice.",

@@ -6,6 +6,7 @@ It says in shared memory which row and which tagger it is at, so that `crew.py` 
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 from collections.abc import Iterator, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 MAX_GROWTH_BYTES = 2 << 30
 """Memory that a worker may take on top of what it needs to start: some pages grow without end as they are parsed."""
+MAX_SECONDS = 60.0
+"""Of processor time for one tagger on one page: others take ever longer."""
 NOWHERE = -1
 """The row and the tagger of a worker that is at neither."""
 Row = dict[str, Any]
@@ -75,52 +78,79 @@ class Refused:
 Outcome = Done | Refused
 
 
-def work(connection: Connection, at: MutableSequence[int], settings: TagSettings) -> None:
-    """Tag what comes, until nothing does."""
-    _leave_interrupts_to_the_parent()
+class Watch:
+    """Says in shared memory what this process is at, and ends it where that takes too long."""
+
+    def __init__(self, at: MutableSequence[int], names: Sequence[str], seconds: float = 0) -> None:
+        """`at`: a row and a tagger; `names`: of the taggers; `seconds`: of processor time that one of them may take on
+        one page, 0 for any."""
+        self._at = at
+        self._names = names
+        self._seconds = seconds
+
+    def row(self, index: int) -> None:
+        """The next row begins."""
+        self._at[0] = index
+
+    def tagger(self, name: str) -> None:
+        """The next tagger begins."""
+        self._at[1] = self._names.index(name)
+        self._limit(self._seconds)
+
+    def rest(self) -> None:
+        """No row and no tagger."""
+        self._at[:] = [NOWHERE, NOWHERE]
+        self._limit(0)
+
+    def _limit(self, seconds: float) -> None:
+        """Even inside of a parser, the process ends after so much processor time."""
+        if self._seconds and sys.platform != "win32":
+            signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
+def work(connection: Connection, at: MutableSequence[int], settings: TagSettings, seconds: float) -> None:
+    """Tag what comes, until nothing does; one tagger may take so many `seconds` on one page."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     taggers = build_taggers(settings)
-    names = [tagger.name for tagger in taggers]
-    if not settings.own:  # code of the user's own may need any amount
+    if not settings.own:  # code of the user's own may need any amount of either
         _limit_memory()
-
-    def begin(name: str) -> None:
-        at[1] = names.index(name)
-
+    watch = Watch(at, [tagger.name for tagger in taggers], 0 if settings.own else seconds)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
         while True:
             task: Task = connection.recv()
-            at[:] = [NOWHERE, NOWHERE]
-            connection.send(tag_part(task, PageTagger(taggers, settings.columns), settings, at=at, begin=begin))
+            try:
+                outcome = tag_part(task, PageTagger(taggers, settings.columns), settings, watch)
+            except MemoryError:  # which the parent puts into words
+                raise SystemExit(1) from None
+            connection.send(outcome)
 
 
-def tag_part(
-    task: Task,
-    tagger: PageTagger,
-    settings: TagSettings,
-    *,
-    at: MutableSequence[int],
-    begin: Any = lambda name: None,
-) -> Outcome:
+def tag_part(task: Task, tagger: PageTagger, settings: TagSettings, watch: Watch) -> Outcome:
     """Tag a part and write it."""
-    skipped = list[str]()
+    watch.rest()
+    skipped, counts, pages = list[str](), TagCounts(), _Pages(task, tagger)
     try:
         rows = list(_rows(task, skipped))
         if task.part.number == 0 and rows:
             _require_columns(task, settings, tagger, [row for _, row in rows])
-        counts = TagCounts()
-        pages = _Pages(task, tagger)
         for index, (place, row) in enumerate(rows):
-            at[0] = index
-            page = tagger.tag(row, begin=begin, broken=task.broken.get(index))
+            watch.row(index)
+            page = tagger.tag(row, begin=watch.tagger, broken=task.broken.get(index))
             if reason := pages.add(page):
                 _leave_out(task, place, reason, skipped)
             else:
                 counts.add_page(page, place)
-        at[:] = [NOWHERE, NOWHERE]
     except DataError as error:
         fields = {name: getattr(error, name) for name in ("hint", "key", "value", "place", "reason")}
         return Refused(error.message, fields)
-    write_part(task.target, pages.content(), counts, skipped)
+    finally:
+        watch.rest()
+    try:
+        write_part(task.target, pages.content(), counts, skipped)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        hint = "Make room, and start the same command again: what is done is kept."
+        return Refused(f"{task.target} cannot be written: {reason}.", {"hint": hint, "reason": reason})
     return Done(counts, skipped)
 
 
@@ -219,12 +249,6 @@ def _require_columns(task: Task, settings: TagSettings, tagger: PageTagger, rows
                 place=task.name,
                 reason="the column is missing",
             )
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _limit_memory() -> None:
