@@ -19,8 +19,10 @@ from textune.data.reading.rows import Rows
 from textune.data.reading.sources import read_source
 from textune.data.shards.blocks import BlockReader, Cursor, NeededColumns, open_shards
 from textune.metadata.documents import NO_POSITION
+from textune.metadata.prefix import prefix_text
 from textune.metadata.problems import HINTS, TITLES
 from textune.metadata.records import metadata_columns, read_document_rows, shard_id
+from textune.metadata.render import render
 from textune.metadata.types import TYPES
 
 URL = {"key": "url", "type": "global", "value": "http://a.b/c"}
@@ -119,6 +121,25 @@ def test_c21_an_entry_of_a_column_without_key_takes_the_end_of_the_columns_name(
         ("entity_paragraph", "E", 0),
         ("foo", "F", NO_POSITION),
     ]
+
+
+@pytest.mark.parametrize("compat", ["none", "bsmetadata"])
+@pytest.mark.parametrize("name", ["train.jsonl", "train.parquet"])
+def test_c21_from_columns_to_the_prefix(tmp_path: Path, name: str, compat: str) -> None:
+    values = {"timestamp": "1998-03-08 00:00:00", "website_desc": "D.", "title": "T", "url": "http://a.b/c%20d+e"}
+    values |= {"generation_datasource": "a.b > c", "generation_length_text": "6"}
+    span = {"char_start_idx": 0, "char_end_idx": 6, "relative_start_pos": 0, "relative_end_pos": 0}
+    row: Row = {"text": "simple"}
+    row |= {f"metadata_{name}": [{"type": "global", "value": value}] for name, value in values.items()}
+    row |= {f"metadata_{name}": [{"type": "local", "value": "b"} | span] for name in ("html", "entity_paragraph")}
+    types = ("html", *values, "entity_paragraph")
+    keys = {"types_in_prefix": True, "type_tokens": {"entity_paragraph": "entity"}, "compat": compat}
+    section = MetadataSection.model_validate({"types": types, **keys})
+    documents = read(rows_in(tmp_path, [row], name), types, **keys).documents
+    assert prefix_text(render(documents, section).fields[0], section) == (
+        "html | Year: 1998 | Month: March | Website Description: D. | Title: T | url: http://a.b/c d e | "
+        "Datasource: a.b > c | Text Length: 6 | entity |||"
+    )
 
 
 def test_a_row_that_has_metadata_is_taken_as_it_is(tmp_path: Path) -> None:

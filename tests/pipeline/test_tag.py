@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -262,6 +263,25 @@ def test_a_truncated_file_leaves_no_output(call: Any, tmp_path: Path) -> None:
     answer = call("tag", "--input", "in.jsonl.gz", "--output", "out.jsonl.gz")
     assert answer.code == 2 and "truncated" in answer.err
     assert not (tmp_path / "out.jsonl.gz").exists()
+
+
+def test_a_file_in_an_archive_into_a_folder(call: Any, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "crawl.zip", "w") as archive:
+        archive.write(write_pages(tmp_path / "in.jsonl", pages(3)), "part/in.jsonl")
+    assert call("tag", "--input", "crawl.zip!part/in.jsonl", "--output", "tagged/").code == 0
+    assert len(read_pages(tmp_path / "tagged" / "in.jsonl")) == 3
+
+
+def test_a_full_disk_is_told(call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pages(tmp_path / "in.jsonl", pages(3))
+
+    def full(*_: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr("textune.metadata.taggers.worker.write_part", full)
+    answer = call("tag", "--input", "in.jsonl", "--output", "out.jsonl")
+    assert answer.code == 2 and os.strerror(28) in answer.err
+    assert names(tmp_path) == ["in.jsonl"]
 
 
 def test_pages_that_cannot_be_read_are_counted(call: Any, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from .taggers.page import PageColumns as PageColumns
 from .taggers.page import Tagger as Tagger
 from .taggers.partfiles import PartFiles as PartFiles
 from .taggers.partfiles import job_key as job_key
+from .taggers.shards import file_state as file_state
 from .taggers.shards import likely_parts as likely_parts
 from .taggers.shards import page_format as page_format
 from .taggers.shards import part_sizes as part_sizes

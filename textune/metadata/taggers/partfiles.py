@@ -65,7 +65,7 @@ class PartFiles:
         (self.folder / self.job).mkdir(parents=True, exist_ok=True)
         for other in self.folder.iterdir():
             if other.is_dir() and other.name != self.job:
-                shutil.rmtree(other)
+                shutil.rmtree(other, ignore_errors=True)
 
     def counts(self, number: int) -> tuple[TagCounts, list[str]] | None:
         """Of a part that is done, with the rows that were left out; None where it is not."""
