@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from textune.config.documents import MetadataSection
+from textune.config.documents import HtmlRules, MetadataSection
 from textune.config.fields import Place
 from textune.config.problems import Problem
 from textune.config.schema import Experiment
@@ -62,7 +62,7 @@ def document_problems(experiment: Experiment) -> list[Problem]:
         message = "metadata.sampling.html_rate is set, but metadata.types does not name html."
         hint = "Add html to the types, or leave the rate out."
         problems.append(Problem(("metadata", "sampling", "html_rate"), message, hint, rate))
-    return [*problems, *_set_problems(experiment), *_curriculum_problems(experiment, section)]
+    return [*problems, *_unused_keys(section), *_set_problems(experiment), *_curriculum_problems(experiment, section)]
 
 
 def _sources(experiment: Experiment) -> Iterator[tuple[Place, RowSelection]]:
@@ -91,7 +91,7 @@ def _set_problems(experiment: Experiment) -> list[Problem]:
         key, names = format_key(*place, "by_type"), [set_by_type(str(place[-1]), name) for name in source.by_type]
         if not names:
             continue
-        if place == ("data", "train") or "sources" in place[2:]:
+        if place == ("data", "train") or isinstance(place[-1], int):
             hint = "Set it in data.validation, data.test or a set of data.evaluations."
             problems.append(
                 Problem((*place, "by_type"), f"{key}: only a held-out set as a whole has sets by type.", hint)
@@ -109,6 +109,22 @@ def _set_problems(experiment: Experiment) -> list[Problem]:
 def set_by_type(name: str, type_: str = "") -> str:
     """What the set of a type is called, such as `validation-url`; without a type, that of documents without any."""
     return f"{name}-{type_}" if type_ else f"{name}-no-metadata"
+
+
+def _unused_keys(section: MetadataSection) -> list[Problem]:
+    """Keys that change nothing without another one."""
+    problems = []
+    if section.type_tokens and not section.types_in_prefix:
+        message = "metadata.type_tokens is set, but metadata.types_in_prefix is false: no prefix names a type."
+        problems.append(Problem(("metadata", "type_tokens"), message, "Set types_in_prefix = true, or leave it out."))
+    if section.html.keep != HtmlRules().keep and section.html.drop_all_lengths is None:
+        message = (
+            "metadata.html.keep is set, but metadata.html.drop_all_lengths, which it makes exceptions to, is not."
+        )
+        problems.append(
+            Problem(("metadata", "html", "keep"), message, "Set drop_all_lengths = [0, 0], or leave it out.")
+        )
+    return problems
 
 
 def _curriculum_problems(experiment: Experiment, section: MetadataSection) -> list[Problem]:
