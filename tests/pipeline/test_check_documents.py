@@ -198,12 +198,12 @@ def test_chunks_and_tokens_of_an_epoch_are_estimated(tree: dict[str, Any], tmp_p
         short=1,
         chunks=2,
         tokens=num_prefixes + num_texts,
-        metadata_tokens=num_prefixes + len("<b></b>"),
+        metadata_tokens=num_prefixes + len(" <b></b>"),  # the space begins the tag
         trimmed=0,
         num_rows=3,
     )
     num_tokens = num_prefixes + num_texts
-    words = f"an epoch of 3 documents has 2 chunks of {num_tokens} tokens, 80% of them metadata"
+    words = f"an epoch of 3 documents has 2 chunks of {num_tokens} tokens, 81% of them metadata"
     assert result.words["chunks"] == words
     without = textune.check(tree, overrides=named | {"metadata.sampling.probability": 0.0})
     assert isinstance(without, DocumentsCheck) and without.estimate is not None
