@@ -76,3 +76,4 @@ from .shards.blocks import open_shards as open_shards
 from .shards.blocks import shard_of_rows as shard_of_rows
 from .shards.labelled import RowStream as RowStream
 from .shards.reader import MAX_LINE_BYTES as MAX_LINE_BYTES
+from .splits import set_aside as set_aside

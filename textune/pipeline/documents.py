@@ -191,7 +191,7 @@ def _estimate(experiment: Experiment, section: MetadataSection, given: GivenRows
     if not (experiment.model.tokenizer or experiment.model.pretrained):
         return None
     encoder = ChunkEncoder(load_tokenizer(experiment.model), experiment.tokens, section)
-    source = open_documents(experiment.data, given)
+    source = open_documents(experiment.data, given).train
     return DocumentRun(source, experiment.data, section, encoder, experiment.train).estimate()
 
 
