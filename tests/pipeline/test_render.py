@@ -110,7 +110,7 @@ def test_the_rows_are_those_of_the_loader(tree: dict[str, Any]) -> None:
     experiment = load_config(tree).experiment
     assert experiment.metadata is not None
     encoder = ChunkEncoder(load_tokenizer(experiment.model), experiment.tokens, experiment.metadata)
-    source = open_documents(experiment.data, {})
+    source = open_documents(experiment.data, {}).train
     maker = DocumentRun(source, experiment.data, experiment.metadata, encoder, experiment.train).maker()
     (shard,) = source.shards
     assert shard.rows is not None
@@ -278,10 +278,15 @@ def test_what_cannot_be_shown_is_refused(
         render({**tree, **changes}, **more)
 
 
-def test_a_share_of_the_training_rows_is_not_a_set_to_show(tree: dict[str, Any]) -> None:
-    tree["data"].pop("validation")
-    with refused(ConfigError, key="set", value="validation", reason="a share of the training rows"):
-        render(tree, part="validation")
+def test_a_share_of_the_training_rows_is_shown_and_not_among_these(tree: dict[str, Any], tmp_path: Path) -> None:
+    rows = [{"text": f"film {number}", "metadata": [URL]} for number in range(10)]
+    tree["data"] = {
+        "train": {"files": str(write(tmp_path / "ten.jsonl", rows))},
+        "validation": {"kind": "split", "count": 3, "by_type": ["url"]},
+    }
+    train, held_out, by_type = (render(tree, part=part) for part in ("train", "validation", "validation-url"))
+    places = [{document.place for document in rendered.documents} for rendered in (train, held_out, by_type)]
+    assert (len(places[0]), len(places[1])) == (7, 3) and len(places[0] | places[1]) == 10 and places[1] == places[2]
 
 
 def test_bad_metadata_is_refused_or_left_out_and_said(tree: dict[str, Any], tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ from .sources import MetadataPrefix as MetadataPrefix
 from .sources import PythonSource as PythonSource
 from .sources import RowSelection as RowSelection
 from .sources import SavedSource as SavedSource
+from .sources import SetsByType as SetsByType
 from .sources import Source as Source
 from .sources import SplitOff as SplitOff
 from .sources import StreamSource as StreamSource

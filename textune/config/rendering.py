@@ -9,7 +9,7 @@ from textune.config.fields import Place
 from textune.config.problems import Problem
 from textune.config.schema import Experiment
 from textune.config.section import Section
-from textune.config.sources import ConcatSource, RowSelection, StreamSource
+from textune.config.sources import ConcatSource, SetsByType, StreamSource
 from textune.config.toml import format_key
 from textune.wording import listing, nearest, repeated_names
 
@@ -65,11 +65,11 @@ def document_problems(experiment: Experiment) -> list[Problem]:
     return [*problems, *_unused_keys(section), *_set_problems(experiment), *_curriculum_problems(experiment, section)]
 
 
-def _sources(experiment: Experiment) -> Iterator[tuple[Place, RowSelection]]:
-    """Every source of rows but streams with its place, those within others too."""
+def _sources(experiment: Experiment) -> Iterator[tuple[Place, SetsByType]]:
+    """Every source of rows but streams, and every share of the training rows, by its place; those in others too."""
 
-    def within(place: Place, source: Section) -> Iterator[tuple[Place, RowSelection]]:
-        if isinstance(source, RowSelection):
+    def within(place: Place, source: Section) -> Iterator[tuple[Place, SetsByType]]:
+        if isinstance(source, SetsByType):
             yield place, source
         if isinstance(source, ConcatSource):
             for number, one in enumerate(source.sources):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from textune.config import RowSelection, set_by_type
+from textune.config import SetsByType, set_by_type
 from textune.data import Rows
 from textune.errors import DataError
 from textune.metadata.documents import Documents
@@ -29,7 +29,7 @@ class DocumentSet:
         return len(self.documents)
 
 
-def sets_of(name: str, source: RowSelection, rows: Rows, documents: Documents, *, key: str) -> list[DocumentSet]:
+def sets_of(name: str, source: SetsByType, rows: Rows, documents: Documents, *, key: str) -> list[DocumentSet]:
     """The set of all rows, and those that `by_type` asks for; `documents`: the rows, read.
 
     DataError for a type that no row has; `key` names the source in the configuration, such as `data.validation`.

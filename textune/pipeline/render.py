@@ -12,19 +12,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from textune.config import (
-    Absent,
     Config,
     Experiment,
-    HeldOut,
     MetadataSection,
     Overrides,
-    Source,
+    SetsByType,
     SplitOff,
     load_config,
     require_renderable,
     set_by_type,
 )
-from textune.data import BlockReader, Cursor, GivenRows, key_of, read_source
+from textune.data import BlockReader, Cursor, GivenRows, key_of
 from textune.errors import ConfigError
 from textune.metadata import (
     BadEntries,
@@ -33,6 +31,7 @@ from textune.metadata import (
     DocumentRun,
     MadeChunks,
     open_documents,
+    read_document_rows,
     read_documents,
     sets_of,
     with_types,
@@ -92,40 +91,32 @@ def render(
         (tracker or SilentTracker()).notice(note)
     experiment, given = loaded.experiment, rows or MappingProxyType({})
     section = require_renderable(experiment)
-    name, source = _source_of(experiment, part)
+    name = _set_of(experiment, part)
     writer = _Writer(experiment, section, num_rows)
-    if source is None:
+    if name == TRAIN:
         writer.write_training(epoch, given)
     else:
-        writer.write_held_out(part, name, source, given)
-    return RenderedRows(part, epoch if source is None else None, tuple(writer.documents), tuple(writer.notices()))
+        writer.write_held_out(part, name, given)
+    return RenderedRows(part, epoch if name == TRAIN else None, tuple(writer.documents), tuple(writer.notices()))
 
 
-def _source_of(experiment: Experiment, part: str) -> tuple[str, Source | None]:
-    """The held-out source that a set is of, and its name; no source for `train`. ConfigError for a set that is not
-    there."""
-    if part == TRAIN:
-        return TRAIN, None
+def _set_of(experiment: Experiment, part: str) -> str:
+    """The name of the rows that a set is made of. ConfigError for a set that is not there."""
     data = experiment.data
-    held_out: dict[str, HeldOut] = {"validation": data.validation, "test": data.test, **data.evaluations}
-    known: dict[str, tuple[str, Source | None]] = {TRAIN: (TRAIN, None)}
-    for name, source in held_out.items():
-        if isinstance(source, SplitOff | Absent):
-            continue
-        sets = [name, *(set_by_type(name, type_) for type_ in source.by_type)]
-        known |= {one: (name, source) for one in [*sets, *([set_by_type(name)] if source.by_type else [])]}
+    known = {TRAIN: TRAIN}
+    for name, source in {"validation": data.validation, "test": data.test, **data.evaluations}.items():
+        if isinstance(source, SetsByType):
+            sets = [name, *(set_by_type(name, type_) for type_ in source.by_type)]
+            known |= dict.fromkeys([*sets, *([set_by_type(name)] if source.by_type else [])], name)
     if part in known:
         return known[part]
     close = nearest(part, known)
-    reason = "there is no such set"
-    if isinstance(held_out.get(part), SplitOff):
-        reason = "it is a share of the training rows"
     raise ConfigError(
-        f"--set {part}: {reason}.",
+        f"--set {part}: there is no such set.",
         hint=f"Did you mean {close}?" if close else f"Possible here: {listing(known, 8)}.",
         key="set",
         value=part,
-        reason=reason,
+        reason="there is no such set",
     )
 
 
@@ -156,7 +147,7 @@ class _Writer:
     def write_training(self, epoch: int, given: GivenRows) -> None:
         """The first training rows, as in an epoch of training."""
         data = self._experiment.data
-        source = open_documents(data, given)
+        source = open_documents(data, given).train
         maker = DocumentRun(source, data, self._section, self._encoder, self._experiment.train).maker()
         first = replace(source, section=source.section.model_copy(update={"block_rows": self._num_rows}))
         before = epoch * (source.section.num_rows or 0)
@@ -169,10 +160,15 @@ class _Writer:
                     made = maker.chunks_of(rows, epoch=epoch, before=before + len(self.documents))
                     self._write(made, [rows.place(number) for number in range(len(rows))])
 
-    def write_held_out(self, part: str, name: str, source: Source, given: GivenRows) -> None:
+    def write_held_out(self, part: str, name: str, given: GivenRows) -> None:
         """The first rows of a held-out set, with all their metadata."""
         data = self._experiment.data
-        rows = read_source(source, on_bad_row=data.on_bad_row, given=given)
+        source = {"validation": data.validation, "test": data.test, **data.evaluations}[name]
+        assert isinstance(source, SetsByType)
+        if isinstance(source, SplitOff):
+            rows = open_documents(data, given).shares[name]
+        else:
+            rows = read_document_rows(source, data.on_bad_row, given)
         read = read_documents(rows, data.columns, self._section)
         found = next(one for one in sets_of(name, source, rows, read.documents, key=key_of(name)) if one.name == part)
         documents = with_types(found.documents, np.arange(min(self._num_rows, len(found))), self._section.types)
