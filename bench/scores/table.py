@@ -29,6 +29,19 @@ WAYS = {"full": "everything", "lora": "LoRA r 8", "qlora": "LoRA r 8 beside 4-bi
 OF_SMOLLM2 = """
 SmolLM2's weights came from a file of 4-bit blocks and were read as floats: its scores are not those of the published
 weights. Its learning rates were not tried out: a usual one, and ten times as much for adapters."""
+COLUMNS = """\
+## Columns before the text
+
+Film reviews of IMDB and Rotten Tomatoes, positive or negative, with the site before each text
+([metadata](metadata.md#a-prefix-for-classifiers), dropout 0.1) and without, by the configs in `bench/scores/reviews/`:
+one epoch, {rows}, all-MiniLM-L6-v2. Each entry is the mean over the seeds, with the single seeds in brackets. The lift
+is what the accuracy of one model loses where the column is left out of the rows that it is evaluated on.
+
+{table}
+
+Where and when: {where}.
+
+"""
 Runs = dict[int, Json]
 """Results of one system and task by seed."""
 
@@ -38,7 +51,7 @@ def page() -> str:
     runs = {task: {system: _read(system, task) for system in ("textune", "trainer", "static")} for task in TASKS}
     runs = {task: found for task, found in runs.items() if found["textune"]}
     parts = {"scores": _scores(runs), "worth": _worth(runs), "machines": _machines(runs), "hardware": HARDWARE}
-    parts |= {"few": _few_numbers(), "rates": _rates()}
+    parts |= {"few": _few_numbers(), "rates": _rates(), "columns": _columns()}
     return TEMPLATE.read_text(encoding="utf-8").format(**parts)
 
 
@@ -126,6 +139,23 @@ def _few_numbers() -> str:
             }
     notes = [OF_SMOLLM2] if any(BACKBONES["smollm2"] in line for line in lines) else []
     return "\n".join([*lines, "", f"Where and when: {'; '.join(sorted(origins))}.", *notes])
+
+
+def _columns() -> str:
+    """The section on columns before each text, beside the same rows without them; empty without runs."""
+    plain, source = (_read("textune", f"reviews-{way}") for way in ("plain", "source"))
+    if not (plain and source):
+        return ""
+    lines = ["| before each text | accuracy | beside none | lift of `source` in the reports |", "|---|---|---|---|"]
+    lines.append(f"| nothing | {_cell(plain, 'accuracy')} | - | - |")
+    lifts = [lift["lift"] for run in source.values() for lift in run["reports"]["validation"]["lifts"]]
+    shown = f"{mean(lifts):+.3f} ({', '.join(f'{lift:+.3f}' for lift in lifts)})"
+    difference = _difference(source, plain, "accuracy")
+    lines.append(f"| `source` | {_cell(source, 'accuracy')} | {difference} | {shown} |")
+    run = source[min(source)]
+    rows = f"{run['rows']['train']:,} training and {run['rows']['validation']:,} validation rows"
+    where = f"{run['date']}, {run['machine']}, threads: {run['threads']}, {run['precision']}"
+    return COLUMNS.format(rows=rows, table="\n".join(lines), where=where)
 
 
 def _rates() -> str:

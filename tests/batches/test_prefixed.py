@@ -169,11 +169,10 @@ TEXTS = [" ".join(["good film", "the very", "zzz"][: 1 + number % 3]) for number
 
 def test_what_training_drops_follows_from_seed_epoch_and_row(bert: Any) -> None:
     store = store_of(bert, TEXTS, MANY, prefix=DROPPING)
-    everything = np.arange(len(store))
-    full = store.present(everything)
+    full = store.present
     for seed, epoch in ((0, 0), (0, 1), (3, 1)):
         drawn = store.in_epoch(seed, epoch)
-        kept = drawn.present(everything)
+        kept = drawn.present
         uniform = np.array([[fractions_of(seed, epoch, row, k)[0] for k in range(2)] for row in range(400)])
         assert np.array_equal(kept, full & (uniform >= [0.5, 0.25]))
         assert not kept[~full].any()
@@ -188,11 +187,9 @@ def test_what_training_drops_follows_from_seed_epoch_and_row(bert: Any) -> None:
         assert [few.ids[few.offsets[i] : few.offsets[i + 1]].tolist() for i in places] == [
             wanted[i] for i in (7, 3, 399, 3)
         ]
-    shares = np.mean(
-        [store.in_epoch(1, epoch).present(everything)[full[:, 1]].mean(axis=0) for epoch in range(20)], axis=0
-    )
+    shares = np.mean([store.in_epoch(1, epoch).present[full[:, 1]].mean(axis=0) for epoch in range(20)], axis=0)
     assert np.allclose(shares, [0.5, 0.75], atol=5 * 0.5 / (20 * 320) ** 0.5)
-    assert not np.array_equal(store.in_epoch(0, 0).present(everything), store.in_epoch(0, 1).present(everything))
+    assert not np.array_equal(store.in_epoch(0, 0).present, store.in_epoch(0, 1).present)
 
 
 def test_without_dropout_every_epoch_has_the_same_rows(bert: Any) -> None:

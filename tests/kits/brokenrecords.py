@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from typing import Any
 
 Row = dict[str, Any]
+MakeEntry = Callable[[random.Random, str, str], Any]
 TYPES = ("html", "timestamp", "entity", "url", "generation_length_text", "generation_length_sentence", "mood")
 _KEYS = ("html", "timestamp", "entity", "url", "length", "mood", "title", "website_description", "datasource")
 _ODD: tuple[Any, ...] = (
@@ -73,23 +75,23 @@ def broken_entry(draw: random.Random, text: str, key: str) -> Any:
     return entry
 
 
-def _entries(draw: random.Random, text: str, keys: tuple[str, ...]) -> Any:
-    if draw.random() < 0.05:
+def _entries(draw: random.Random, text: str, keys: tuple[str, ...], entry: MakeEntry) -> Any:
+    if entry is broken_entry and draw.random() < 0.05:
         return odd(draw)
-    return [broken_entry(draw, text, draw.choice(keys)) for _ in range(draw.choice([0, 1, 1, 2, 5, 9]))]
+    return [entry(draw, text, draw.choice(keys)) for _ in range(draw.choice([0, 1, 1, 2, 5, 9]))]
 
 
-def broken_row(draw: random.Random) -> Row:
+def broken_row(draw: random.Random, *, entry: MakeEntry = broken_entry) -> Row:
     """A row of either version, or of both."""
     text = draw.choice(_TEXTS)
     row: Row = {"text": text if draw.random() < 0.98 else None}
     kind = draw.random()
     if kind < 0.5:
-        row["metadata"] = _entries(draw, text, _KEYS)
+        row["metadata"] = _entries(draw, text, _KEYS, entry)
     if kind > 0.45:
         for name in draw.sample([*TYPES, "title", "other"], 4):
             key = "length" if "length" in name else name
-            row[f"metadata_{name}"] = _entries(draw, text, (key,))
+            row[f"metadata_{name}"] = _entries(draw, text, (key,), entry)
     return row
 
 

@@ -20,14 +20,20 @@ from textune.metadata.records import ReadDocuments, read_documents
 Row = dict[str, Any]
 
 
+def table_of(rows: Sequence[Row]) -> pa.Table:
+    """The rows with every column that any of them has."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.table({name: [row.get(name) for row in rows] for name in names})
+
+
 def write(path: Path, rows: Sequence[Row]) -> Path:
     """The rows as a file of the format that its name says."""
     if path.suffix == ".parquet":
-        pq.write_table(pa.Table.from_pylist(list(rows)), path)
+        pq.write_table(table_of(rows), path)
     elif path.suffix == ".arrow":
         with (
             pa.OSFile(str(path), "wb") as sink,
-            pa.ipc.new_file(sink, (table := pa.Table.from_pylist(list(rows))).schema) as file,
+            pa.ipc.new_file(sink, (table := table_of(rows)).schema) as file,
         ):
             file.write_table(table)
     elif path.suffix == ".json":

@@ -195,7 +195,8 @@ def _text(value: Any, *, original: bool) -> str | None:
 def _attributes(value: Any) -> tuple[tuple[str, str], ...] | None:
     if not isinstance(value, dict):
         return None
-    names, values = value.get("attrs") or [], value.get("values") or []
+    names = [] if value.get("attrs") is None else value["attrs"]
+    values = [] if value.get("values") is None else value["values"]
     if not isinstance(names, list) or not isinstance(values, list) or len(names) != len(values):
         return None
     pairs = []

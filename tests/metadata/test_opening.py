@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 from kits.documentstreams import MAX_LENGTH, TOKENIZER, TOTAL, TYPES, make_loader, make_row, write_documents
+from kits.errors import refused
 from kits.streams import take
 
 import textune.metadata.opening as opening
 from textune.config.documents import AllTypes, MetadataSection
 from textune.config.schema import TokensSection, TrainSection
-from textune.config.sources import DataSection, FilesSource, GivenSource, StreamSource
+from textune.config.sources import Absent, DataSection, FilesSource, GivenSource, SplitOff, StreamSource
+from textune.errors import DataError
 from textune.metadata.chunks import ChunkEncoder
 from textune.metadata.opening import DocumentRun, mean_probability, open_documents
 from textune.metadata.sampling import TypeCounts
@@ -35,11 +37,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def run_of(train: Any, *, given: Any = None, duration: str = "2 epochs", **sampling: Any) -> DocumentRun:
-    data = DataSection(train=train)
+    data = DataSection(train=train, validation=Absent())
     section = MetadataSection.model_validate({"types": TYPES, "sampling": {"kind": "all"} | sampling})
     encoder = ChunkEncoder(TOKENIZER, TokensSection(max_length=MAX_LENGTH), section)
     settings = TrainSection.model_validate({"duration": duration, "batch_size": 7, "seed": 3})
-    return DocumentRun(open_documents(data, given or {}), data, section, encoder, settings)
+    return DocumentRun(open_documents(data, given or {}).train, data, section, encoder, settings)
 
 
 def stream_of(files: list[str], **keys: Any) -> StreamSource:
@@ -103,3 +105,23 @@ def test_an_estimate_of_all_documents_is_what_an_epoch_has(files: list[str]) -> 
         num_rows, num_tokens = num_rows + batch.num_rows, num_tokens + batch.num_tokens
     assert (estimate.chunks_per_epoch, estimate.tokens_per_epoch) == (num_rows, num_tokens)
     assert loader.state_dict()["cursor"]["epoch"] == 1
+
+
+def test_shares_of_the_training_rows_are_not_trained_on() -> None:
+    """And a row is drawn the same whether others are set aside or not."""
+    rows = {"rows": [make_row(number) for number in range(40)]}
+    source = GivenSource(name="rows")
+    data = DataSection(train=source, validation=SplitOff(count=7), test=SplitOff(ratio=0.25))
+    opened = open_documents(data, rows)
+    assert {name: len(share) for name, share in opened.shares.items()} == {"test": 10, "validation": 7}
+    assert opened.train.section.num_rows == 23
+    numbers = [
+        {int(text.split()[0][1:]) for text in found.table.column("text").to_pylist()}
+        for found in (opened.train.shards[0].rows, *opened.shares.values())
+        if found is not None
+    ]
+    assert sorted(number for some in numbers for number in some) == list(range(40))
+    whole = open_documents(DataSection(train=source, validation=Absent()), rows)
+    assert whole.shares == {} and whole.train.shards[0].fingerprint == opened.train.shards[0].fingerprint
+    with refused(DataError):
+        open_documents(DataSection(train=source, validation=SplitOff(count=40)), rows)

@@ -19,8 +19,10 @@ from textune.data.reading.rows import Rows
 from textune.data.reading.sources import read_source
 from textune.data.shards.blocks import BlockReader, Cursor, NeededColumns, open_shards
 from textune.metadata.documents import NO_POSITION
+from textune.metadata.prefix import prefix_text
 from textune.metadata.problems import HINTS, TITLES
-from textune.metadata.records import metadata_columns, shard_id
+from textune.metadata.records import metadata_columns, read_document_rows, shard_id
+from textune.metadata.render import render
 from textune.metadata.types import TYPES
 
 URL = {"key": "url", "type": "global", "value": "http://a.b/c"}
@@ -121,6 +123,25 @@ def test_c21_an_entry_of_a_column_without_key_takes_the_end_of_the_columns_name(
     ]
 
 
+@pytest.mark.parametrize("compat", ["none", "bsmetadata"])
+@pytest.mark.parametrize("name", ["train.jsonl", "train.parquet"])
+def test_c21_from_columns_to_the_prefix(tmp_path: Path, name: str, compat: str) -> None:
+    values = {"timestamp": "1998-03-08 00:00:00", "website_desc": "D.", "title": "T", "url": "http://a.b/c%20d+e"}
+    values |= {"generation_datasource": "a.b > c", "generation_length_text": "6"}
+    span = {"char_start_idx": 0, "char_end_idx": 6, "relative_start_pos": 0, "relative_end_pos": 0}
+    row: Row = {"text": "simple"}
+    row |= {f"metadata_{name}": [{"type": "global", "value": value}] for name, value in values.items()}
+    row |= {f"metadata_{name}": [{"type": "local", "value": "b"} | span] for name in ("html", "entity_paragraph")}
+    types = ("html", *values, "entity_paragraph")
+    keys = {"types_in_prefix": True, "type_tokens": {"entity_paragraph": "entity"}, "compat": compat}
+    section = MetadataSection.model_validate({"types": types, **keys})
+    documents = read(rows_in(tmp_path, [row], name), types, **keys).documents
+    assert prefix_text(render(documents, section).fields[0], section) == (
+        "html | Year: 1998 | Month: March | Website Description: D. | Title: T | url: http://a.b/c d e | "
+        "Datasource: a.b > c | Text Length: 6 | entity |||"
+    )
+
+
 def test_a_row_that_has_metadata_is_taken_as_it_is(tmp_path: Path) -> None:
     rows = [FIRST[2] | {"metadata_title": [{"type": "global", "value": "T"}]}, SECOND[2]]
     found = listed(read(rows_in(tmp_path, rows), ("url", "title")).documents)
@@ -196,3 +217,20 @@ def test_the_page_lists_every_type_and_every_kind_of_bad_entry() -> None:
     assert listed_types == [(one.name, one.key, one.scope) for one in TYPES.values()]
     kinds = page.partition("### What cannot be rendered")[2].partition("With `compat")[0]
     assert re.findall(r"^\| `(\w+)` \|", kinds, re.MULTILINE) == list(TITLES) == list(HINTS)
+
+
+@pytest.mark.parametrize("first", ["a.parquet", "a.jsonl", "a.arrow"])
+@pytest.mark.parametrize("second", ["b.parquet", "b.jsonl"])
+def test_files_of_one_source_may_lack_columns_and_have_them_in_other_forms(
+    tmp_path: Path, first: str, second: str
+) -> None:
+    others: list[Row] = [{"text": "x", "metadata_title": [{"type": "global", "value": 3}]} for _ in range(3)]
+    others += [{"text": "y", "metadata_url": [{"key": "url", "value": "u", "type": "global"}], "more": 1}]
+    paths = [write(tmp_path / first, SECOND), write(tmp_path / second, others), write(tmp_path / "c.jsonl", FIRST)]
+    rows = read_document_rows(FilesSource(files=tuple(map(str, paths))), "error", {})
+    result = read(rows, (*ALL, "title"))
+    expected = [*EXPECTED]
+    expected += [(*entry[:2], entry[2] + 7, *entry[3:]) for entry in EXPECTED]
+    expected += [("title", "3", row, -1, -1, -1, -1, ()) for row in (3, 4, 5)] + [("url", "u", 6, -1, -1, -1, -1, ())]
+    assert sorted(listed(result.documents)) == sorted(expected)
+    assert "more" not in rows.table.column_names and "more" in rows.dropped

@@ -126,6 +126,13 @@ WRONG: dict[str, tuple[pa.Array, str]] = {
         ),
         "metadata[0].value",
     ),
+    "attributes without values": (
+        pa.array(
+            [[ENTRIES[0][0] | {"html_attrs": {"attrs": ["id"], "values": []}}]],  # type: ignore[index]
+            pa.list_(entry_type()),
+        ),
+        "metadata[0].html_attrs",
+    ),
     "text as place": (
         pa.array(
             [[{"key": "html", "type": "local", "value": "b", "char_start_idx": "0"}]],

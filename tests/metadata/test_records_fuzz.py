@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kits.brokenrecords import TYPES, broken_line, broken_row
-from kits.records import given_rows, listed, read
+from kits.brokenrecords import TYPES, broken_line, broken_row, good_entry
+from kits.records import given_rows, listed, read, rows_in
 from kits.slowrecords import read_slowly
 
 from textune.config.documents import MetadataSection
 from textune.config.sources import Columns, FilesSource, StreamSource
+from textune.data.reading.numeric import is_text
 from textune.data.reading.sources import read_source
 from textune.data.shards.blocks import BlockReader, Cursor, NeededColumns, open_shards
 from textune.errors import TextuneError
@@ -44,6 +45,23 @@ def test_broken_records_are_read_as_the_slow_twin_reads_them(compat: str) -> Non
         assert len(render(result.documents, section).texts) == _BATCH
         kinds |= set(bad)
     assert kinds == set(TITLES) - ({"nesting"} if compat == "bsmetadata" else set())
+
+
+def test_records_in_arrow_types_are_read_as_the_slow_twin_reads_them(tmp_path: Path) -> None:
+    draw = random.Random(9)
+    numbers = ("char_start_idx", "char_end_idx", "relative_start_pos", "relative_end_pos")
+    for batch in range(4):
+        rows = [broken_row(draw, entry=good_entry) for _ in range(_BATCH)]
+        for row in rows:
+            for entry in (entry for name in row if name != "text" for entry in row[name]):
+                entry |= {name: draw.choice([-1, 0, 2, 9, None]) for name in numbers if draw.random() < 0.1}
+                entry |= {name: draw.choice(["local", "", None]) for name in ("type", "value") if draw.random() < 0.05}
+        table = rows_in(tmp_path, rows, f"{batch}.parquet")
+        assert all(not is_text(field.type) for field in table.table.schema if field.name != "text")
+        result = read(table, TYPES, on_bad_metadata="report")
+        kept, bad, not_named = read_slowly(rows, TYPES)
+        assert (result.bad.counts, result.not_named, listed(result.documents)) == (bad, not_named, kept)
+        assert result.bad.total > 50 and len(kept) > 50
 
 
 def test_one_broken_record_stops_strictly_exactly_where_it_would_be_left_out() -> None:

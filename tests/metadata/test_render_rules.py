@@ -137,6 +137,8 @@ def test_what_is_left_out_is_counted() -> None:
     found = render(documents_of(section.types, *rows), section)
     assert sorted(found.left_out.values()) == [1, 1, 1] and found.texts == ["a<i>b</i>c", ""]
     assert render(documents_of(section.types, ("abc", [])), section).left_out == {}
+    original = MetadataSection(types=("html", "title"), compat="bsmetadata", types_in_prefix=True)
+    assert list(render(documents_of(section.types, rows[0]), original).left_out.values()) == [1]
 
 
 # --- names of entities beside paragraphs ----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from textune.config.documents import MetadataSection
 from textune.config.schema import TokensSection, TrainSection
-from textune.config.sources import DataSection, GivenSource
+from textune.config.sources import Absent, DataSection, GivenSource
 from textune.data.shards.blocks import BlockReader, Cursor
 from textune.metadata.chunks import ChunkEncoder
 from textune.metadata.maker import DocumentMaker
@@ -84,10 +84,10 @@ def epoch_of(maker: DocumentMaker, epoch: int, before: Cursor) -> tuple[list[tup
 @pytest.mark.parametrize("kind", SAMPLINGS)
 def test_every_text_comes_back_from_its_rows(rows: list[dict[str, Any]], tokenizer: Any, kind: str) -> None:
     section = MetadataSection.model_validate({"types": TYPES, "sampling": SAMPLINGS[kind]})
-    data = DataSection(train=GivenSource(name="rows"))
+    data = DataSection(train=GivenSource(name="rows"), validation=Absent())
     encoder = ChunkEncoder(tokenizer, TokensSection(max_length=LENGTH), section)
     train = TrainSection.model_validate({"duration": "2 epochs"})
-    maker = DocumentRun(open_documents(data, {"rows": rows}), data, section, encoder, train).maker()
+    maker = DocumentRun(open_documents(data, {"rows": rows}).train, data, section, encoder, train).maker()
     cursor = Cursor()
     num_with: list[int] = []
     num_epochs = 2 if kind == "curriculum" else 1

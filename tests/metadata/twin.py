@@ -136,7 +136,7 @@ def original_text(text: str, entries: Sequence[Entry], section: MetadataSection)
             by_type[entry.type].append(entry)
     inserted: list[tuple[int, int, int, str, str]] = []  # priority, end, start, opening text, closing text
     for name, of_type in by_type.items():
-        priority = section.types.index(name)
+        priority = [key_of(one) for one in section.types].index(key_of(name))
         if of_type[0].start_order is not None:
             inserted += [(priority, at, at, shown, "") for at, shown in collated(of_type, section)]
             continue

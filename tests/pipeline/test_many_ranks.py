@@ -79,6 +79,12 @@ KINDS: dict[str, list[str]] = {
     "adapters": ["model.lora.r=4", "model.lora.bias=lora_only"],
     "few bits": ["model.lora.r=4", "model.quantize.bits=4"],
     "adapters with magnitudes": ["model.lora.r=4", "model.lora.options.use_dora=true"],
+    "prefix": [
+        'data.metadata.columns=["number", "id"]',
+        "data.metadata.dropout=0.4",
+        "tokens.max_length=60",
+        "train.max_tokens=80",
+    ],
     "frozen": ["model.freeze=embeddings"],
     "same shapes": [
         "tokens.pad=max_length",
@@ -203,7 +209,7 @@ def fsdp() -> list[str]:
         for fast in [
             {
                 *((2, "class weights", "ddp"), (2, "multilabel", "fsdp"), (2, "several tasks", "ddp")),
-                *((2, "adapters", "ddp"), (2, "adapters", "fsdp"), (2, "few bits", "ddp")),
+                *((2, "adapters", "ddp"), (2, "adapters", "fsdp"), (2, "few bits", "ddp"), (2, "prefix", "ddp")),
             }
         ]
         for world in (2, 4)

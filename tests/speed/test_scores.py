@@ -160,3 +160,27 @@ def test_few_trained_numbers_stand_beside_training_everything(tmp_path: Path, mo
         f"{name} LoRA r 8 | 300,000 | 5,000, 16 | 0.002 | 0.885 (0.880, 0.890) | {less} | 701 MiB |",
     ]
     assert results_table._rates().splitlines()[2:] == [f"{name} LoRA r 8 | 0.001: 0.800, 0.002: 0.850 (1,000 rows) |"]
+
+
+def test_columns_before_the_text_stand_beside_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results_table, "RESULTS", tmp_path)
+    assert results_table._columns() == ""
+    for way, accuracy in (("plain", 0.80), ("source", 0.83)):
+        for seed in (0, 1):
+            run = a_run(seed, accuracy + seed / 100, trained=1, lr=1e-4)
+            run["reports"] = {"validation": {"lifts": [{"column": "source", "lift": 0.01 * (seed + 1)}]}}
+            write_json(tmp_path / "textune" / f"reviews-{way}-{seed}.json", run)
+    found = results_table._columns().splitlines()
+    assert "| nothing | 0.805 (0.800, 0.810) | - | - |" in found
+    assert "| `source` | 0.835 (0.830, 0.840) | +0.030 (seed spread 0.010) | +0.015 (+0.010, +0.020) |" in found
+    assert "Where and when: 2026-11-30, a processor, threads: 1, fp32." in found
+
+
+@pytest.mark.parametrize("name", ["reviews-plain", "reviews-source"])
+def test_the_configs_of_reviews_differ_in_the_column_alone(name: str) -> None:
+    folder = ROOT / "bench" / "scores" / "reviews"
+    found = load_config(folder / f"{name}.toml").resolved
+    plain = load_config(folder / "reviews-plain.toml").resolved
+    assert (found["data"]["metadata"] is None) == (name == "reviews-plain")  # type: ignore[index, call-overload]
+    found["data"]["metadata"] = None  # type: ignore[index, call-overload]
+    assert found == plain

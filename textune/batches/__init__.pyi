@@ -8,6 +8,8 @@ from .batch import WindowedBatch as WindowedBatch
 from .batch import collate as collate
 from .batch import to_device as to_device
 from .cache import cache_folder as cache_folder
+from .cache import find_store as find_store
+from .cache import hash_strings as hash_strings
 from .encode import RowTexts as RowTexts
 from .encode import make_row_store as make_row_store
 from .encode import num_unlike_written as num_unlike_written
@@ -35,6 +37,7 @@ from .streamed import StreamLoader as StreamLoader
 from .tokenise import require_budget as require_budget
 from .tokenise import require_weights as require_weights
 from .tokenise import tokenise as tokenise
+from .tokens import CHUNK_CHARACTERS as CHUNK_CHARACTERS
 from .tokens import TextEncoder as TextEncoder
 from .tokens import cut_texts as cut_texts
 from .usual import MaxLength as MaxLength

@@ -80,6 +80,32 @@ class Encoder(Protocol):
         """One store per chunk; the tokenizer works `depth` chunks ahead."""
 
 
+class StoreWork(Protocol):
+    """What is to become a store, whatever it is made of."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of its columns by token."""
+
+    @property
+    def windows(self) -> bool:
+        """Whether an example may have several rows; otherwise row i comes from example i."""
+
+    @property
+    def repeated(self) -> int:
+        """As of `TokenStore`."""
+
+    @property
+    def num_rows(self) -> int | None:
+        """Rows of the store; None where they are not known before it is built."""
+
+    def key(self) -> str:
+        """Hash of everything that decides what the store holds, of 32 hexadecimal digits."""
+
+    def parts(self) -> Generator[TokenStore]:
+        """Stores of consecutive examples, which together are the store."""
+
+
 def default_cache() -> Path:
     """The user's cache folder for token stores."""
     return user_cache("tokens")
@@ -109,14 +135,18 @@ def open_store(
     `tokens.cache` names a folder that cannot be used; other errors as `TextEncoder.encode`.
     """
     encoder.require_room(pair=pairs is not None)
-    work = _Work(texts, pairs, encoder, place, progress)
+    return find_store(_Texts(texts, pairs, encoder, place, progress), section, notice=notice)
+
+
+def find_store(work: StoreWork, section: TokensSection, *, notice: Callable[[str], None]) -> TokenStore:
+    """The store that this work makes: found in the cache, or built there. Otherwise as `open_store`."""
     try:
         cache = cache_folder(section)
     except FileNotFoundError as error:
         return _without_cache(work, str(error), notice)
     try:
         open_cache(cache, ours=section.cache is None)
-        return work.stored(cache, max_bytes=section.cache_size_gb * 1e9)
+        return _Cached(work).stored(cache, max_bytes=section.cache_size_gb * 1e9)
     except OSError as error:
         if section.cache is None:
             return _without_cache(work, f"{cache}: {error.strerror or error}", notice)
@@ -126,15 +156,15 @@ def open_store(
         ) from error
 
 
-def _without_cache(work: _Work, reason: str, notice: Callable[[str], None]) -> TokenStore:
+def _without_cache(work: StoreWork, reason: str, notice: Callable[[str], None]) -> TokenStore:
     notice(
         f"the token cache cannot be used ({reason}): texts are tokenised in memory, and the next run has to do it"
         f" again"
     )
-    return work.in_memory()
+    return join_stores(work.parts(), names=work.columns)
 
 
-class _Work:
+class _Texts:
     """The texts that become one store."""
 
     def __init__(
@@ -146,26 +176,12 @@ class _Work:
         progress: Progress | None,
     ) -> None:
         self._texts, self._pairs, self._encoder, self._place, self._progress = texts, pairs, encoder, place, progress
-        self._columns = encoder.columns(pair=pairs is not None)
-        self._types = {name: COLUMNS[name] for name in self._columns} | _ROW_TYPES
-        self._types |= _WINDOW_TYPES if encoder.windows else {}
+        self.columns = encoder.columns(pair=pairs is not None)
+        self.windows = encoder.windows
+        self.repeated = encoder.repeated
+        self.num_rows = None if encoder.windows else len(texts)
 
-    def stored(self, cache: Path, *, max_bytes: float) -> TokenStore:
-        """Found in the cache, or built there."""
-        folder = cache / self._key()
-        store = self._open(folder)
-        if store is None:
-            store = self._build(folder)
-            _prune(cache, keep=folder, max_bytes=max_bytes)
-        with contextlib.suppress(OSError):
-            os.utime(folder / "meta.json")  # for "least recently used"; a read-only cache works without it
-        return store
-
-    def in_memory(self) -> TokenStore:
-        """Built without a cache."""
-        return join_stores(self._parts(), names=self._columns)
-
-    def _key(self) -> str:
+    def key(self) -> str:
         key = hashlib.blake2b(digest_size=16)
         key.update(f"{FORM_VERSION} {self._encoder.fingerprint()}".encode())
         if self._pairs is not None and self._encoder.second_behind:
@@ -174,7 +190,7 @@ class _Work:
             key.update(b"absent" if column is None else hash_strings(column))
         return key.hexdigest()
 
-    def _parts(self) -> Generator[TokenStore]:
+    def parts(self) -> Generator[TokenStore]:
         done = 0
         with contextlib.closing(
             self._encoder.encode_chunks(cut_columns(self._texts, self._pairs), self._place, depth=1)
@@ -184,6 +200,26 @@ class _Work:
                 done += part.num_examples
                 if self._progress is not None:
                     self._progress(done, len(self._texts))
+
+
+class _Cached:
+    """A store in a folder of the cache."""
+
+    def __init__(self, work: StoreWork) -> None:
+        self._work = work
+        self._types = {name: COLUMNS[name] for name in work.columns} | _ROW_TYPES
+        self._types |= _WINDOW_TYPES if work.windows else {}
+
+    def stored(self, cache: Path, *, max_bytes: float) -> TokenStore:
+        """Found in the cache, or built there."""
+        folder = cache / self._work.key()
+        store = self._open(folder)
+        if store is None:
+            store = self._build(folder)
+            _prune(cache, keep=folder, max_bytes=max_bytes)
+        with contextlib.suppress(OSError):
+            os.utime(folder / "meta.json")  # for "least recently used"; a read-only cache works without it
+        return store
 
     def _build(self, folder: Path) -> TokenStore:
         aside = folder.with_name(f"building-{os.getpid()}-{uuid.uuid4().hex}")
@@ -195,8 +231,8 @@ class _Work:
                     name: _Written(stack.enter_context((aside / f"{name}.bin").open("wb"))) for name in self._types
                 }
                 files["offsets"].write(np.zeros(1, dtype=np.int64))
-                for part in stack.enter_context(contextlib.closing(self._parts())):
-                    for name in self._columns:
+                for part in stack.enter_context(contextlib.closing(self._work.parts())):
+                    for name in self._work.columns:
                         files[name].write(part.columns[name])
                     files["raw_lengths"].write(part.raw_lengths)
                     files["offsets"].write(part.offsets[1:] + total)
@@ -242,10 +278,12 @@ class _Work:
             require_own(folder)
             meta = parse_json((folder / "meta.json").read_text(encoding="utf-8"))
             total, hashes = int(meta["tokens"]), dict(meta["hashes"])
-            num_rows = int(meta["rows"]) if self._encoder.windows else len(self._texts)
+            num_rows = int(meta["rows"]) if self._work.num_rows is None else self._work.num_rows
             if meta != self._meta(num_rows, total, hashes) or hashes.keys() != self._types.keys():
                 return None
-            lengths = dict.fromkeys(self._columns, total) | dict.fromkeys(self._types.keys() - self._columns, num_rows)
+            lengths = dict.fromkeys(self._work.columns, total) | dict.fromkeys(
+                self._types.keys() - self._work.columns, num_rows
+            )
             lengths["offsets"] += 1
             arrays = {}
             for name, kind in self._types.items():
@@ -258,11 +296,11 @@ class _Work:
         except (OSError, ValueError, TypeError, KeyError):  # absent, cut short, not our JSON
             return None
         return TokenStore(
-            columns={name: arrays[name] for name in self._columns},
+            columns={name: arrays[name] for name in self._work.columns},
             offsets=np.array(arrays["offsets"]),
             raw_lengths=arrays["raw_lengths"],
             example=np.array(arrays["example"]) if "example" in arrays else np.arange(num_rows),
-            repeated=self._encoder.repeated,
+            repeated=self._work.repeated,
         )
 
     def _meta(self, num_rows: int, num_tokens: int, hashes: Mapping[str, str]) -> dict[str, object]:

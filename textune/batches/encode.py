@@ -147,13 +147,13 @@ def _require_room(
 ) -> None:
     """DataError for a row whose prefix leaves no token for its text, or that is too long with
     `tokens.truncate = "error"`."""
-    section, everything = encoder.section, np.arange(len(store))
+    section = encoder.section
     least = encoder.least_room(pair=rows.pair is not None)
-    prefix_E = store.prefix_lengths(everything)
+    prefix_E = store.prefix_lengths
     full = np.flatnonzero(prefix_E + store.joints.frame.num_special + least > section.longest)
     if len(full):
         row = int(full[0])
-        length_K = store.field_lengths(full[:1], store.present(full[:1]))[0]
+        length_K = store.field_lengths(full[:1])[0]
         column = int(length_K.argmax())
         name, written = store.fields[column].name, fields[column][row].as_py()
         room = f"tokens.max_length = {section.longest}"

@@ -7,6 +7,7 @@ Shapes: E examples of the store, B of them chosen, K columns of `data.metadata`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -121,20 +122,19 @@ class PrefixedStore:
     @cached_property
     def raw_lengths(self) -> np.ndarray:
         """int32 [E] tokens of each row with all its fields, before its text was shortened."""
-        everything = replace(self, drawn=None)
-        lengths = everything.prefix_lengths(np.arange(len(self))) + self.joints.frame.num_special
-        return np.asarray(sum((store.raw_lengths for store in self.texts), lengths), np.int32)
+        full_E = self.prefix_lengths if self.drawn is None else replace(self, drawn=None).prefix_lengths
+        raw_E = sum((store.raw_lengths for store in self.texts), full_E + self.joints.frame.num_special)
+        return np.asarray(raw_E, np.int32)
 
-    @property
+    @cached_property
     def lengths(self) -> np.ndarray:
         """int64 [E] tokens of each row."""
-        return self.lengths_of(np.arange(len(self)))
+        cut = self._cut(np.arange(len(self)))
+        return np.asarray(sum((*cut.heads, *cut.tails), self.prefix_lengths + self.joints.frame.num_special))
 
     def lengths_of(self, rows: np.ndarray) -> np.ndarray:
         """int64 [B] tokens of the chosen rows."""
-        prefix_B = self.prefix_lengths(rows)
-        cut = self._cut(rows, prefix_B)
-        return np.asarray(sum((*cut.heads, *cut.tails), prefix_B + self.joints.frame.num_special))
+        return np.asarray(self.lengths[rows])
 
     def example_lengths(self, examples: np.ndarray) -> np.ndarray:
         """int64 [B] the same."""
@@ -156,32 +156,39 @@ class PrefixedStore:
         ]
         return replace(self, fields=tuple(left_out))
 
-    def present(self, rows: np.ndarray) -> np.ndarray:
-        """bool [B, K] which fields each of the chosen rows has."""
-        has_BK = np.stack([field.code_E[rows] >= 0 for field in self.fields], axis=1)
+    @cached_property
+    def present(self) -> np.ndarray:
+        """bool [E, K] which fields each row has."""
+        has_EK = np.stack([field.code_E >= 0 for field in self.fields], axis=1)
         if self.drawn is not None:
             rate_K = np.array([field.dropout for field in self.fields])
-            has_BK &= fractions_of(*self.drawn, self.row_ids[rows, None], np.arange(len(rate_K))) >= rate_K
-        return has_BK
+            has_EK &= fractions_of(*self.drawn, self.row_ids[:, None], np.arange(len(rate_K))) >= rate_K
+        return has_EK
 
-    def field_lengths(self, rows: np.ndarray, has_BK: np.ndarray) -> np.ndarray:
+    def field_lengths(self, rows: np.ndarray) -> np.ndarray:
         """int64 [B, K] tokens of each field of the chosen rows, with the separator before it; 0 where there is
         none."""
-        first_BK = has_BK & (np.cumsum(has_BK, axis=1) == 1)
+        has_BK = self.present[rows]
         lengths_BK = np.zeros(has_BK.shape, np.int64)
-        for column, field in enumerate(self.fields):
-            for store, chosen_B in (
-                (field.first, first_BK[:, column]),
-                (field.later, (has_BK & ~first_BK)[:, column]),
-            ):
-                lengths_BK[chosen_B, column] = store.lengths_of(field.code_E[rows[chosen_B]])
+        for column, store, chosen_B in self._places_of_fields(has_BK):
+            lengths_BK[chosen_B, column] = store.lengths_of(self.fields[column].code_E[rows[chosen_B]])
         return lengths_BK
 
-    def prefix_lengths(self, rows: np.ndarray) -> np.ndarray:
-        """int64 [B] tokens before the text of each of the chosen rows, special tokens left out."""
-        has_BK, separators = self.present(rows), self.joints.separators
-        behind_B = np.where(has_BK.any(axis=1), len(separators.after_field), len(separators.at_start))
-        return np.asarray(self.field_lengths(rows, has_BK).sum(axis=1) + behind_B)
+    @cached_property
+    def prefix_lengths(self) -> np.ndarray:
+        """int64 [E] tokens before the text of each row, special tokens left out."""
+        separators = self.joints.separators
+        behind_E = np.where(self.present.any(axis=1), len(separators.after_field), len(separators.at_start))
+        return np.asarray(self.field_lengths(np.arange(len(self))).sum(axis=1) + behind_E)
+
+    def _places_of_fields(self, has_BK: np.ndarray) -> Iterator[tuple[int, TokenStore, np.ndarray]]:
+        """Each column, as the first field and as a later one: where its tokens are, and which rows (bool [B]) have it
+        there."""
+        first_BK = has_BK & (np.cumsum(has_BK, axis=1) == 1)
+        later_BK = has_BK & ~first_BK
+        for column, field in enumerate(self.fields):
+            yield column, field.first, first_BK[:, column]
+            yield column, field.later, later_BK[:, column]
 
     def read(self, rows: np.ndarray) -> tuple[TokenStore, np.ndarray]:
         """The chosen rows put together, and where they are in that store (int64 [B])."""
@@ -202,9 +209,10 @@ class PrefixedStore:
         """All rows put together."""
         return self.read(np.arange(len(self)))[0]
 
-    def _cut(self, rows: np.ndarray, prefix_B: np.ndarray) -> _Cut:
+    def _cut(self, rows: np.ndarray) -> _Cut:
+        """What room is left for the texts of the chosen rows."""
         joints = self.joints
-        room_B = joints.longest - joints.frame.num_special - prefix_B
+        room_B = joints.longest - joints.frame.num_special - self.prefix_lengths[rows]
         raw = [np.asarray(store.raw_lengths[rows], np.int64) for store in self.texts]
         keeps = [np.minimum(raw[0], room_B)] if len(raw) == 1 else longest_first(raw[0], raw[1], room_B)
         firsts = (0, joints.pair_separator)
@@ -216,22 +224,16 @@ class PrefixedStore:
 
     def _segments(self, rows: np.ndarray) -> list[_Segment]:
         """The parts of the chosen rows, in order."""
-        frame, separators = self.joints.frame, self.joints.separators
-        has_BK = self.present(rows)
-        first_BK = has_BK & (np.cumsum(has_BK, axis=1) == 1)
+        frame, separators, cut = self.joints.frame, self.joints.separators, self._cut(rows)
+        has_BK = self.present[rows]
         any_B, every_B = np.asarray(has_BK.any(axis=1)), np.ones(len(rows), bool)
         of_text = [np.array([kind], np.uint8) for kind in frame.text_types]
-        cut = self._cut(rows, self.prefix_lengths(rows))
         segments = [_constant(frame.ids[0], frame.types[0], every_B)]
-        for column, field in enumerate(self.fields):
-            code_B = np.maximum(field.code_E[rows], 0)
-            for store, chosen_B in (
-                (field.first, first_BK[:, column]),
-                (field.later, (has_BK & ~first_BK)[:, column]),
-            ):
-                if chosen_B.any():
-                    length_B = np.where(chosen_B, store.lengths_of(code_B), 0)
-                    segments.append(_Segment(store.ids, store.offsets[code_B], length_B, of_text[0]))
+        for column, store, chosen_B in self._places_of_fields(has_BK):
+            if chosen_B.any():
+                code_B = np.maximum(self.fields[column].code_E[rows], 0)
+                length_B = np.where(chosen_B, store.lengths_of(code_B), 0)
+                segments.append(_Segment(store.ids, store.offsets[code_B], length_B, of_text[0]))
         segments.append(_constant(separators.after_field, of_text[0], any_B))
         segments.append(_constant(separators.at_start, of_text[0], ~any_B))
         for number, store in enumerate(self.texts):

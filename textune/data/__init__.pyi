@@ -29,6 +29,7 @@ from .prepare import prepare_data as prepare_data
 from .prepare import prepare_held_out as prepare_held_out
 from .prepared import PreparedData as PreparedData
 from .prepared import Split as Split
+from .reading.archives import inside_archive as inside_archive
 from .reading.archives import located as located
 from .reading.archives import size_of as size_of
 from .reading.files import COMPRESSION as COMPRESSION
@@ -75,3 +76,4 @@ from .shards.blocks import open_shards as open_shards
 from .shards.blocks import shard_of_rows as shard_of_rows
 from .shards.labelled import RowStream as RowStream
 from .shards.reader import MAX_LINE_BYTES as MAX_LINE_BYTES
+from .splits import set_aside as set_aside

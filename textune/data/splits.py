@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from textune.config import SplitOff
+from textune.config import DataSection, SplitOff
 from textune.data.reading import Rows, flat, missing_column
 from textune.draws import Draws
 from textune.errors import DataError
@@ -38,6 +38,20 @@ def split_rows(
         chosen_N = np.zeros(len(indices), bool)
         chosen_N[Draws.of_seed(section.seed).permutation(len(indices))[:wanted]] = True
     return np.flatnonzero(~chosen_N), np.flatnonzero(chosen_N)
+
+
+def set_aside(rows: Rows, section: DataSection) -> tuple[Rows, dict[str, Rows]]:
+    """The rows that are left for training, and by name the sets that are shares of them, where no labels matter: test
+    first, so that it depends on no other key. DataError as `split_rows`."""
+    sources = {"test": section.test, "validation": section.validation, **section.evaluations}
+    left, shares = np.arange(len(rows)), {}
+    for name, source in sources.items():
+        if isinstance(source, SplitOff):
+            key = f"data.evaluations.{name}" if name in section.evaluations else f"data.{name}"
+            kept, aside = split_rows(rows, left, {}, source, key=key)
+            shares[name] = rows.take(left[aside])
+            left = left[kept]
+    return (rows.take(left) if shares else rows), shares
 
 
 def _num_wanted(num_rows: int, section: SplitOff, key: str) -> int:

@@ -5,7 +5,8 @@ from .opening import open_documents as open_documents
 from .problems import HINTS as HINTS
 from .problems import TITLES as TITLES
 from .problems import BadEntries as BadEntries
-from .records import COLUMN as COLUMN
+from .records import is_of_metadata as is_of_metadata
+from .records import read_document_rows as read_document_rows
 from .records import read_documents as read_documents
 from .records import require_known_types as require_known_types
 from .render import render as render
@@ -15,6 +16,7 @@ from .taggers.page import PageColumns as PageColumns
 from .taggers.page import Tagger as Tagger
 from .taggers.partfiles import PartFiles as PartFiles
 from .taggers.partfiles import job_key as job_key
+from .taggers.shards import file_state as file_state
 from .taggers.shards import likely_parts as likely_parts
 from .taggers.shards import page_format as page_format
 from .taggers.shards import part_sizes as part_sizes

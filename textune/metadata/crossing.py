@@ -44,10 +44,12 @@ def _nested(pieces: Pieces, paired: np.ndarray, entries: Entries) -> Pieces:
     """The pieces of one document."""
     columns = list(zip(pieces.entry.tolist(), pieces.closing.tolist(), pieces.text.tolist(), strict=True))
     text_of = {(entry, closing): text for entry, closing, text in columns}
+    at, is_tag = pieces.at.tolist(), paired.tolist()
+    end_of = dict(zip(pieces.entry.tolist(), entries.end[pieces.entry].tolist(), strict=True))
     made: list[tuple[int, bool, int]] = []  # entry, whether it closes, the piece that it stands beside
     open_tags: list[int] = []
     for index, (entry, closing, _) in enumerate(columns):
-        if not paired[index]:
+        if not is_tag[index]:
             made.append((entry, closing, index))
         elif not closing:
             open_tags.append(entry)
@@ -55,7 +57,7 @@ def _nested(pieces: Pieces, paired: np.ndarray, entries: Entries) -> Pieces:
         elif entry in open_tags:
             inside = open_tags[open_tags.index(entry) + 1 :]
             made += [(other, True, index) for other in reversed(inside)] + [(entry, True, index)]
-            again = [other for other in inside if entries.end[other] > pieces.at[index]]
+            again = [other for other in inside if end_of[other] > at[index]]
             made += [(other, False, index) for other in again]
             open_tags[open_tags.index(entry) :] = again
     beside = pieces[np.array([index for _, _, index in made])]

@@ -6,7 +6,7 @@ records -> Documents -> which types are drawn -> Rendered -> chunks, as rows of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
@@ -68,6 +68,21 @@ class Documents:
         has_DT = np.zeros((len(self), len(self.types)), dtype=bool)
         has_DT[self.entries.document, self.entries.type] = True
         return has_DT
+
+    def part(self, first: int, behind: int) -> Documents:
+        """Consecutive documents, from `first` to the one before `behind`."""
+        entries = self.entries
+        of = slice(*np.searchsorted(entries.document, (first, behind)).tolist())
+        columns = {one.name: getattr(entries, one.name)[of] for one in fields(entries)}
+        columns["document"] = columns["document"] - first
+        chosen = slice(first, behind)
+        return replace(
+            self,
+            texts=self.texts[chosen],
+            row=self.row[chosen],
+            shard=self.shard[chosen],
+            entries=replace(entries, **columns),
+        )
 
 
 @dataclass(frozen=True, eq=False)

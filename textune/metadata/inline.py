@@ -21,7 +21,7 @@ def insert_tags(
     entries = documents.entries
     pieces, left_out = make_pieces(documents, chosen[entries.start[chosen] != NO_POSITION], section)
     if section.as_original:
-        pieces = pieces[original_order(pieces, entries)]
+        pieces = pieces[original_order(pieces, entries, documents.types)]
     else:
         pieces = nest(pieces[nested_order(pieces, entries, len(documents.types))], entries)
     pieces = _wrapped(pieces, documents, section)

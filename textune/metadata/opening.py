@@ -10,16 +10,25 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from textune.config import DataSection, MetadataSection, Sampling, StreamSource, TrainSection, UniformTypes
-from textune.data import BlockReader, Cursor, GivenRows, Rows, ShardStream, open_shards, read_source, shard_of_rows
+from textune.data import (
+    BlockReader,
+    Cursor,
+    GivenRows,
+    Rows,
+    ShardStream,
+    open_shards,
+    set_aside,
+    shard_of_rows,
+)
 from textune.metadata.chunks import ChunkEncoder
 from textune.metadata.facts import DocumentFacts
 from textune.metadata.maker import DocumentMaker
-from textune.metadata.records import read_documents
+from textune.metadata.records import read_document_rows, read_documents
 from textune.metadata.sampling import TypeCounts
 from textune.wording import count
 
@@ -28,12 +37,20 @@ SAMPLED_DOCUMENTS = 1000
 _SAMPLE_SEED = 0
 
 
-def open_documents(data: DataSection, given: GivenRows) -> ShardStream:
-    """The training rows: the shards of a stream; any other source is read whole. DataError as `open_shards` and
-    `read_source`."""
+class OpenedDocuments(NamedTuple):
+    """The source of the training rows, and the sets that are shares of it."""
+
+    train: ShardStream
+    shares: dict[str, Rows]
+
+
+def open_documents(data: DataSection, given: GivenRows) -> OpenedDocuments:
+    """The shards of a stream; any other source is read whole, and may be split. DataError as `open_shards`,
+    `read_document_rows` and `set_aside`."""
     if isinstance(data.train, StreamSource):
-        return open_shards(data.train)
-    return shard_of_rows(read_source(data.train, on_bad_row=data.on_bad_row, given=given))
+        return OpenedDocuments(open_shards(data.train), {})
+    rows, shares = set_aside(read_document_rows(data.train, data.on_bad_row, given), data)
+    return OpenedDocuments(shard_of_rows(rows), shares)
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from textune.metadata.documents import NO_POSITION, Entries
 from textune.metadata.pieces import Pieces
+from textune.metadata.types import first_with_key
 
 _CLOSING, _EMPTY, _EMPTY_CLOSING, _OPENING = range(4)
 """What comes first at a character: ends of spans with text, then tags without text, then starts of spans with
@@ -32,7 +35,7 @@ def nested_order(pieces: Pieces, entries: Entries, num_types: int) -> np.ndarray
     return np.lexsort((own, rank, far, _place(pieces) * 4 + phase))
 
 
-def original_order(pieces: Pieces, entries: Entries) -> np.ndarray:
+def original_order(pieces: Pieces, entries: Entries, types: Sequence[str]) -> np.ndarray:
     """int64 [I]: by document and character; there, all tags with positions stand where tags without text do."""
     entry, closing = pieces.entry, pieces.closing
     start, end = entries.start[entry], entries.end[entry]
@@ -41,7 +44,8 @@ def original_order(pieces: Pieces, entries: Entries) -> np.ndarray:
     with_text = np.where(closing, _CLOSING, _OPENING)
     phase = np.where(positioned, _EMPTY, np.where(empty, np.where(closing, _EMPTY_CLOSING, _EMPTY), with_text))
     first_to_last = (phase == _CLOSING) | (phase == _EMPTY_CLOSING)
-    rank = np.where(first_to_last, pieces.type, -pieces.type.astype(np.int64))
+    rank = np.array(first_with_key(types))[pieces.type]
+    rank = np.where(first_to_last, rank, -rank)
     far = np.where(phase == _OPENING, -end, 0)
     return np.lexsort((own, far, rank, _place(pieces) * 4 + phase))
 

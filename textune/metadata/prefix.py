@@ -10,7 +10,7 @@ import numpy as np
 from textune.config import MetadataSection
 from textune.metadata.documents import NO_POSITION, Documents, PrefixField
 from textune.metadata.renderers import renderer_of
-from textune.metadata.types import metadata_type
+from textune.metadata.types import first_with_key, metadata_type
 
 REPLACED = "a later entry of the same type stands in the prefix"
 
@@ -33,9 +33,11 @@ def prefix_fields(
     entries, num_types = documents.entries, len(documents.types)
     all_named = section.types_in_prefix and section.as_original
     named = chosen[all_named | (entries.start[chosen] == NO_POSITION)]
-    place = entries.document[named] * num_types + _slots(documents.types, section)[entries.type[named]]
+    slots = np.array(first_with_key(documents.types)) if section.as_original else np.arange(num_types)
+    place = entries.document[named] * num_types + slots[entries.type[named]]
     last = len(place) - 1 - np.unique(place[::-1], return_index=True)[1]
-    left_out = Counter({REPLACED: len(place) - len(last)})
+    is_global = entries.start[named] == NO_POSITION
+    left_out = Counter({REPLACED: int(is_global.sum()) - int(is_global[last].sum())})
     place, named = place[last], named[last]
     if section.types_in_prefix and not section.as_original:
         tokens = np.setdiff1d(np.flatnonzero(inline_DT), place, assume_unique=True)
@@ -52,12 +54,3 @@ def prefix_fields(
             text = renderer_of(name).field(metadata_type(name), entries.value[entry], section)
         fields[document].append(PrefixField(type_, text))
     return [tuple(found) for found in fields], left_out
-
-
-def _slots(types: Sequence[str], section: MetadataSection) -> np.ndarray:
-    """int64 [T] whose place in the prefix each type takes: its own; in the original, that of the first type with the
-    same key."""
-    if not section.as_original:
-        return np.arange(len(types))
-    keys = [metadata_type(name).key for name in types]
-    return np.array([keys.index(key) for key in keys], dtype=np.int64)

@@ -201,7 +201,7 @@ def paired(attributes: object) -> object:
     left as it is."""
     if not isinstance(attributes, dict):
         return attributes
-    names, values = attributes.get("attrs") or [], attributes.get("values") or []
+    names, values = ([] if (one := attributes.get(key)) is None else one for key in ("attrs", "values"))
     if not isinstance(names, list) or not isinstance(values, list) or len(names) != len(values):
         return attributes
     return tuple(zip(names, values, strict=True))

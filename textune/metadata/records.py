@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from textune.config import Columns, MetadataSection
-from textune.data import Rows, flat, is_list, is_text, select_texts
+from textune.config import Columns, MetadataSection, OnBadRow, Source
+from textune.data import GivenRows, Rows, flat, is_list, is_text, read_source, select_texts
 from textune.errors import ConfigError
 from textune.metadata.documents import NO_POSITION, Documents, Entries
 from textune.metadata.problems import BadEntries, BadEntry
@@ -58,6 +58,16 @@ class ReadDocuments:
 def metadata_columns(section: MetadataSection) -> frozenset[str]:
     """The columns that rows may have metadata in; none of them has to be there."""
     return frozenset({COLUMN, *(COLUMN_PREFIX + name for name in section.types)})
+
+
+def is_of_metadata(column: str) -> bool:
+    """Whether a column of this name holds metadata."""
+    return column == COLUMN or (column.startswith(COLUMN_PREFIX) and column != COLUMN_PREFIX)
+
+
+def read_document_rows(source: Source, on_bad_row: OnBadRow, given: GivenRows) -> Rows:
+    """All rows of a source as `read_source`; not all of its files need to have the same columns of metadata."""
+    return read_source(source, on_bad_row=on_bad_row, given=given, may_lack=is_of_metadata)
 
 
 def read_documents(rows: Rows, columns: Columns, section: MetadataSection) -> ReadDocuments:
@@ -128,7 +138,7 @@ def _cells(table: pa.Table, types: tuple[str, ...], *, text_column: str) -> tupl
         chosen[COLUMN] = is_first_N
     for name in table.column_names:
         suffix = name.removeprefix(COLUMN_PREFIX)
-        if not name.startswith(COLUMN_PREFIX) or name == text_column or not suffix:
+        if name in (COLUMN, text_column) or not is_of_metadata(name):
             continue
         if suffix in types:
             chosen[name] = ~is_first_N

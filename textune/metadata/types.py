@@ -5,6 +5,7 @@ A new type is a row of TYPES; a type that is not there is rendered as `key: valu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,3 +68,9 @@ def name_of(key: str, scope: str) -> str:
 def metadata_type(name: str) -> MetadataType:
     """The type of this name; one that TYPES does not have is called by its name everywhere."""
     return TYPES.get(name) or MetadataType(name, name, "local")
+
+
+def first_with_key(types: Sequence[str]) -> list[int]:
+    """[T] for each type, the first with the same key, which the original system takes it to be."""
+    keys = [metadata_type(name).key for name in types]
+    return [keys.index(key) for key in keys]

@@ -35,17 +35,17 @@ from textune.data import (
     SkippedRow,
     no_rows,
     open_shards,
-    read_source,
 )
 from textune.metadata import (
-    COLUMN,
     HINTS,
     TITLES,
     BadEntries,
     ChunkEncoder,
     DocumentEstimate,
     DocumentRun,
+    is_of_metadata,
     open_documents,
+    read_document_rows,
     read_documents,
     render,
     require_known_types,
@@ -191,7 +191,7 @@ def _estimate(experiment: Experiment, section: MetadataSection, given: GivenRows
     if not (experiment.model.tokenizer or experiment.model.pretrained):
         return None
     encoder = ChunkEncoder(load_tokenizer(experiment.model), experiment.tokens, section)
-    source = open_documents(experiment.data, given)
+    source = open_documents(experiment.data, given).train
     return DocumentRun(source, experiment.data, section, encoder, experiment.train).estimate()
 
 
@@ -207,7 +207,7 @@ def _rows_of(source: Source | StreamSource, data: DataSection, given: GivenRows)
     if isinstance(source, StreamSource):
         yield from _first_block(source, data)
         return
-    rows = read_source(source, on_bad_row=data.on_bad_row, given=given)
+    rows = read_document_rows(source, data.on_bad_row, given)
     for first in range(0, len(rows), SAMPLE_ROWS):
         table = rows.table.slice(first, SAMPLE_ROWS)
         places = rows.places.take(np.arange(first, first + table.num_rows))
@@ -216,7 +216,7 @@ def _rows_of(source: Source | StreamSource, data: DataSection, given: GivenRows)
 
 def _first_block(source: StreamSource, data: DataSection) -> Iterator[Rows]:
     stream = open_shards(source.model_copy(update={"block_rows": min(source.block_rows, SAMPLE_ROWS)}))
-    of_metadata = frozenset(name for name in stream.column_names() if name.startswith(COLUMN))
+    of_metadata = frozenset(name for name in stream.column_names() if is_of_metadata(name))
     needed = NeededColumns({data.columns.text: "data.columns.text"}, of_metadata)
     with closing(BlockReader(stream, needed, seed=0, shuffles=True)) as reader:
         pieces = reader.read(Cursor()).pieces

@@ -35,6 +35,7 @@ from textune.metadata import (
     TagSettings,
     Task,
     build_taggers,
+    file_state,
     job_key,
     likely_parts,
     page_format,
@@ -124,7 +125,7 @@ def tag(
     for taggers that cannot be used; RunError where another process writes the same output.
     """
     facts = _facts(settings, build_taggers(settings))
-    shards, folder = _plan(find_files(sources, key="--input"), Path(target), facts)
+    shards, folder = _plan(find_files(sources, key="--input"), target, facts)
     result = TagResult([shard.files.target for shard in shards])
     if folder is not None:
         shards = [shard for shard in shards if not folder.take(shard, result)]
@@ -246,9 +247,10 @@ def _facts(settings: TagSettings, taggers: Sequence[Tagger]) -> dict[str, Any]:
     }
 
 
-def _plan(sources: Sequence[Path], target: Path, facts: Mapping[str, Any]) -> tuple[list[_Shard], _Folder | None]:
+def _plan(sources: Sequence[Path], output: str, facts: Mapping[str, Any]) -> tuple[list[_Shard], _Folder | None]:
     """The files with their outputs, and the folder of several ones; DataError where they cannot be written."""
-    several = len(sources) > 1 or target.is_dir() or str(target).endswith(os.sep)
+    target = Path(output)
+    several = len(sources) > 1 or target.is_dir() or output.endswith(("/", os.sep))
     if twice := repeated_names(path.name for path in sources):
         raise DataError(
             f"--input: two files are called {twice[0]}, and so would be their outputs.",
@@ -262,17 +264,13 @@ def _plan(sources: Sequence[Path], target: Path, facts: Mapping[str, Any]) -> tu
         raise _no_output(target, "it is a file, but several inputs need a folder", "Name a folder.")
     shards = []
     for source in sources:
-        output = target / source.name if several else target
-        read, written = page_format(source, option="input"), page_format(output, option="output")
+        path = target / source.name if several else target
+        read, written = page_format(source, option="input"), page_format(path, option="output")
         if (read, written) == ("jsonl", "parquet"):
             raise _no_output(target, f"rows of {source.name} have no types for parquet", "Write jsonl instead.")
-        shards.append(_Shard(source, PartFiles(output, job_key({**facts, **_state(source), "output": output.name}))))
+        job = job_key({**facts, "input": source.name, "state": file_state(source), "output": path.name})
+        shards.append(_Shard(source, PartFiles(path, job)))
     return shards, _Folder(target) if several else None
-
-
-def _state(source: Path) -> dict[str, Any]:
-    found = source.stat()
-    return {"input": source.name, "bytes": found.st_size, "changed": found.st_mtime_ns}
 
 
 def _no_output(target: Path, reason: str, hint: str) -> DataError:

@@ -145,7 +145,7 @@ def _lifts(
     it."""
     if not isinstance(rows.store, PrefixedStore):
         return
-    has_NK = rows.store.present(rows.examples)
+    has_NK = rows.store.present[rows.examples]
     for field, num_rows in zip(rows.store.fields, has_NK.sum(axis=0).tolist(), strict=True):
         left = replace(rows, store=rows.store.without(field.name))
         without = score(rows=left, stage=f"evaluating {name} without {field.name}")

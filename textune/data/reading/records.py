@@ -338,6 +338,13 @@ def _json(value: Any) -> str:
         raise _Misfit(f"cannot be written as JSON: {error}") from None
 
 
+def json_texts(cells: pa.ChunkedArray) -> pa.Array:
+    """Cells of any type as JSON text, as a column of objects has them; dates and the like as they are usually
+    written."""
+    values = cells.to_pylist()
+    return pa.array([None if one is None else json.dumps(one, default=str) for one in values], pa.large_string())
+
+
 def _show(value: object, width: int) -> str:
     """A value for a message."""
     try:

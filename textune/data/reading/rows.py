@@ -146,6 +146,10 @@ class Rows:
         """Where a row comes from, such as `train.tsv, line 17`."""
         return self.places[index]
 
+    def take(self, indices: np.ndarray) -> Rows:
+        """The chosen rows, in that order, still as rows of the whole source."""
+        return replace(self, table=self.table.take(pa.array(indices)), places=self.places.take(indices))
+
 
 def missing_column(name: str, where: Piece | Rows, *, source: str, key: str) -> DataError:
     """The error for a column that is not there: lists the columns found, names the nearest one and the key to

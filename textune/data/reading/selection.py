@@ -3,7 +3,7 @@ several files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,8 @@ import pyarrow.types as kinds
 from textune.config import RowSelection
 from textune.data.reading.classnames import name_classes, to_names
 from textune.data.reading.numeric import is_text
-from textune.data.reading.rows import Piece, Places, missing_column
+from textune.data.reading.records import json_texts
+from textune.data.reading.rows import JSON_FIELD, Piece, Places, missing_column
 from textune.draws import Draws
 from textune.errors import DataError
 from textune.wording import listing, repeated_names, shorten
@@ -110,9 +111,18 @@ def _rename(piece: Piece, rename: dict[str, str], name: str) -> Piece:
     return replace(piece, table=piece.table.rename_columns(names), class_names=class_names, unclear=unclear)
 
 
-def join_pieces(pieces: Sequence[Piece], names: Sequence[str]) -> Piece:
+MayLack = Callable[[str], bool]
+"""Whether pieces may lack a column of this name."""
+
+
+def lacks_none(name: str) -> bool:
+    """All pieces have all columns."""
+    return False
+
+
+def join_pieces(pieces: Sequence[Piece], names: Sequence[str], may_lack: MayLack = lacks_none) -> Piece:
     """Pieces one after the other, with the columns that all have; other columns are dropped and recorded with the
-    reason.
+    reason. Those that pieces `may_lack` are null there, and JSON text where pieces have them in different forms.
 
     Integers that the pieces do not name alike become names first. Pieces without rows do not affect the columns.
     """
@@ -123,7 +133,7 @@ def join_pieces(pieces: Sequence[Piece], names: Sequence[str]) -> Piece:
     dropped = {column: why for piece, _ in filled for column, why in piece.dropped.items()}
     columns: dict[str, tuple[pa.Field, pa.ChunkedArray]] = {}
     for column in dict.fromkeys(column for piece, _ in filled for column in piece.table.column_names):
-        joined = _join_column(column, filled)
+        joined = _join_column(column, filled) if not may_lack(column) else _join_sparse(column, filled)
         if isinstance(joined, str):
             dropped[column] = joined
         else:
@@ -163,6 +173,27 @@ def _join_column(column: str, filled: Sequence[tuple[Piece, str]]) -> tuple[pa.F
         pass
     other = next((index for index, one in enumerate(fields) if one.type != fields[0].type), 0)
     return f"it holds {fields[0].type} in {filled[0][1]} but {fields[other].type} in {filled[other][1]}"
+
+
+def _join_sparse(column: str, filled: Sequence[tuple[Piece, str]]) -> tuple[pa.Field, pa.ChunkedArray]:
+    """The column of all pieces joined, null where a piece does not have it."""
+    having = [piece for piece, _ in filled if column in piece.table.column_names]
+    fields = {
+        field.with_nullable(True)
+        for field in (piece.table.schema.field(column) for piece in having)
+        if not kinds.is_null(field.type)
+    }
+    field = fields.pop() if len(fields) == 1 else pa.field(column, pa.large_string(), metadata=JSON_FIELD)
+    chunks: list[pa.Array] = []
+    for piece, _ in filled:
+        cells = piece.table.column(column) if piece in having else None
+        if cells is None or kinds.is_null(cells.type):
+            chunks.append(pa.nulls(piece.table.num_rows, field.type))
+        elif cells.type == field.type:
+            chunks += cells.chunks
+        else:
+            chunks.append(json_texts(cells))
+    return field, pa.chunked_array(chunks, field.type)
 
 
 def _common_field(fields: Sequence[pa.Field]) -> pa.Field | None:

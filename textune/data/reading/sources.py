@@ -36,7 +36,7 @@ from textune.data.reading.fingerprint import fingerprint_table
 from textune.data.reading.formats import FORMATS, DataFile, format_of, require_fitting
 from textune.data.reading.records import plain_value, records_piece
 from textune.data.reading.rows import Piece, Places, Rows, SkippedRow, refuse
-from textune.data.reading.selection import join_pieces, select_rows, wanted_columns
+from textune.data.reading.selection import MayLack, join_pieces, lacks_none, select_rows, wanted_columns
 from textune.errors import DataError
 from textune.owncode import OwnObject, article
 from textune.wording import count, listing
@@ -49,14 +49,21 @@ GivenRows = Mapping[str, Any]
 library), or iterables of dictionaries."""
 
 
-def read_source(source: Source, *, on_bad_row: OnBadRow = "error", given: GivenRows = MappingProxyType({})) -> Rows:
-    """All rows of a source, selected as its section says; `given` are the rows in memory that it can name.
+def read_source(
+    source: Source,
+    *,
+    on_bad_row: OnBadRow = "error",
+    given: GivenRows = MappingProxyType({}),
+    may_lack: MayLack = lacks_none,
+) -> Rows:
+    """All rows of a source, selected as its section says; `given` are the rows in memory that it can name; `may_lack`:
+    columns that not all of several files need to have.
 
     `on_bad_row`: "error" raises DataError for the first row that cannot be read and says how many more there are;
     "skip" leaves them out and lists them in `Rows.skipped`. A file that cannot be read and a source without rows are
     errors.
     """
-    piece, name = _read(source, on_bad_row, given)
+    piece, name = _read(source, on_bad_row, given, may_lack)
     if piece.table.num_rows == 0:
         raise _no_rows(piece, name)
     return Rows(
@@ -85,10 +92,10 @@ def _no_rows(piece: Piece, name: str) -> DataError:
     return DataError(f"{name} holds no rows.", hint="It needs rows below the header line." if has_header else "")
 
 
-def _read(source: Source, on_bad_row: OnBadRow, given: GivenRows) -> tuple[Piece, str]:
+def _read(source: Source, on_bad_row: OnBadRow, given: GivenRows, may_lack: MayLack) -> tuple[Piece, str]:
     """One source with its selection applied, and its short name."""
     if isinstance(source, FilesSource):
-        piece, name = _read_files(source, on_bad_row)
+        piece, name = _read_files(source, on_bad_row, may_lack)
     elif isinstance(source, HubSource):
         piece, name = read_hub(source), source.name
     elif isinstance(source, SavedSource):
@@ -98,20 +105,20 @@ def _read(source: Source, on_bad_row: OnBadRow, given: GivenRows) -> tuple[Piece
     elif isinstance(source, GivenSource):
         piece, name = _read_given(source, given), source.name
     else:
-        piece, name = _read_concat(source, on_bad_row, given)
+        piece, name = _read_concat(source, on_bad_row, given, may_lack)
     if piece.bad and on_bad_row == "error":
         raise refuse(piece.bad, name)
     return select_rows(piece, source, name=name), name
 
 
-def _read_concat(source: ConcatSource, on_bad_row: OnBadRow, given: GivenRows) -> tuple[Piece, str]:
-    pieces, names = zip(*(_read(one, on_bad_row, given) for one in source.sources), strict=True)
-    return join_pieces(pieces, names), " + ".join(names) if len(
+def _read_concat(source: ConcatSource, on_bad_row: OnBadRow, given: GivenRows, may_lack: MayLack) -> tuple[Piece, str]:
+    pieces, names = zip(*(_read(one, on_bad_row, given, may_lack) for one in source.sources), strict=True)
+    return join_pieces(pieces, names, may_lack), " + ".join(names) if len(
         names
     ) <= 3 else f"{names[0]} and {len(names) - 1} more"
 
 
-def _read_files(source: FilesSource, on_bad_row: OnBadRow) -> tuple[Piece, str]:
+def _read_files(source: FilesSource, on_bad_row: OnBadRow, may_lack: MayLack) -> tuple[Piece, str]:
     paths = find_files(source.files)
     labels: list[Path | None] = [None] * len(paths)
     if source.label_files:
@@ -137,7 +144,7 @@ def _read_files(source: FilesSource, on_bad_row: OnBadRow) -> tuple[Piece, str]:
             piece = read(replace(file, wanted=None))
         pieces.append(piece)
     short = names[0] if len(names) == 1 else f"{names[0]} and {count(len(names) - 1, 'more file')}"
-    return join_pieces(pieces, names), short
+    return join_pieces(pieces, names, may_lack), short
 
 
 def _read_python(source: PythonSource) -> Piece:

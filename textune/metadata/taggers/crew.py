@@ -95,7 +95,7 @@ class Crew:
         ours, theirs = self._context.Pipe()
         at = self._context.Array("q", [NOWHERE, NOWHERE], lock=False)
         process = self._context.Process(
-            target=work, args=(theirs, at, self._settings, self._seconds), daemon=True, name="textune-tag"
+            target=work, args=(theirs, at, self._settings, self._seconds), name="textune-tag"
         )
         process.start()
         theirs.close()

@@ -18,8 +18,10 @@ from textune.data import (
     ENDINGS,
     MAX_LINE_BYTES,
     bare_suffix,
+    inside_archive,
     open_tables,
     raw_blocks,
+    size_of,
     text_blocks,
 )
 from textune.errors import DataError
@@ -74,7 +76,13 @@ def part_sizes() -> tuple[int, int]:
 def likely_parts(path: Path) -> int:
     """At most about so many parts has a file, before it is read."""
     packed = page_format(path, option="input") == "parquet" or path.suffix.lower() in COMPRESSION
-    return path.stat().st_size * (_UNPACKED if packed else 1) // PART_BYTES + 1
+    return file_state(path)[0] * (_UNPACKED if packed else 1) // PART_BYTES + 1
+
+
+def file_state(path: Path) -> tuple[int, int]:
+    """Bytes of a file, and when it changed, in nanoseconds; of one in an archive, when that changed."""
+    archive = inside_archive(path)
+    return size_of(path), (archive[0] if archive else path).stat().st_mtime_ns
 
 
 def read_parts(path: Path) -> Generator[Part]:

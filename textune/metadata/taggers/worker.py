@@ -118,7 +118,11 @@ def work(connection: Connection, at: MutableSequence[int], settings: TagSettings
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
         while True:
             task: Task = connection.recv()
-            connection.send(tag_part(task, PageTagger(taggers, settings.columns), settings, watch))
+            try:
+                outcome = tag_part(task, PageTagger(taggers, settings.columns), settings, watch)
+            except MemoryError:  # which the parent puts into words
+                raise SystemExit(1) from None
+            connection.send(outcome)
 
 
 def tag_part(task: Task, tagger: PageTagger, settings: TagSettings, watch: Watch) -> Outcome:
@@ -141,7 +145,12 @@ def tag_part(task: Task, tagger: PageTagger, settings: TagSettings, watch: Watch
         return Refused(error.message, fields)
     finally:
         watch.rest()
-    write_part(task.target, pages.content(), counts, skipped)
+    try:
+        write_part(task.target, pages.content(), counts, skipped)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        hint = "Make room, and start the same command again: what is done is kept."
+        return Refused(f"{task.target} cannot be written: {reason}.", {"hint": hint, "reason": reason})
     return Done(counts, skipped)
 
 

@@ -1,0 +1,128 @@
+"""Held-out documents as stores: rendered once with all their metadata, found again in the token cache."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from kits.documentstreams import MAX_LENGTH, TOKENIZER, TYPES, make_row, text_of
+from kits.records import given_rows, read
+from kits.rendered import char_tokenizer
+
+import textune.metadata.heldout as heldout
+from textune.batches.store import TokenStore
+from textune.config.documents import MetadataSection
+from textune.config.schema import TokensSection
+from textune.metadata.chunks import ChunkEncoder
+from textune.metadata.documents import Documents
+from textune.metadata.heldout import HeldOutDocuments
+from textune.metadata.render import render
+
+NUM = 30
+
+
+@pytest.fixture(scope="module")
+def documents() -> Documents:
+    rows = [make_row(number) for number in range(NUM)]
+    rows[7] = {"text": "", "metadata": []}
+    return read(given_rows(rows), TYPES).documents
+
+
+def work_of(
+    documents: Documents, cache: Path, *, tokenizer: Any = TOKENIZER, max_length: int = MAX_LENGTH, **keys: Any
+) -> HeldOutDocuments:
+    section = MetadataSection.model_validate({"types": TYPES, **keys})
+    return HeldOutDocuments(documents, tokenizer, TokensSection(max_length=max_length, cache=str(cache)), section)
+
+
+def store_of(documents: Documents, cache: Path, **keys: Any) -> TokenStore:
+    return work_of(documents, cache, **keys).store(notice=pytest.fail)
+
+
+def same(one: TokenStore, other: TokenStore) -> bool:
+    pairs = [(one.columns[name], other.columns[name]) for name in ("ids", "mask")]
+    pairs += [(one.offsets, other.offsets), (one.example, other.example), (one.raw_lengths, other.raw_lengths)]
+    return one.columns.keys() == other.columns.keys() and all(np.array_equal(*pair) for pair in pairs)
+
+
+def test_a_store_is_what_the_encoder_makes_of_all_documents_at_once(
+    documents: Documents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section = MetadataSection(types=TYPES, sampling={"kind": "all", "probability": 0.0})  # type: ignore[arg-type]
+    chunks = ChunkEncoder(TOKENIZER, TokensSection(max_length=MAX_LENGTH), section).encode(render(documents, section))
+    store = store_of(documents, tmp_path / "whole", sampling={"kind": "all", "probability": 0.0})
+    assert same(store, chunks.store)
+    assert store.columns["mask"].dtype == np.uint8 and set(np.unique(store.columns["mask"])) == {0, 1}
+    monkeypatch.setattr(heldout, "CHUNK_CHARACTERS", 200)
+    assert same(store_of(documents, tmp_path / "parts"), store)
+
+
+def test_nothing_is_drawn_for_held_out_documents(documents: Documents, tmp_path: Path) -> None:
+    """And a store is found again whatever is drawn for training."""
+    for sampling in ({"kind": "all", "probability": 0.0}, {"kind": "all", "html_rate": 0.0}, {"kind": "independent"}):
+        store = store_of(documents, tmp_path, sampling=sampling)
+        text = text_of(store.ids.tolist())
+        assert all(f"Title: T{number} " in text for number in range(NUM) if number % 3 and number != 7)
+        assert text.count("<b>") == sum(number % 4 > 0 and number != 7 for number in range(NUM))
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_store_is_rendered_once(documents: Documents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = store_of(documents, tmp_path)
+    monkeypatch.setattr(ChunkEncoder, "encode", None)
+    assert same(store_of(documents, tmp_path), first)
+
+
+def changed(documents: Documents) -> dict[str, Documents]:
+    """The same documents, each time with one thing changed."""
+    entries = documents.entries
+    local = int(np.flatnonzero(entries.start >= 0)[0])
+
+    def shifted(name: str) -> np.ndarray:
+        column = getattr(entries, name).copy()
+        column[local] += 1
+        return column
+
+    def with_entries(**columns: Any) -> Documents:
+        return replace(documents, entries=replace(entries, **columns))
+
+    attributes = [(("class", "x"),) if number == local else one for number, one in enumerate(entries.attributes)]
+    values = [value + ("i" if number == local else "") for number, value in enumerate(entries.value)]
+    return {
+        "text": replace(documents, texts=["other", *documents.texts[1:]]),
+        "value": with_entries(value=values),
+        "attributes": with_entries(attributes=attributes),
+        "end": with_entries(end=shifted("end")),
+        "start": with_entries(start=shifted("start")),
+        "fewer": documents.part(0, NUM - 1),
+    }
+
+
+def test_whatever_decides_the_tokens_is_in_the_key(documents: Documents, tmp_path: Path) -> None:
+    whole = work_of(documents, tmp_path)
+    keys = [whole.key(), *(work_of(other, tmp_path).key() for other in changed(documents).values())]
+    keys += [
+        work_of(documents, tmp_path, **keys).key()
+        for keys in (
+            {"max_length": MAX_LENGTH + 1},
+            {"separator": "; "},
+            {"score_inline": True},
+            {"html": {"drop": ["b"]}},
+            {"tokenizer": char_tokenizer("abc")},
+        )
+    ]
+    assert len(set(keys)) == len(keys)
+    assert work_of(documents, tmp_path, sampling={"kind": "independent"}).key() == whole.key()
+    assert work_of(documents.part(0, NUM), tmp_path).key() == whole.key()
+
+
+def test_parts_of_documents_have_their_own_entries(documents: Documents) -> None:
+    for first, behind in ((0, NUM), (3, 4), (7, 8), (10, 25), (5, 5)):
+        part = documents.part(first, behind)
+        assert list(part.texts) == list(documents.texts[first:behind])
+        assert (part.has_type == documents.has_type[first:behind]).all()
+        chosen = (documents.entries.document >= first) & (documents.entries.document < behind)
+        assert list(part.entries.value) == [v for v, kept in zip(documents.entries.value, chosen, strict=True) if kept]
