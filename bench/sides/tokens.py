@@ -16,7 +16,8 @@ from bench.worker import Channel, Json
 def tokens(channel: Channel, spec: Json) -> None:
     """All texts in one call, as one array of ids."""
     backend = Tokenizer.from_file(spec["tokenizer"])
-    texts = [json.loads(line)["text"] or "" for line in Path(spec["documents"]).open(encoding="utf-8")]
+    with Path(spec["documents"]).open(encoding="utf-8") as file:
+        texts = [json.loads(line)["text"] or "" for line in file]
     channel.reply(threads=os.cpu_count(), documents=len(texts), characters=sum(map(len, texts)))
 
     def answer(command: Json) -> Json:
