@@ -21,7 +21,9 @@ def renderable(**sections: Any) -> None:
 
 def test_no_model_task_or_label_is_needed() -> None:
     renderable()
-    renderable(metadata=_METADATA | {"priority": ["url"], "type_tokens": {"html": "H"}, "wraps": {"html": ["<", ">"]}})
+    renderable(metadata=_METADATA | {"priority": ["url"], "wraps": {"html": ["<", ">"]}})
+    renderable(metadata=_METADATA | {"type_tokens": {"html": "H"}, "types_in_prefix": True})
+    renderable(metadata=_METADATA | {"html": {"keep": ["td"], "drop_all_lengths": [0, 0]}})
     renderable(metadata=_METADATA | {"sampling": {"kind": "uniform", "weights": {"url": 2.0}}})
 
 
@@ -51,6 +53,10 @@ _WRONG: list[tuple[str, dict[str, Any]]] = [
     ),
     ("metadata.sampling.curriculum", {"metadata": _METADATA | {"sampling": {"curriculum": [[0, 1.0], [0, 0.5]]}}}),
     ("metadata.sampling.html_rate", {"metadata": {"types": ["url"], "sampling": {"html_rate": 0.5}}}),
+    ("metadata.type_tokens", {"metadata": _METADATA | {"type_tokens": {"html": "H"}}}),
+    ("metadata.html.keep", {"metadata": _METADATA | {"html": {"keep": ["td"]}}}),
+    ("metadata.html.drop_all_lengths", {"metadata": _METADATA | {"html": {"drop_all_lengths": [2, 1]}}}),
+    ("metadata.html.drop_lengths.p[0]", {"metadata": _METADATA | {"html": {"drop_lengths": {"p": [-1, 1]}}}}),
     ("data.columns.template", {"data": _DATA | {"columns": {"template": "{a}: {b}"}}}),
     ("data.columns.text_pair", {"data": _DATA | {"columns": {"text_pair": "b"}}}),
     ("data.train.files", {"data": {}}),

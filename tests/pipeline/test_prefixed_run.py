@@ -305,12 +305,22 @@ def test_a_column_of_lists_is_refused(place: Path, tmp_path: Path) -> None:
     assert (caught.value.key, caught.value.value) == ("data.metadata.columns", "source")
 
 
-def test_check_knows_the_prefix(place: Path) -> None:
+def test_check_says_what_stands_before_the_texts(place: Path) -> None:
     overrides = {**BASE, "data.train.files": str(place / "rows.jsonl")}
     found = textune.check(place / "config.toml", overrides=overrides, timing=False)
     plain = {name: value for name, value in overrides.items() if "metadata" not in name}
     bare = textune.check(place / "config.toml", overrides=plain, timing=False)
-    assert found.ok and found.facts.to_dict() != bare.facts.to_dict()
+    assert found.ok and found.facts.prefix == ["source", "year"] and bare.facts.prefix == []
+    assert found.facts.prefix_tokens > 10 and bare.facts.prefix_tokens == 0
+    assert found.words["prefix"].startswith("source, year: ") and "prefix" not in bare.words
+
+
+def test_a_run_that_starts_from_another_says_that_the_prefix_differs(place: Path, run: Path) -> None:
+    overrides = {"data.train.files": str(place / "rows.jsonl"), "model.pretrained": str(run), "tokens.max_length": 40}
+    found = textune.check(place / "config.toml", overrides=overrides, timing=False)
+    assert any('"source: ... | year: ... |||" before each text (here nothing)' in notice for notice in found.notices)
+    same = textune.check(place / "config.toml", overrides=BASE | overrides, timing=False)
+    assert not any("before each text" in notice for notice in same.notices)
 
 
 def test_the_report_says_what_each_column_is_worth(place: Path, run: Path, tmp_path: Path) -> None:

@@ -168,12 +168,19 @@ def test_an_output_whose_parts_were_left_is_completed(
     with monkeypatch.context() as patched:
         patched.setattr("textune.metadata.taggers.partfiles.PartFiles.remove", lambda self: None)
         call(*words)
-    whole = (tmp_path / "out.jsonl.gz").read_bytes()
-    assert (tmp_path / "out.jsonl.gz.parts").is_dir()
-    answer = call(*words)
-    assert answer.code == 0, answer.err
-    assert (tmp_path / "out.jsonl.gz").read_bytes() == whole
-    assert names(tmp_path) == ["in.jsonl.gz", "out.jsonl.gz"]
+    whole, parts = (tmp_path / "out.jsonl.gz").read_bytes(), tmp_path / "out.jsonl.gz.parts"
+    for removed in ("nothing", "a part", "its counts", "all parts"):
+        parts.mkdir(exist_ok=True)
+        if removed in {"a part", "its counts"}:
+            next(parts.glob("*/00001.jsonl.gz" if removed == "a part" else "*/00001.json")).unlink()
+        answer = call(*words)
+        assert answer.code == 0, answer.err
+        assert (tmp_path / "out.jsonl.gz").read_bytes() == whole
+        assert names(tmp_path) == ["in.jsonl.gz", "out.jsonl.gz"]
+        if removed in {"nothing", "a part"}:
+            with monkeypatch.context() as patched:
+                patched.setattr("textune.metadata.taggers.partfiles.PartFiles.remove", lambda self: None)
+                call(*words, "--force")
     again = call(*words)
     assert again.code == 2 and "already exists" in again.err
 
@@ -382,17 +389,17 @@ def test_killed_at_random_moments_each_page_is_there_once(tmp_path: Path, whole_
         assert process.wait() == 0
     seconds = time.monotonic() - started
     for attempt in range(200):
+        if (tmp_path / "out.jsonl.gz").exists() and not (tmp_path / "out.jsonl.gz.parts").exists():
+            break  # killed when it had nothing left to do
         process = start(tmp_path, *words, "out.jsonl.gz")
         try:
             _, said = process.communicate(timeout=draw.uniform(0.2, 1.0) * seconds if attempt < 15 else None)
             assert process.returncode == 0, said
-            break
         except subprocess.TimeoutExpired:
             if whole_group:
                 os.killpg(process.pid, signal.SIGKILL)
             process.kill()
             process.communicate()
-            assert not (tmp_path / "out.jsonl.gz").exists() or (tmp_path / "out.jsonl.gz.parts").exists()
     assert (tmp_path / "out.jsonl.gz").read_bytes() == (tmp_path / "expected.jsonl.gz").read_bytes()
     assert [row["id"] for row in read_pages(tmp_path / "out.jsonl.gz")] == list(range(6_000))
     assert names(tmp_path) == ["expected.jsonl.gz", "in.jsonl.gz", "out.jsonl.gz", "small_parts.py"]

@@ -8,7 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from textune.batches.layout import padding_waste
+from textune.batches.prefixed import PrefixedStore
 from textune.batches.store import RowStore, TokenStore
+
+_NONE = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +89,11 @@ class TokenRows:
     def weights(self) -> np.ndarray | None:
         """float32 [N] or [N, H] the weight of each example; None where they have none."""
         return None if self.example_weights is None else np.asarray(self.example_weights[self.examples])
+
+    @property
+    def prefix_lengths(self) -> np.ndarray:
+        """int64 [N] tokens before each example's text, special tokens left out; empty where nothing is put there."""
+        return np.asarray(self.store.prefix_lengths[self.examples]) if isinstance(self.store, PrefixedStore) else _NONE
 
     def in_epoch(self, seed: int, epoch: int) -> TokenRows:
         """The same examples as an epoch of training sees them."""

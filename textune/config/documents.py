@@ -105,8 +105,8 @@ class MetadataSection(Section):
     """Types of metadata in the order of the prefix, such as `["html", "timestamp", "title", "url"]`. Where inline tags
     touch, those of an earlier type are nearer to the text."""
     compat: Literal["none", "bsmetadata"] = "none"
-    """`bsmetadata`: text and masks are those of the original system wherever that is not one of its known bugs
-    (docs/metadata.md)."""
+    """`bsmetadata`: prefix, text and mask are those of the original system, with those of its bugs that
+    docs/metadata.md lists."""
     on_bad_metadata: Literal["error", "report"] = "error"
     """Metadata that cannot be rendered as it says, such as a span beyond the text: `error` stops with the row and the
     value, `report` leaves the entry out and reports how many."""

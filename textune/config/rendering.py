@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from textune.config.documents import MetadataSection
+from textune.config.documents import HtmlRules, MetadataSection
 from textune.config.problems import Problem
 from textune.config.schema import Experiment
 from textune.config.sources import StreamSource
@@ -50,7 +50,23 @@ def document_problems(experiment: Experiment) -> list[Problem]:
         message = "metadata.sampling.html_rate is set, but metadata.types does not name html."
         hint = "Add html to the types, or leave the rate out."
         problems.append(Problem(("metadata", "sampling", "html_rate"), message, hint, rate))
-    return [*problems, *_curriculum_problems(experiment, section)]
+    return [*problems, *_unused_keys(section), *_curriculum_problems(experiment, section)]
+
+
+def _unused_keys(section: MetadataSection) -> list[Problem]:
+    """Keys that change nothing without another one."""
+    problems = []
+    if section.type_tokens and not section.types_in_prefix:
+        message = "metadata.type_tokens is set, but metadata.types_in_prefix is false: no prefix names a type."
+        problems.append(Problem(("metadata", "type_tokens"), message, "Set types_in_prefix = true, or leave it out."))
+    if section.html.keep != HtmlRules().keep and section.html.drop_all_lengths is None:
+        message = (
+            "metadata.html.keep is set, but metadata.html.drop_all_lengths, which it makes exceptions to, is not."
+        )
+        problems.append(
+            Problem(("metadata", "html", "keep"), message, "Set drop_all_lengths = [0, 0], or leave it out.")
+        )
+    return problems
 
 
 def _curriculum_problems(experiment: Experiment, section: MetadataSection) -> list[Problem]:

@@ -48,11 +48,7 @@ def differences(
     if card is None:
         return notices
     found = []
-    if card.max_length != here.max_length:
-        found.append(f"tokens.max_length = {card.max_length} (here {here.max_length})")
-    if card.truncate != here.truncate:
-        found.append(f'tokens.truncate = "{card.truncate}" (here "{here.truncate}")')
-    for name in ("long", "stride", "pooling", "max_windows"):
+    for name in ("max_length", "truncate", "long", "stride", "pooling", "max_windows"):
         before, now = (
             "not set" if (value := getattr(of_card, name)) is None else format_value(value) for of_card in (card, here)
         )
@@ -62,6 +58,8 @@ def differences(
         found.append(
             f"tokens.pair_separator = {format_value(card.pair_separator)} (here {format_value(here.pair_separator)})"
         )
+    if (before_texts := _prefix(card)) != (now := _prefix(here)):
+        found.append(f"{before_texts} before each text (here {now})")
     if (card.columns.text_pair is None) != (columns.text_pair is None):
         found.append(
             "single texts (here pairs)" if card.columns.text_pair is None else "pairs of texts (here single ones)"
@@ -80,6 +78,15 @@ def differences(
         if own.get_vocab() != tokenizer.get_vocab():
             found.append(f"another tokenizer (here that of {model.tokenizer})")
     return [*notices, f"{model.pretrained} was trained with {', '.join(found)}"] if found else notices
+
+
+def _prefix(card: ModelCard) -> str:
+    """What stands before each text, as a row looks; `nothing` without columns."""
+    prefix = card.metadata
+    if prefix is None:
+        return "nothing"
+    fields = (f"{name}{prefix.key_value_separator}..." for name in prefix.columns)
+    return format_value(prefix.separator.join(fields) + prefix.prefix_separator)
 
 
 def _one_logit(task: Task) -> bool:

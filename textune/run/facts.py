@@ -37,6 +37,10 @@ class Facts:
     tokens_mean: float
     tokens_median: int
     tokens_longest: int
+    prefix: list[str]
+    """Columns that are written before each text (`data.metadata`)."""
+    prefix_tokens: float
+    """Tokens before each training text in the mean, where it has all its fields."""
     stride: int
     """Tokens that a window of a text shares with the one before."""
     pooling: str | None
@@ -128,6 +132,8 @@ def run_facts(parts: Parts) -> Facts:
         tokens_mean=round(float(train.lengths.mean()), 2),
         tokens_median=int(np.median(train.lengths)),
         tokens_longest=int(train.lengths.max()),
+        prefix=[] if (prefix := parts.card.metadata) is None else list(prefix.columns),
+        prefix_tokens=round(float(lead.mean()), 2) if len(lead := train.prefix_lengths) else 0.0,
         stride=parts.card.stride,
         pooling=parts.card.window_pooling,
         windows=train.by_windows,

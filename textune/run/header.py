@@ -27,6 +27,7 @@ def describe(facts: Facts) -> dict[str, str]:
         "rows": _rows(facts),
         "tokens": f"{_amount(facts)}, median row {facts.tokens_median}, longest {facts.tokens_longest};"
         f" {_truncated(facts)}{sampled}",
+        **({"prefix": _prefix(facts) + sampled} if facts.prefix else {}),
         **({} if facts.pooling is None else {"windows": _windows(facts) + sampled}),
         "padding": f"padded batch by batch, {facts.padding_by_batch:.0%} of what is computed would be padding;"
         f" padded to {facts.max_length}, {facts.padding_to_max_length:.0%}",
@@ -89,6 +90,13 @@ def _truncated(facts: Facts) -> str:
     if facts.pooling is not None:
         return f"{rows} cut off by tokens.max_windows" if facts.rows_truncated else "no row cut off"
     return f"{rows} truncated to {facts.max_length} ({facts.max_length_reason})"
+
+
+def _prefix(facts: Facts) -> str:
+    """What stands before each text, and how much of a row it takes."""
+    return (
+        f"{listing(facts.prefix, 8)}: {facts.prefix_tokens:.0f} of {facts.tokens_mean:.0f} tokens of a row in the mean"
+    )
 
 
 def _windows(facts: Facts) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from textune.atomic import WRITING, put_aside, write_bytes, written_aside
+from textune.atomic import WRITING, written_aside
 from textune.data import COMPRESSION
 from textune.jsontext import parse_json
 from textune.metadata.taggers.tagging import TagCounts
@@ -52,8 +52,9 @@ class PartFiles:
         return self.folder / self.job / f"{number:05d}{''.join(self.target.suffixes[-2:])}"
 
     def started(self) -> bool:
-        """Whether a process has begun with this job."""
-        return (self.folder / self.job).is_dir()
+        """Whether a process has begun with this job, and no other has since; also one that was killed as it removed
+        the parts of a complete output."""
+        return self.folder.is_dir() and all(path.name == self.job for path in self.folder.iterdir() if path.is_dir())
 
     @property
     def lock(self) -> Path:
@@ -70,7 +71,7 @@ class PartFiles:
     def counts(self, number: int) -> tuple[TagCounts, list[str]] | None:
         """Of a part that is done, with the rows that were left out; None where it is not."""
         path = self.path(number)
-        if not path.is_file():
+        if not (path.is_file() and _counts_path(path).is_file()):  # of parts that are being removed, either may stay
             return None
         found = parse_json(_counts_path(path).read_bytes())
         return TagCounts.from_dict(found["counts"]), found["skipped"]
@@ -91,8 +92,7 @@ class PartFiles:
 
     def remove(self) -> None:
         """Remove the parts."""
-        if self.folder.is_dir():
-            shutil.rmtree(put_aside(self.folder), ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def remove_if_empty(self) -> None:
         """Remove the folder of the parts where none is done."""
@@ -103,14 +103,20 @@ class PartFiles:
 def write_part(path: Path, content: bytes | pa.Table, counts: TagCounts, skipped: list[str]) -> None:
     """Write a part, which other processes may write, too; its counts come first, so that a part that is there has
     them."""
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}{WRITING}")
     facts = {"counts": counts.to_dict(), "skipped": skipped}
-    write_bytes(_counts_path(path), json.dumps(facts, allow_nan=False).encode())
-    with written_aside(path, aside):
+    counts_path = _counts_path(path)
+    with written_aside(counts_path, _unique(counts_path)) as aside:
+        aside.write_text(json.dumps(facts, allow_nan=False), encoding="utf-8")
+    with written_aside(path, _unique(path)) as aside:
         if isinstance(content, bytes):
             aside.write_bytes(_packed(content, path.suffix.lower()))
         else:
             pq.write_table(content, aside)
+
+
+def _unique(path: Path) -> Path:
+    """A name beside it that no other process uses."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{WRITING}")
 
 
 def _counts_path(path: Path) -> Path:
