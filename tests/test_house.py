@@ -278,6 +278,7 @@ def test_the_page_says_where_a_thing_is_added() -> None:
         "FORMATS",
         "UPDATE_RULES",
         "SCHEDULES",
+        "RENDERERS",
         "PACKED_FAMILIES",
         "TAGGERS",
     }

@@ -48,8 +48,14 @@ class Parrot:
         return CallerBudget(16384, on_notice)
 
     def encode_texts(
-        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, place: Callable[[int], str]
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        *,
+        fields: tuple[Any, ...] = (),
+        place: Callable[[int], str],
     ) -> Any:
+        assert not fields, "its card names no columns"
         assert all(type(text) is str for text in [*texts, *(pairs or ())])
         assert not texts or place(len(texts) - 1)
         self.texts += texts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections import Counter
 from contextlib import closing
 from dataclasses import replace
@@ -10,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from kits.documentstreams import (
     TOTAL,
@@ -25,6 +27,7 @@ from kits.documentstreams import (
 from kits.errors import refused
 from kits.streams import take, write_shard
 
+import textune.metadata.maker as maker_module
 from textune.config.sources import FilesSource, GivenSource
 from textune.data.reading.sources import read_source
 from textune.data.shards.blocks import BlockReader, Cursor, shard_of_rows
@@ -84,6 +87,17 @@ def test_rows_do_not_depend_on_the_other_documents_of_a_block(
     assert single[0] != single[1], "every epoch draws anew"
     texts = "".join(text for text, _ in epochs[0])
     assert all(f"#{number} " in texts for number in range(TOTAL))
+
+
+def test_rows_do_not_depend_on_how_many_documents_are_rendered_at_once(
+    files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = DocumentFacts(num_documents=TOTAL)
+    sampling = UNIFORM | {"curriculum": [[0, 1.0], [0.5, 0.3]]}
+    whole = epoch_of(make_maker(open_documents(files), sampling=sampling, facts=facts))
+    for name, size in (("SLICE_ROWS", 3), ("SLICE_BYTES", 700), ("SLICE_BYTES", 1)):
+        monkeypatch.setattr(maker_module, name, size)
+        assert epoch_of(make_maker(open_documents(files), sampling=sampling, facts=facts)) == whole
 
 
 def test_every_chunk_has_the_prefix_and_its_part_of_the_text(tmp_path: Path) -> None:
@@ -186,6 +200,28 @@ def test_going_on_reads_one_block_again(files: list[str], monkeypatch: pytest.Mo
         made.clear()
         take(make_loader(maker, prefetch=0, batch_size=2, state=state), 1)
         assert 0 < sum(made) <= 2 * 8
+
+
+@pytest.mark.slow
+def test_memory_is_flat_over_100_000_documents(tmp_path: Path) -> None:
+    """What is alive after each block neither grows with the number of blocks nor exceeds a few of them."""
+    num_documents, block_rows = 100_000, 1000
+    stream = open_documents(
+        [str(write_shard(tmp_path / "a.jsonl", [make_row(number) for number in range(num_documents)]))],
+        block_rows=block_rows,
+    )
+    maker = make_maker(stream, sampling=UNIFORM)
+    cursor, used = Cursor(), []
+    before = pa.total_allocated_bytes()
+    tracemalloc.start()
+    with closing(BlockReader(stream, maker.needed, seed=0, shuffles=True)) as reader:
+        while cursor.epoch == 0:
+            cursor = maker.make(reader.read(cursor)).after
+            used.append(tracemalloc.get_traced_memory()[0] + pa.total_allocated_bytes() - before)
+    tracemalloc.stop()
+    assert cursor.read == num_documents and len(used) == num_documents // block_rows + 1
+    assert max(used[50:]) < 1.2 * max(used[:20]), used
+    assert max(used) < 30_000_000, used
 
 
 # --- what is drawn --------------------------------------------------------------------------------------------------

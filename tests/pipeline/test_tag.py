@@ -169,15 +169,15 @@ def test_an_output_whose_parts_were_left_is_completed(
         patched.setattr("textune.metadata.taggers.partfiles.PartFiles.remove", lambda self: None)
         call(*words)
     whole, parts = (tmp_path / "out.jsonl.gz").read_bytes(), tmp_path / "out.jsonl.gz.parts"
-    for removed in ("nothing", "a part", "all parts"):
+    for removed in ("nothing", "a part", "its counts", "all parts"):
         parts.mkdir(exist_ok=True)
-        if removed == "a part":
-            next(parts.glob("*/00001.jsonl.gz")).unlink()
+        if removed in {"a part", "its counts"}:
+            next(parts.glob("*/00001.jsonl.gz" if removed == "a part" else "*/00001.json")).unlink()
         answer = call(*words)
         assert answer.code == 0, answer.err
         assert (tmp_path / "out.jsonl.gz").read_bytes() == whole
         assert names(tmp_path) == ["in.jsonl.gz", "out.jsonl.gz"]
-        if removed == "nothing":
+        if removed in {"nothing", "a part"}:
             with monkeypatch.context() as patched:
                 patched.setattr("textune.metadata.taggers.partfiles.PartFiles.remove", lambda self: None)
                 call(*words, "--force")

@@ -87,7 +87,7 @@ class Documents:
 
 @dataclass(frozen=True, eq=False)
 class Insertions:
-    """I pieces of text that stand in rendered texts and not in the original ones, in flat columns, ascending."""
+    """I inserts that stand in rendered texts and not in the original ones, in flat columns, ascending."""
 
     document: np.ndarray
     """int64 [I] which document each is in."""

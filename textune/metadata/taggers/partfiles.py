@@ -71,7 +71,7 @@ class PartFiles:
     def counts(self, number: int) -> tuple[TagCounts, list[str]] | None:
         """Of a part that is done, with the rows that were left out; None where it is not."""
         path = self.path(number)
-        if not path.is_file():
+        if not (path.is_file() and _counts_path(path).is_file()):  # of parts that are being removed, either may stay
             return None
         found = parse_json(_counts_path(path).read_bytes())
         return TagCounts.from_dict(found["counts"]), found["skipped"]

@@ -18,8 +18,8 @@ NO_TEXT = "there is no text to put tags into"
 
 
 @dataclass(frozen=True, eq=False)
-class Pieces:
-    """I pieces of text to insert, none empty, each before or after the span of an entry, or around tags."""
+class Inserts:
+    """I texts to insert, none empty, each before or after the span of an entry, or around tags."""
 
     text: np.ndarray
     """object [I]."""
@@ -37,18 +37,18 @@ class Pieces:
     def __len__(self) -> int:
         return len(self.text)
 
-    def __getitem__(self, which: np.ndarray | slice) -> Pieces:
+    def __getitem__(self, which: np.ndarray | slice) -> Inserts:
         """Some of them, by index, mask or slice."""
-        return Pieces(*(getattr(self, field.name)[which] for field in fields(self)))
+        return Inserts(*(getattr(self, field.name)[which] for field in fields(self)))
 
     @staticmethod
-    def joined(parts: Sequence[Pieces]) -> Pieces:
+    def joined(parts: Sequence[Inserts]) -> Inserts:
         """One after the other."""
-        return Pieces(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Pieces)))
+        return Inserts(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Inserts)))
 
 
-def make_pieces(documents: Documents, chosen: np.ndarray, section: MetadataSection) -> tuple[Pieces, Counter[str]]:
-    """The pieces of the chosen entries that have a span (int64, ascending), all opening ones first; and how many
+def make_inserts(documents: Documents, chosen: np.ndarray, section: MetadataSection) -> tuple[Inserts, Counter[str]]:
+    """The inserts of the chosen entries that have a span (int64, ascending), all opening ones first; and how many
     entries have none, by reason."""
     entries = documents.entries
     has_text = np.fromiter(map(bool, documents.texts), bool, len(documents))
@@ -74,4 +74,4 @@ def make_pieces(documents: Documents, chosen: np.ndarray, section: MetadataSecti
     entry = np.concatenate([chosen, chosen])[there]
     is_closing = np.repeat([False, True], len(chosen))[there]
     at = np.where(is_closing, entries.end[entry], entries.start[entry])
-    return Pieces(text[there], entry, is_closing, entries.document[entry], at, entries.type[entry]), left_out
+    return Inserts(text[there], entry, is_closing, entries.document[entry], at, entries.type[entry]), left_out
