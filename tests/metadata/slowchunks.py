@@ -120,17 +120,17 @@ class SlowChunks:
         return self.ids(prefix_text(kept, self.section)) if kept else []
 
     def tokens(self, text: str, tags: list[Tag], lead: str) -> list[Token]:
-        """Each part of the text and each run of tags by itself."""
-        is_inserted = [any(tag.start <= at < tag.end for tag in tags) for at in range(len(text))]
+        """Each part of the text and each tag by itself."""
+        owner = [next((n for n, tag in enumerate(tags) if tag.start <= at < tag.end), -1) for at in range(len(text))]
         tokens, at = [], 0
         while at < len(text):
             stop = at
-            while stop < len(text) and is_inserted[stop] == is_inserted[at]:
+            while stop < len(text) and owner[stop] == owner[at]:
                 stop += 1
             before = lead if at == 0 else ""
             for token, start, end in self.spans(before + text[at:stop]):
                 place = at - len(before)
-                tokens.append(Token(token, is_inserted[at], max(place + start, at), place + end))
+                tokens.append(Token(token, owner[at] >= 0, max(place + start, at), place + end))
             at = stop
         return tokens
 
@@ -214,13 +214,13 @@ class SlowChunks:
 
     def written(self, text: str, tags: list[Tag]) -> list[int]:
         """The tokens of these tags, with their wraps."""
-        written, before = "", None
+        pieces: list[str] = []
         for index, tag in enumerate(tags):
             wrap = self.section.wraps.get(self.section.types[tag.type], ("", ""))
-            written += (wrap[0] if tag.type != before else "") + text[tag.start : tag.end]
-            written += wrap[1] if index + 1 == len(tags) or tags[index + 1].type != tag.type else ""
-            before = tag.type
-        return self.ids(written) if written else []
+            first = index == 0 or tags[index - 1].type != tag.type
+            last = index + 1 == len(tags) or tags[index + 1].type != tag.type
+            pieces += [wrap[0] if first else "", text[tag.start : tag.end], wrap[1] if last else ""]
+        return [token for piece in pieces if piece for token in self.ids(piece)]
 
     def rows(self, text: str, tags: list[Tag], prefix: list[int], pieces: list[Any]) -> list[Row]:
         size = len(text) - sum(tag.end - tag.start for tag in tags)

@@ -10,7 +10,7 @@ import numpy as np
 
 from textune.batches import TokenStore
 from textune.metadata.cuts import Cut
-from textune.metadata.texttokens import TextTokens
+from textune.metadata.texttokens import TextTokens, ranges
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +97,7 @@ def join_parts(parts: Sequence[Part], *, raw_lengths: np.ndarray, example: np.nd
     before = np.cumsum([0, *sizes[:-1]])
     start = np.stack([part.start + offset for part, offset in zip(parts, before, strict=True)], axis=1)
     length = np.stack([part.length for part in parts], axis=1)
-    flat = length.ravel()
-    taken = np.repeat(start.ravel() - (np.cumsum(flat) - flat), flat) + np.arange(flat.sum())
+    taken = ranges(start.ravel(), length.ravel())
     return TokenStore(
         {name: np.concatenate([getattr(part, name) for part in parts])[taken] for name in ("ids", "mask")},
         offsets=np.concatenate([[0], np.cumsum(length.sum(axis=1))]),

@@ -101,8 +101,9 @@ class SafePlaces:
 
     def _in_tag(self, at: np.ndarray) -> np.ndarray:
         """bool [P] whether the place is within an insertion."""
-        held = self._places.holds(at - 1, at) & self._places.holds(at, at + 1)
-        return np.asarray(held & ~np.isin(at, self._places.start))
+        following = np.searchsorted(self._places.start, at)
+        inside = np.append(self._places.end, 0)[following - 1] > at
+        return np.asarray((following > 0) & inside)
 
     def _beside_tag(self, at: np.ndarray) -> np.ndarray:
         """bool [P] whether the place is behind an opening tag, before a closing one, between a tag and its wrap, or

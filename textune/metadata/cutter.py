@@ -46,6 +46,6 @@ class Cutter:
                 kinds[-1] = FORBIDDEN
             cut_at = partial(tags.cut_at, tokens, document, most=most // 4) if self._section.reopen_tags else Cut
             cuts[document] = cut_safely(kinds, most, cut_at)
-            self.num_split += sum(kinds[cut.token] == FORBIDDEN for cut in cuts[document])
+            self.num_split += sum(int(kinds[cut.token]) == FORBIDDEN for cut in cuts[document])
         self.num_not_reopened += tags.left_out
         return cuts

@@ -30,7 +30,6 @@ class OpenTags:
         self._types = insertions.type
         self._wraps = [section.wraps.get(name, ("", "")) for name in section.types]
         self._tokenizer = tokenizer
-        self._known: dict[str, list[int]] = {"": []}
         self._opening, self._closing = _pairs(insertions)
         self.left_out = 0
         """Tags that were not opened again for want of room."""
@@ -53,14 +52,12 @@ class OpenTags:
 
     def _ids(self, insertions: np.ndarray) -> list[int]:
         """The tokens of these tags, one after the other, with what `wraps` puts around those of a type."""
-        text = ""
+        pieces: list[str] = []
         for type_, tags in groupby(insertions.tolist(), key=lambda tag: int(self._types[tag])):
             before, behind = self._wraps[type_]
-            text += before + "".join(self._joined[self._places.start[tag] : self._places.end[tag]] for tag in tags)
-            text += behind
-        if text not in self._known:
-            (self._known[text],) = self._tokenizer.lists([text])
-        return self._known[text]
+            texts = (self._joined[self._places.start[tag] : self._places.end[tag]] for tag in tags)
+            pieces += [before, *texts, behind]
+        return [token for piece in pieces for token in self._tokenizer.tag(piece).tolist()]
 
 
 def _pairs(insertions: Insertions) -> tuple[np.ndarray, np.ndarray]:

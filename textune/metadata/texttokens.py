@@ -1,9 +1,10 @@
 """Texts with tags to tokens that know their characters; before `chunks.py`.
 
-By default no token holds both text and metadata: the texts are cut around what was inserted, and each part is
-tokenised by itself, all in one call. A private character marks the cuts; it is a special token of a copy of the
-tokenizer, which therefore cuts there before anything else, and its tokens are taken out again. The original system
-tokenises the texts as they are, and a token belongs to the metadata if one of its characters does.
+By default no token holds both text and metadata. What was inserted is taken out of a text, which is cut there, and
+each part and each insertion is tokenised by itself: all parts in one call, and equal insertions once. A private
+character marks the cuts; it is a special token of a copy of the tokenizer, which therefore cuts there before anything
+else. The original system tokenises the texts as they are, and a token belongs to the metadata if one of its characters
+does.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from textune.metadata.ownspaces import without_own_spaces
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+MOST_KNOWN = 100_000
+"""Different pieces that a tokenizer remembers: pages have the same tags again and again."""
 NONCHARACTERS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
 """What Unicode sets aside for use within a program. A text has none of them, or at least not all their sequences."""
 
@@ -122,6 +125,8 @@ class TextTokenizer:
         self._plain = _bare(tokenizer.backend_tokenizer)
         self._apart, self._spaces = without_own_spaces(self._plain)
         self._marking: dict[str, tuple[Tokenizer, int]] = {}
+        self._known: dict[tuple[str, bool], tuple[np.ndarray, np.ndarray]] = {}
+        """Ids, int32 [P], and spans, int64 [P, 2], of pieces that were inserted before, after a space or not."""
         first, word, both = self.lists(["b", "a", "b a"])
         self._begins_words = both == first + word
         """Whether a text begins as a word does after a space, so that it needs none behind a prefix."""
@@ -138,23 +143,56 @@ class TextTokenizer:
 
     def apart(self, texts: Sequence[str], places: Places, spaced: np.ndarray) -> TextTokens:
         """Tokens that are either text or insertion; texts with `spaced` (bool [D]) are tokenised after a space."""
+        starts, ends = places.runs()
+        first_run = np.searchsorted(starts, places.texts)
+        begins_inserted = np.isin(places.texts[:-1], starts) & (np.diff(first_run) > 0)
+        tags, which = self._tags(texts, places, np.isin(places.start, places.texts[:-1][spaced & begins_inserted]))
         marker = _absent(texts)
         backend, marker_id = self._marker(marker)
+        spaced = spaced & ~begins_inserted
         ids, start, end, offsets = _flat(backend, _marked(texts, places, marker, spaced))
         marks = ids == marker_id
         num_marks = np.concatenate([[0], np.cumsum(marks)])
-        keep = ~marks
-        text = np.repeat(np.arange(len(texts)), np.diff(offsets))[keep]
-        seen = num_marks[:-1][keep]
-        before = len(marker) * (seen - num_marks[offsets[:-1]][text])
-        shift = places.texts[text] - spaced[text] - before
-        return TextTokens(
-            ids[keep],
-            np.maximum(start[keep] + shift, places.texts[text]),
-            end[keep] + shift,
-            inserted=seen % 2 == 1,
-            offsets=offsets - num_marks[offsets],
-        )
+        text = np.repeat(np.arange(len(texts)), np.diff(offsets))
+        # Of the places of a token, those of the markers before it go, those of what was inserted there come.
+        sizes = np.concatenate([[0], np.cumsum(ends - starts - len(marker))])
+        shift = places.texts[text] - spaced[text] + sizes[num_marks[:-1]] - sizes[first_run[text]]
+        own = TextTokens(ids, np.maximum(start + shift, places.texts[text]), end + shift, marks, offsets)
+        return _with_tags(own, tags, which, places, np.searchsorted(starts, places.start, side="right") - 1)
+
+    def _tags(self, texts: Sequence[str], places: Places, led: np.ndarray) -> tuple[TextTokens, np.ndarray]:
+        """The tokens of all different insertions, and int64 [I] which of these each insertion is; `led` (bool [I]) are
+        tokenised after a space."""
+        joined = "".join(texts)
+        bounds = zip(places.start.tolist(), places.end.tolist(), led.tolist(), strict=True)
+        keys = [(joined[start:end], space) for start, end, space in bounds]
+        number: dict[tuple[str, bool], int] = {}
+        which = np.array([number.setdefault(key, len(number)) for key in keys], dtype=np.int64)
+        if len(self._known) > MOST_KNOWN:
+            self._known.clear()
+        self._learn(number)
+        found = [self._known[key] for key in number]
+        start, end = np.concatenate([np.zeros((0, 2), np.int64), *(spans for _, spans in found)]).T
+        ids = np.concatenate([np.zeros(0, np.int32), *(some for some, _ in found)])
+        lengths = np.fromiter((len(some) for some, _ in found), np.int64, len(found))
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        return TextTokens(ids, start, end, np.ones(len(ids), dtype=bool), offsets), which
+
+    def _learn(self, pieces: Iterable[tuple[str, bool]]) -> None:
+        """Tokenise the pieces that are not known."""
+        new = [key for key in pieces if key not in self._known]
+        if not new:
+            return
+        spaced = [f" {text}" if space else text for text, space in new]
+        for key, encoding in zip(new, self._apart.encode_batch(spaced, add_special_tokens=False), strict=True):
+            spans = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+            self._known[key] = (np.array(encoding.ids, dtype=np.int32), np.maximum(spans - key[1], 0))
+
+    def tag(self, text: str) -> np.ndarray:
+        """int32 [P] the ids of a piece that is inserted."""
+        if (text, False) not in self._known:
+            self._learn([(text, False)])
+        return self._known[text, False][0]
 
     def together(self, texts: Sequence[str], places: Places, spaced: np.ndarray) -> TextTokens:
         """Tokens of the whole texts; one with any inserted character, leading spaces aside, is inserted."""
@@ -203,20 +241,48 @@ def _absent(texts: Sequence[str]) -> str:
 
 
 def _marked(texts: Sequence[str], places: Places, marker: str, spaced: np.ndarray) -> list[str]:
-    """The texts with a marker before and behind what was inserted, and a space before the first part where asked."""
+    """The texts with a marker in the place of what was inserted, and a space before all of it where asked."""
     starts, ends = places.runs()
     first = np.searchsorted(starts, places.texts)
-    bounds = np.stack([starts, ends], axis=1) - np.repeat(places.texts[:-1], np.diff(first))[:, None]
-    first = first.tolist()
+    bounds = np.stack([ends, starts], axis=1) - np.repeat(places.texts[:-1], np.diff(first))[:, None]
     marked = []
+    bounds_of, number = bounds.ravel().tolist(), (2 * first).tolist()
     for index, (text, space) in enumerate(zip(texts, spaced.tolist(), strict=True)):
-        cuts = bounds[first[index] : first[index + 1]].ravel().tolist()
-        parts = [text[start:end] for start, end in itertools.pairwise([0, *cuts, len(text)])]
-        if space:
-            begin = 0 if parts[0] else min(1, len(cuts))
-            parts[begin] = f" {parts[begin]}"
-        marked.append(marker.join(parts))
+        here = bounds_of[number[index] : number[index + 1]]
+        begins, stops = [0, *here[0::2]], [*here[1::2], len(text)]
+        parts = marker.join([text[begin:stop] for begin, stop in zip(begins, stops, strict=True)])
+        marked.append(f" {parts}" if space else parts)
     return marked
+
+
+def _with_tags(own: TextTokens, tags: TextTokens, which: np.ndarray, places: Places, run: np.ndarray) -> TextTokens:
+    """Tokens of marked texts, with those of the tags of a run in the place of each mark (`inserted`). `which` and
+    `run`, int64 [I]: the tag that each insertion is, and its run."""
+    mark = np.flatnonzero(own.inserted)
+    number = np.arange(len(mark) + 1)
+    at_text, at_tag = number + np.searchsorted(run, number), np.arange(len(run)) + run + 1
+    begin, length, moved = np.zeros((3, len(run) + len(mark) + 1), dtype=np.int64)
+    begin[at_text] = np.append(0, mark + 1)
+    length[at_text] = np.append(mark, len(own.ids)) - begin[at_text]
+    size = np.diff(tags.offsets)[which]
+    begin[at_tag], length[at_tag], moved[at_tag] = tags.offsets[which] + len(own.ids), size, places.start
+    taken, moved = ranges(begin, length), np.repeat(moved, length)
+    document = np.searchsorted(places.texts, places.start, side="right") - 1
+    num_inserted = np.bincount(document, size, minlength=len(places.texts) - 1).astype(np.int64)
+    num_marks = np.concatenate([[0], np.cumsum(own.inserted)])[own.offsets]
+    return TextTokens(
+        np.concatenate([own.ids, tags.ids])[taken],
+        np.concatenate([own.start, tags.start])[taken] + moved,
+        np.concatenate([own.end, tags.end])[taken] + moved,
+        inserted=taken >= len(own.ids),
+        offsets=np.concatenate([[0], np.cumsum(np.diff(own.offsets) - np.diff(num_marks) + num_inserted)]),
+    )
+
+
+def ranges(start: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """int64 the positions in ranges (int64 [R] each), one range after the other."""
+    before = np.cumsum(length) - length
+    return np.asarray(np.repeat(start - before, length) + np.arange(length.sum()))
 
 
 def _flat(backend: Tokenizer, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
