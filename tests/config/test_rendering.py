@@ -37,6 +37,7 @@ _WRONG: list[tuple[str, dict[str, Any]]] = [
     ("metadata", {"metadata": None}),
     ("metadata.types", {"metadata": {"types": ["url", "html", "url"]}}),
     ("metadata.priority", {"metadata": _METADATA | {"priority": ["titel"]}}),
+    ("metadata.reopen_tags", {"metadata": _METADATA | {"reopen_tags": True, "compat": "bsmetadata"}}),
     ("metadata.type_tokens", {"metadata": _METADATA | {"type_tokens": {"entity": "e"}}}),
     ("metadata.wraps", {"metadata": _METADATA | {"wraps": {"entity": ["<", ">"]}}}),
     (

@@ -125,3 +125,16 @@ def test_shares_of_the_training_rows_are_not_trained_on() -> None:
     assert whole.shares == {} and whole.train.shards[0].fingerprint == opened.train.shards[0].fingerprint
     with refused(DataError):
         open_documents(DataSection(train=source, validation=SplitOff(count=40)), rows)
+
+
+def test_epochs_of_documents_are_steps_of_their_chunks(files: list[str]) -> None:
+    """Known from a sample, and kept: the plan of a run that goes on is the same."""
+    run = run_of(stream_of(files, num_rows=TOTAL), duration="2 epochs", probability=0.7)
+    maker = run.maker()
+    num_chunks = run.estimate().chunks
+    assert maker.state == {"chunks_per_epoch": num_chunks}
+    assert run.plan(maker).total_steps == 2 * -(-num_chunks // 7)
+    again = run.maker(state={"maker": dict(maker.state)})
+    assert run.plan(again) == run.plan(maker)
+    in_steps = run_of(stream_of(files), duration="9 steps")
+    assert in_steps.plan(in_steps.maker()).total_steps == 9

@@ -62,6 +62,11 @@ def document_problems(experiment: Experiment) -> list[Problem]:
         message = "metadata.sampling.html_rate is set, but metadata.types does not name html."
         hint = "Add html to the types, or leave the rate out."
         problems.append(Problem(("metadata", "sampling", "html_rate"), message, hint, rate))
+    if section.as_original and section.reopen_tags:
+        message = 'metadata.reopen_tags is set, but with compat = "bsmetadata" no tag is opened again.'
+        problems.append(
+            Problem(("metadata", "reopen_tags"), message, "Leave one of the two out.", section.reopen_tags)
+        )
     return [*problems, *_unused_keys(section), *_set_problems(experiment), *_curriculum_problems(experiment, section)]
 
 
@@ -112,8 +117,11 @@ def set_by_type(name: str, type_: str = "") -> str:
 
 
 def _unused_keys(section: MetadataSection) -> list[Problem]:
-    """Keys that change nothing without another one."""
+    """Keys that change nothing without another one, or beside another one."""
     problems = []
+    if section.as_original and section.reopen_tags:
+        message = 'metadata.reopen_tags is set, but with compat = "bsmetadata" no tag is opened again.'
+        problems.append(Problem(("metadata", "reopen_tags"), message, "Leave one of the two out.", True))
     if section.type_tokens and not section.types_in_prefix:
         message = "metadata.type_tokens is set, but metadata.types_in_prefix is false: no prefix names a type."
         problems.append(Problem(("metadata", "type_tokens"), message, "Set types_in_prefix = true, or leave it out."))

@@ -18,18 +18,21 @@ class DocumentFacts:
     """In how many documents each type was found."""
     num_documents: int | None = None
     """Documents that the whole run reads."""
+    chunks_per_epoch: int | None = None
+    """About how many rows of tokens an epoch has, where durations are in epochs."""
 
     def to_dict(self) -> dict[str, Any]:
         """As a JSON object without what is None."""
         facts: dict[str, Any] = {}
         if self.counts is not None:
             facts["counts"] = {"documents": self.counts.documents, "by_type": dict(self.counts.by_type)}
-        if self.num_documents is not None:
-            facts["num_documents"] = self.num_documents
-        return facts
+        numbers = {"num_documents": self.num_documents, "chunks_per_epoch": self.chunks_per_epoch}
+        return facts | {name: number for name, number in numbers.items() if number is not None}
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> DocumentFacts:
         """The facts that `to_dict` wrote."""
         counts = state.get("counts")
-        return cls(None if counts is None else TypeCounts(**counts), state.get("num_documents"))
+        return cls(
+            None if counts is None else TypeCounts(**counts), state.get("num_documents"), state.get("chunks_per_epoch")
+        )

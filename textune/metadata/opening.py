@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from textune.batches import Plan
 from textune.config import DataSection, MetadataSection, Sampling, StreamSource, TrainSection, UniformTypes
 from textune.data import (
     BlockReader,
@@ -71,8 +72,16 @@ class DocumentRun:
         if state is not None:
             return self._maker(DocumentFacts.from_dict(state.get("maker", {})))
         counts = self._counts()
-        num_documents = self._num_documents(counts) if self.section.sampling.curriculum else None
-        return self._maker(DocumentFacts(counts, num_documents))
+        in_epochs = self.train.duration.unit == "epochs"
+        if not in_epochs and not self.section.sampling.curriculum:
+            return self._maker(DocumentFacts(counts))
+        estimate = self._estimate(counts, SAMPLED_DOCUMENTS)
+        num_documents = self._num_documents(estimate) if self.section.sampling.curriculum else None
+        return self._maker(DocumentFacts(counts, num_documents, estimate.chunks_per_epoch if in_epochs else None))
+
+    def plan(self, maker: DocumentMaker) -> Plan:
+        """Its steps: an epoch of documents counts as about as many rows of tokens as a sample of them says."""
+        return Plan.of(self.train, maker.facts.chunks_per_epoch)
 
     def estimate(self, num_documents: int = SAMPLED_DOCUMENTS) -> DocumentEstimate:
         """What about so many of its documents become in the first epoch, at the average probability of the run."""
@@ -97,14 +106,13 @@ class DocumentRun:
         num_rows = sampling.count_rows if isinstance(self.data.train, StreamSource) else None
         return count_types(self._maker(DocumentFacts()), num_rows)
 
-    def _num_documents(self, counts: TypeCounts | None) -> int:
+    def _num_documents(self, estimate: DocumentEstimate) -> int:
         """How many documents it reads; with a duration in steps, about so many."""
         duration, num_rows = self.train.duration, self.source.section.num_rows
         if duration.unit == "epochs":
             assert num_rows is not None, "a curriculum in epochs needs the number of rows"
             return max(1, round(num_rows * duration.amount))
-        chunks = duration.amount * self.train.batch_size
-        return max(1, round(chunks / self._estimate(counts, SAMPLED_DOCUMENTS).chunks_per_document))
+        return max(1, round(duration.amount * self.train.batch_size / estimate.chunks_per_document))
 
     def _estimate(self, counts: TypeCounts | None, num_documents: int) -> DocumentEstimate:
         sampling = self.section.sampling
