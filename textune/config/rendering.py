@@ -62,11 +62,6 @@ def document_problems(experiment: Experiment) -> list[Problem]:
         message = "metadata.sampling.html_rate is set, but metadata.types does not name html."
         hint = "Add html to the types, or leave the rate out."
         problems.append(Problem(("metadata", "sampling", "html_rate"), message, hint, rate))
-    if section.as_original and section.reopen_tags:
-        message = 'metadata.reopen_tags is set, but with compat = "bsmetadata" no tag is opened again.'
-        problems.append(
-            Problem(("metadata", "reopen_tags"), message, "Leave one of the two out.", section.reopen_tags)
-        )
     return [*problems, *_unused_keys(section), *_set_problems(experiment), *_curriculum_problems(experiment, section)]
 
 

@@ -1,4 +1,4 @@
-from .chunks import ChunkCounts as ChunkCounts
+from .chunkcounts import ChunkCounts as ChunkCounts
 from .chunks import ChunkEncoder as ChunkEncoder
 from .chunks import Chunks as Chunks
 from .maker import MadeChunks as MadeChunks
