@@ -81,3 +81,40 @@ def test_a_curriculum_needs_the_length_of_the_run() -> None:
     renderable(metadata=metadata, data=data, train={"duration": "100 steps"})
     renderable(metadata=metadata, data=data | {"train": stream | {"num_rows": 10}})
     renderable(metadata=metadata)
+
+
+def _held_out(**keys: Any) -> dict[str, Any]:
+    return {"kind": "files", "files": "b.jsonl", **keys}
+
+
+def test_sets_by_type_are_of_held_out_rows_as_a_whole() -> None:
+    renderable(data=_DATA | {"validation": _held_out(by_type=["url", "title"], by_type_rows=5)})
+    renderable(data=_DATA | {"evaluations": {"news": _held_out(by_type="url")}})
+    with refused(ConfigError, key="data.train.by_type"):
+        renderable(data={"train": {"files": "a.jsonl", "by_type": ["url"]}})
+    nested = {"kind": "concat", "sources": [_held_out(), _held_out(by_type=["url"])]}
+    with refused(ConfigError, key="data.validation.sources[1].by_type"):
+        renderable(data=_DATA | {"validation": nested})
+
+
+def test_sets_by_type_are_of_types_that_are_named_once() -> None:
+    with refused(ConfigError, key="data.validation.by_type", value="entity"):
+        renderable(data=_DATA | {"validation": _held_out(by_type=["url", "entity"])})
+    with refused(ConfigError, key="data.validation.by_type"):
+        renderable(data=_DATA | {"validation": _held_out(by_type=["url", "url"])})
+
+
+@pytest.mark.parametrize("name", ["validation-url", "validation-no-metadata"])
+def test_a_set_by_type_has_a_name_of_its_own(name: str) -> None:
+    data = _DATA | {"validation": _held_out(by_type=["url"]), "evaluations": {name: _held_out()}}
+    with refused(ConfigError, key="data.validation.by_type"):
+        renderable(data=data)
+
+
+def test_a_classifier_has_no_sets_by_type() -> None:
+    tree = {
+        "data": _DATA | {"validation": _held_out(by_type=["url"])},
+        "model": {"pretrained": "some/backbone"},
+    }
+    with refused(ConfigError, key="data.validation.by_type"):
+        require_runnable(load_tree(tree, base=Path("/here")).experiment)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from textune.config.documents import HtmlRules, MetadataSection
+from textune.config.fields import Place
 from textune.config.problems import Problem
 from textune.config.schema import Experiment
-from textune.config.sources import StreamSource
+from textune.config.section import Section
+from textune.config.sources import ConcatSource, SetsByType, StreamSource
 from textune.config.toml import format_key
 from textune.wording import listing, nearest, repeated_names
 
@@ -15,7 +17,16 @@ from textune.wording import listing, nearest, repeated_names
 def rendering_problems(experiment: Experiment) -> list[Problem]:
     """Documents are rendered for language models, which no task trains."""
     if experiment.metadata is None:
-        return []
+        return [
+            Problem(
+                (*place, "by_type"),
+                f"{format_key(*place, 'by_type')} makes sets of documents, but metadata is not set.",
+                "Leave it out, or describe the documents in [metadata].",
+                source.by_type,
+            )
+            for place, source in _sources(experiment)
+            if source.by_type
+        ]
     message = "metadata renders documents for a language model, and no task trains one: tasks are classifiers."
     return [Problem(("metadata",), message, "Leave the section out; textune render and textune check read it.")]
 
@@ -37,7 +48,8 @@ def document_problems(experiment: Experiment) -> list[Problem]:
     if twice := repeated_names(section.types):
         message = f"metadata.types names {listing(twice)} more than once."
         problems.append(Problem(("metadata", "types"), message, "Name each type once.", section.types))
-    for place, names in _named_types(section).items():
+    named = _named_types(section) | {(*place, "by_type"): source.by_type for place, source in _sources(experiment)}
+    for place, names in named.items():
         for name in names:
             if name in section.types:
                 continue
@@ -55,7 +67,53 @@ def document_problems(experiment: Experiment) -> list[Problem]:
         problems.append(
             Problem(("metadata", "reopen_tags"), message, "Leave one of the two out.", section.reopen_tags)
         )
-    return [*problems, *_unused_keys(section), *_curriculum_problems(experiment, section)]
+    return [*problems, *_unused_keys(section), *_set_problems(experiment), *_curriculum_problems(experiment, section)]
+
+
+def _sources(experiment: Experiment) -> Iterator[tuple[Place, SetsByType]]:
+    """Every source of rows but streams, and every share of the training rows, by its place; those in others too."""
+
+    def within(place: Place, source: Section) -> Iterator[tuple[Place, SetsByType]]:
+        if isinstance(source, SetsByType):
+            yield place, source
+        if isinstance(source, ConcatSource):
+            for number, one in enumerate(source.sources):
+                yield from within((*place, "sources", number), one)
+
+    data = experiment.data
+    for name in ("train", "validation", "test"):
+        yield from within(("data", name), getattr(data, name))
+    for name, source in data.evaluations.items():
+        yield from within(("data", "evaluations", name), source)
+
+
+def _set_problems(experiment: Experiment) -> list[Problem]:
+    """Sets by type of rows that are not a held-out set, and sets that would have the name of another."""
+    problems = []
+    data = experiment.data
+    taken = {"train", "validation", "test", *data.evaluations}
+    for place, source in _sources(experiment):
+        key, names = format_key(*place, "by_type"), [set_by_type(str(place[-1]), name) for name in source.by_type]
+        if not names:
+            continue
+        if place == ("data", "train") or isinstance(place[-1], int):
+            hint = "Set it in data.validation, data.test or a set of data.evaluations."
+            problems.append(
+                Problem((*place, "by_type"), f"{key}: only a held-out set as a whole has sets by type.", hint)
+            )
+        elif twice := repeated_names(names):
+            problems.append(
+                Problem((*place, "by_type"), f"{key} makes {twice[0]} more than once.", "Name each type once.")
+            )
+        elif clash := sorted(taken.intersection([*names, set_by_type(str(place[-1]))])):
+            message = f"{key} makes a set {clash[0]}, but data.evaluations has one of that name."
+            problems.append(Problem((*place, "by_type"), message, "Give the other set another name."))
+    return problems
+
+
+def set_by_type(name: str, type_: str = "") -> str:
+    """What the set of a type is called, such as `validation-url`; without a type, that of documents without any."""
+    return f"{name}-{type_}" if type_ else f"{name}-no-metadata"
 
 
 def _unused_keys(section: MetadataSection) -> list[Problem]:
@@ -91,9 +149,9 @@ def _curriculum_problems(experiment: Experiment, section: MetadataSection) -> li
     return [Problem(("data", "train", "num_rows"), message, hint)]
 
 
-def _named_types(section: MetadataSection) -> Mapping[tuple[str, ...], tuple[str, ...]]:
-    """The types that other keys name, by the place of the key."""
-    named: dict[tuple[str, ...], tuple[str, ...]] = {
+def _named_types(section: MetadataSection) -> dict[Place, tuple[str, ...]]:
+    """The types that other keys of the section name, by the place of the key."""
+    named: dict[Place, tuple[str, ...]] = {
         ("metadata", key): tuple(getattr(section, key)) for key in ("type_tokens", "wraps", "priority")
     }
     for key in ("weights", "rates"):

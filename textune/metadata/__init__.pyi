@@ -1,4 +1,7 @@
+from .chunks.encoder import ChunkCounts as ChunkCounts
 from .chunks.encoder import ChunkEncoder as ChunkEncoder
+from .chunks.encoder import Chunks as Chunks
+from .maker import MadeChunks as MadeChunks
 from .opening import DocumentEstimate as DocumentEstimate
 from .opening import DocumentRun as DocumentRun
 from .opening import open_documents as open_documents
@@ -10,6 +13,8 @@ from .records.read import read_document_rows as read_document_rows
 from .records.read import read_documents as read_documents
 from .records.read import require_known_types as require_known_types
 from .rendering.render import render as render
+from .sets import sets_of as sets_of
+from .sets import with_types as with_types
 from .taggers.crew import Crew as Crew
 from .taggers.markup import parser_version as parser_version
 from .taggers.page import PageColumns as PageColumns
