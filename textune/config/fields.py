@@ -152,7 +152,11 @@ def expected(annotation: object) -> str:
         if variants(arguments[0]):
             return "a list of tables"
         item = expected(arguments[0])
-        return f"{item} or a list of {_plural(item)}"
+        if arguments[-1] is not Ellipsis:
+            return f"a list of {len(arguments)} {_plural(item)}"
+        at_least = next((f", at least {note.min_length}" for note in notes if getattr(note, "min_length", 0)), "")
+        single = "" if item.startswith("a list of ") else f"{item} or "
+        return f"{single}a list of {_plural(item)}{at_least}"
     if named_variants(annotation):
         return "a table of data sources"
     if origin is dict:
