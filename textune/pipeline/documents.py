@@ -4,7 +4,7 @@ nothing."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from textune.config import (
     Experiment,
     HeldOut,
     MetadataSection,
+    SetsByType,
     Source,
     SplitOff,
     StreamSource,
@@ -33,6 +34,7 @@ from textune.data import (
     NeededColumns,
     Rows,
     SkippedRow,
+    key_of,
     no_rows,
     open_shards,
 )
@@ -52,6 +54,8 @@ from textune.metadata import (
     require_known_types,
 )
 from textune.model import load_tokenizer
+from textune.pipeline.sharing import shared_documents
+from textune.run import Trackers
 from textune.wording import count, listing
 
 if TYPE_CHECKING:
@@ -170,10 +174,11 @@ class DocumentsCheck:
 
 
 def check_documents(
-    experiment: Experiment, *, given: GivenRows = MappingProxyType({}), notices: Sequence[str] = ()
+    experiment: Experiment, *, tracker: Trackers, given: GivenRows = MappingProxyType({}), overlap: bool = True
 ) -> DocumentsCheck:
     """Read all rows of each source (of a stream, its first block), count their metadata, and render it; where a
-    tokenizer is named, estimate the chunks and tokens of an epoch.
+    tokenizer is named, estimate the chunks and tokens of an epoch; with `overlap`, look for training documents in
+    held-out sets, for which all shards of a stream are read.
 
     A set that is a share of the training rows is counted with these. Raises TextuneError for a configuration or rows
     that cannot be read, but not for metadata that cannot be rendered: those are findings.
@@ -190,7 +195,12 @@ def check_documents(
     found = {type_ for one in sets for type_ in one.found}
     require_known_types(section.types, found, {type_ for one in sets for type_ in one.not_named})
     findings = [finding for one in sets for finding in _findings(one, refuses=section.on_bad_metadata == "error")]
-    return DocumentsCheck(tuple(sets), findings, tuple(notices), _estimate(experiment, lenient, given))
+    findings += [finding for one in sets for finding in _empty_sets(one, data)]
+    if overlap:
+        held_out = {name: source for name, source in _sources(data).items() if not isinstance(source, StreamSource)}
+        held_out.pop("train", None)
+        findings += shared_documents(data, held_out, given, tracker)
+    return DocumentsCheck(tuple(sets), findings, tuple(tracker.notices), _estimate(experiment, lenient, given))
 
 
 def _estimate(experiment: Experiment, section: MetadataSection, given: GivenRows) -> DocumentEstimate | None:
@@ -270,6 +280,20 @@ def _findings(counted: CheckedSet, *, refuses: bool) -> list[Finding]:
         listed = listing(f"{type_} ({num:,})" for type_, num in counted.not_named.most_common())
         message = f"{name}: documents with types that metadata.types does not name: {listed}."
         findings.append(Finding("note", "metadata-not-named", message, max(counted.not_named.values())))
+    return findings
+
+
+def _empty_sets(counted: CheckedSet, data: DataSection) -> list[Finding]:
+    """Sets by type that would have no document."""
+    source = {"validation": data.validation, "test": data.test, **data.evaluations}.get(counted.name)
+    findings = []
+    for type_ in source.by_type if isinstance(source, SetsByType) else ():
+        if not counted.documents_with[type_]:
+            documents = count(counted.documents, "document")
+            message = (
+                f"{key_of(counted.name)}.by_type names {type_}, but none of {documents} of {counted.source} has it."
+            )
+            findings.append(Finding("error", "set-without-rows", message, counted.documents))
     return findings
 
 
