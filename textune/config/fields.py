@@ -154,7 +154,8 @@ def expected(annotation: object) -> str:
         item = expected(arguments[0])
         if arguments[-1] is not Ellipsis:
             return f"a list of {len(arguments)} {_plural(item)}"
-        at_least = next((f", at least {note.min_length}" for note in notes if getattr(note, "min_length", 0)), "")
+        fewest = max((getattr(note, "min_length", 0) for note in notes), default=0)
+        at_least = f", at least {fewest}" if fewest else ""
         single = "" if item.startswith("a list of ") else f"{item} or "
         return f"{single}a list of {_plural(item)}{at_least}"
     if named_variants(annotation):
