@@ -24,6 +24,7 @@ def test_no_model_task_or_label_is_needed() -> None:
     renderable()
     renderable(metadata=_METADATA | {"priority": ["url"], "wraps": {"html": ["<", ">"]}})
     renderable(metadata=_METADATA | {"type_tokens": {"html": "H"}, "types_in_prefix": True})
+    renderable(metadata=_METADATA | {"compat": "bsmetadata", "begin_token": "never", "end_token": "never"})
     renderable(metadata=_METADATA | {"html": {"keep": ["td"], "drop_all_lengths": [0, 0]}})
     renderable(metadata=_METADATA | {"sampling": {"kind": "uniform", "weights": {"url": 2.0}}})
 
@@ -57,6 +58,24 @@ _WRONG: list[tuple[str, dict[str, Any]]] = [
     ("metadata.sampling.html_rate", {"metadata": {"types": ["url"], "sampling": {"html_rate": 0.5}}}),
     ("metadata.type_tokens", {"metadata": _METADATA | {"type_tokens": {"html": "H"}}}),
     ("metadata.html.keep", {"metadata": _METADATA | {"html": {"keep": ["td"]}}}),
+    ("metadata.priority", {"metadata": _METADATA | {"priority": ["url", "html", "url"]}}),
+    *(
+        (f"metadata.{key}", {"metadata": _METADATA | {"compat": "bsmetadata", key: value}})
+        for key, value in (
+            ("priority", ["url"]),
+            ("prefix_share", 0.25),
+            ("reopen_tags", True),
+            ("begin_token", "always"),
+            ("end_token", "always"),
+        )
+    ),
+    ("metadata.types", {"metadata": {"types": []}}),
+    ("metadata.wraps.html", {"metadata": _METADATA | {"wraps": {"html": []}}}),
+    ("metadata.wraps.html", {"metadata": _METADATA | {"wraps": {"html": ["<"]}}}),
+    ("metadata.wraps.html", {"metadata": _METADATA | {"wraps": {"html": ["<", ">", "!"]}}}),
+    ("metadata.html.drop_all_lengths", {"metadata": _METADATA | {"html": {"drop_all_lengths": [0]}}}),
+    ("metadata.html.drop_lengths.p", {"metadata": _METADATA | {"html": {"drop_lengths": {"p": [0]}}}}),
+    ("metadata.sampling.curriculum[0]", {"metadata": _METADATA | {"sampling": {"curriculum": [[0.5]]}}}),
     ("metadata.html.drop_all_lengths", {"metadata": _METADATA | {"html": {"drop_all_lengths": [2, 1]}}}),
     ("metadata.html.drop_lengths.p[0]", {"metadata": _METADATA | {"html": {"drop_lengths": {"p": [-1, 1]}}}}),
     ("data.columns.template", {"data": _DATA | {"columns": {"template": "{a}: {b}"}}}),

@@ -11,6 +11,7 @@ from .problems import BadEntries as BadEntries
 from .records import is_of_metadata as is_of_metadata
 from .records import read_document_rows as read_document_rows
 from .records import read_documents as read_documents
+from .records import require_inline_types as require_inline_types
 from .records import require_known_types as require_known_types
 from .render import render as render
 from .sets import sets_of as sets_of
