@@ -11,10 +11,14 @@ from kits.backbones import tiny_backbone
 
 import textune
 from textune.config.load import load_config, require_runnable
+from textune.pipeline.documents import DocumentsCheck
+from textune.pipeline.render import render
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
-EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.toml") if path.name != "minilm.toml")
+OTHERS = {"minilm.toml", "documents.toml"}
+"""A part that others extend, and documents, which no task trains on."""
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.toml") if path.name not in OTHERS)
 UNMEASURED = {"trec_lora", "reviews"}
 """Examples whose header gives neither time nor score."""
 REVIEWS = ("demo", "reviews")
@@ -69,6 +73,17 @@ def test_an_example_on_reviews_runs_on_its_real_data_and_backbone(name: str, tmp
     assert result is not None and result.reports["test"].num_rows == 32
     lifts = [lift.column for lift in result.reports["test"].lifts]
     assert lifts == (["source"] if name == "reviews" else [])
+
+
+def test_the_example_of_documents_is_sound_and_can_be_shown() -> None:
+    path = ROOT / "examples" / "documents.toml"
+    checked = textune.check(path)
+    assert isinstance(checked, DocumentsCheck) and checked.ok and checked.findings == []
+    assert render(path).documents and render(path).notices == ()
+    for part in ("validation", "validation-url", "validation-title", "validation-no-metadata"):
+        assert render(path, part=part).documents
+    header = path.read_text(encoding="utf-8").split("\n\n")[0]
+    assert "# command: textune render examples/documents.toml" in header
 
 
 def test_the_demo_installs_the_starter_alone_and_the_tests_everything() -> None:

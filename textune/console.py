@@ -30,6 +30,7 @@ PLAIN_INTERVAL_SECONDS = 10.0
 MAX_TASKS = 6
 """Tasks whose main metric is shown while training."""
 LEVEL_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
+METADATA_STYLE = "bold cyan"
 PLAIN_WIDTH = 10_000
 """Width without a terminal: whatever reads the output needs unbroken lines."""
 
@@ -205,6 +206,16 @@ def print_table(console: Console, head: Sequence[str], *rows: Sequence[str]) -> 
     for row in rows:
         table.add_row(*map(escape, row))
     console.print(table, highlight=False)
+
+
+def print_parts(console: Console, parts: Sequence[tuple[str, bool]]) -> None:
+    """One line of texts, those marked in colour, verbatim."""
+    console.print(
+        Text.assemble(*((text, METADATA_STYLE if marked else "") for text, marked in parts)),
+        highlight=False,
+        no_wrap=True,
+        soft_wrap=True,
+    )
 
 
 def print_findings(console: Console, findings: Sequence[Finding]) -> None:

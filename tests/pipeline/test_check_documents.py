@@ -67,6 +67,7 @@ def test_each_set_is_counted_by_type(tree: dict[str, Any]) -> None:
             "url": {"documents": 2, "entries": 2},
         },
         "not_named": {"title": 1},
+        "passed_over": {},
         "bad": {},
         "not_rendered": {"metadata.html leaves the tag out": 1},
         "without_text": 1,
@@ -74,6 +75,29 @@ def test_each_set_is_counted_by_type(tree: dict[str, Any]) -> None:
     }
     assert result.words["train"] == "3 documents of train.jsonl, 18 characters"
     json.dumps(result.to_dict(), allow_nan=False)
+
+
+def test_metadata_in_both_versions_of_the_records_is_no_silent_loss(tree: dict[str, Any], tmp_path: Path) -> None:
+    twice = [
+        {"text": "a", "metadata": [URL], "metadata_html": [tag(0, 1)], "metadata_title": []},
+        {"text": "b", "metadata": [], "metadata_html": [tag(0, 1)], "metadata_title": [TITLE]},
+        {"text": "c", "metadata": None, "metadata_html": [tag(0, 1)], "metadata_title": [TITLE]},
+    ]
+    write(tmp_path / "train.jsonl", twice)
+    result = checked(tree | {"data": {"train": tree["data"]["train"]}})
+    assert result.sets[0].passed_over == {"metadata_html": 2, "metadata_title": 1}
+    assert result.sets[0].not_named == {"title": 1}
+    (found,) = [finding for finding in result.findings if finding.code == "metadata-twice"]
+    assert (found.level, found.count) == ("warning", 2)
+    assert "metadata_html (2)" in found.message and "metadata_title (1)" in found.message
+
+
+@pytest.mark.parametrize("key", ["wraps", "type_tokens"])
+def test_a_type_about_the_whole_text_has_no_tags(tree: dict[str, Any], key: str) -> None:
+    tree["metadata"] |= {"types_in_prefix": True, key: {"url": ["<", ">"] if key == "wraps" else "U"}}
+    with refused(ConfigError, key=f"metadata.{key}", value="url"):
+        checked(tree)
+    assert checked(tree, "metadata.compat=bsmetadata")
 
 
 def test_metadata_that_cannot_be_rendered_is_an_error_with_its_rows(tree: dict[str, Any]) -> None:
@@ -216,3 +240,44 @@ def test_chunks_and_tokens_of_an_epoch_are_estimated(tree: dict[str, Any], tmp_p
     assert (sampled.estimate.chunks_per_epoch, sampled.estimate.tokens_per_epoch) == (2000, 1000 * num_tokens)
     assert "about 2,000 chunks" in sampled.words["chunks"] and "300 documents" in sampled.words["chunks"]
     json.dumps(sampled.to_dict(), allow_nan=False)
+
+
+# --- training documents among held-out ones --------------------------------------------------------------------------
+
+
+def overlapping(tmp_path: Path, *, streamed: bool) -> dict[str, Any]:
+    train = [{"text": f"Text number {n}.", "metadata": [URL]} for n in range(30)]
+    held_out = [{"text": text, "metadata": [URL]} for text in ("other", "TEXT number 17", "", "text, number  3!", "x")]
+    files = [
+        str(write_shard(tmp_path / f"{name}.jsonl", rows)) for name, rows in (("a", train[:10]), ("b", train[10:]))
+    ]
+    return {
+        "data": {
+            "train": {"kind": "stream" if streamed else "files", "files": files},
+            "validation": {"kind": "files", "files": str(write(tmp_path / "held.jsonl", held_out))},
+        },
+        "metadata": {"types": ["url"]},
+        "train": {"duration": "5 steps"},
+    }
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_training_documents_among_held_out_ones_are_refused(tmp_path: Path, streamed: bool) -> None:
+    tree = overlapping(tmp_path, streamed=streamed)
+    result = checked(tree)
+    (found,) = (finding for finding in result.findings if finding.code == "leak-normalised")
+    assert not result.ok and found.count == 2 and "2 documents of 5" in found.message
+    places = [example.split(": ")[0] for example in found.examples]
+    assert places == ["held.jsonl, line 2, also b.jsonl, line 8", "held.jsonl, line 4, also a.jsonl, line 4"]
+    assert checked(tree, overlap=False).ok
+    left = checked(tree, 'data.train.exclude=["b.jsonl"]')
+    assert [finding.count for finding in left.findings if finding.code == "leak-normalised"] == [1]
+
+
+def test_a_set_by_type_without_a_document_is_an_error(tree: dict[str, Any]) -> None:
+    tree["data"]["evaluations"]["news"] |= {"by_type": ["url", "html"]}
+    tree["data"]["evaluations"]["news"]["files"] = str(
+        write(Path(tree["data"]["train"]["files"]).parent / "urls.jsonl", [{"text": "t", "metadata": [URL]}])
+    )
+    (found,) = (finding for finding in checked(tree).findings if finding.code == "set-without-rows")
+    assert found.level == "error" and "data.evaluations.news.by_type names html" in found.message

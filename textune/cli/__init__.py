@@ -19,6 +19,7 @@ import click
 from textune import __version__
 from textune.cli.chaos import chaos
 from textune.cli.configs import check, init, presets, schema, show
+from textune.cli.documents import render
 from textune.cli.glue import glue
 from textune.cli.launching import launch
 from textune.cli.models import evaluate, export, info, predict
@@ -134,7 +135,23 @@ class _Verbs(click.Group):
 
 @click.group(
     cls=_Verbs,
-    commands=[init, check, train, evaluate, predict, info, export, launch, show, presets, schema, tag, glue, chaos],
+    commands=[
+        init,
+        check,
+        train,
+        evaluate,
+        predict,
+        info,
+        export,
+        launch,
+        show,
+        presets,
+        schema,
+        tag,
+        render,
+        glue,
+        chaos,
+    ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(__version__, prog_name="textune")

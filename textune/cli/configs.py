@@ -57,10 +57,21 @@ def init(files: tuple[str, ...], out: str, pretrained: str | None, as_json: bool
 @click.option(
     "--no-timing", is_flag=True, help="Do not measure a few batches to predict the time, which can take minutes."
 )
+@click.option(
+    "--no-overlap",
+    is_flag=True,
+    help="Of documents: do not look for training rows among held-out rows, which reads all shards of a stream.",
+)
 @json_option
 @quiet_option
 def check(
-    config: str, overrides: tuple[str, ...], unset: tuple[str, ...], no_timing: bool, as_json: bool, quiet: bool
+    config: str,
+    overrides: tuple[str, ...],
+    unset: tuple[str, ...],
+    no_timing: bool,
+    no_overlap: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Check a config and its data, and predict tokens, padding, memory and time; trains nothing.
 
@@ -85,6 +96,7 @@ def check(
             overrides=overrides,
             unset=unset,
             timing=not no_timing,
+            overlap=not no_overlap,
             tracker=tracker,
             audited=None if as_json else show_audit,
         )

@@ -34,6 +34,7 @@ from .presets import preset_names as preset_names
 from .problems import keys_called as keys_called
 from .reference import json_schema as json_schema
 from .reference import reference_markdown as reference_markdown
+from .rendering import set_by_type as set_by_type
 from .schema import LONG_ROWS as LONG_ROWS
 from .schema import SHORT_ROWS as SHORT_ROWS
 from .schema import EvaluateSection as EvaluateSection
@@ -63,6 +64,7 @@ from .sources import MetadataPrefix as MetadataPrefix
 from .sources import PythonSource as PythonSource
 from .sources import RowSelection as RowSelection
 from .sources import SavedSource as SavedSource
+from .sources import SetsByType as SetsByType
 from .sources import Source as Source
 from .sources import SplitOff as SplitOff
 from .sources import StreamSource as StreamSource

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from textune.config.documents import HtmlRules, MetadataSection
+from textune.config.fields import Place
 from textune.config.problems import Problem
 from textune.config.schema import Experiment
-from textune.config.sources import StreamSource
+from textune.config.section import Section
+from textune.config.sources import ConcatSource, SetsByType, StreamSource
 from textune.config.toml import format_key
 from textune.wording import listing, nearest, repeated_names
+
+_NOT_AS_ORIGINAL = {
+    "priority": "a long prefix is cut by tokens, not by fields",
+    "prefix_share": "a prefix has at most half of a chunk",
+    "reopen_tags": "no tag is opened again",
+    "begin_token": "no chunk has such a token",
+    "end_token": "no document has such a token",
+}
+"""Keys that `compat` leaves without effect, and what is done instead."""
 
 
 def rendering_problems(experiment: Experiment) -> list[Problem]:
     """Documents are rendered for language models, which no task trains."""
     if experiment.metadata is None:
-        return []
+        return [
+            Problem(
+                (*place, "by_type"),
+                f"{format_key(*place, 'by_type')} makes sets of documents, but metadata is not set.",
+                "Leave it out, or describe the documents in [metadata].",
+                source.by_type,
+            )
+            for place, source in _sources(experiment)
+            if source.by_type
+        ]
     message = "metadata renders documents for a language model, and no task trains one: tasks are classifiers."
     return [Problem(("metadata",), message, "Leave the section out; textune render and textune check read it.")]
 
@@ -34,10 +54,12 @@ def document_problems(experiment: Experiment) -> list[Problem]:
                 f"data.columns.{key} is set, but the text of a document is one column: spans count its characters."
             )
             problems.append(Problem(("data", "columns", key), message, "Leave it out, and set data.columns.text."))
-    if twice := repeated_names(section.types):
-        message = f"metadata.types names {listing(twice)} more than once."
-        problems.append(Problem(("metadata", "types"), message, "Name each type once.", section.types))
-    for place, names in _named_types(section).items():
+    for key, names in (("types", section.types), ("priority", section.priority)):
+        if twice := repeated_names(names):
+            message = f"metadata.{key} names {listing(twice)} more than once."
+            problems.append(Problem(("metadata", key), message, "Name each type once.", names))
+    named = _named_types(section) | {(*place, "by_type"): source.by_type for place, source in _sources(experiment)}
+    for place, names in named.items():
         for name in names:
             if name in section.types:
                 continue
@@ -45,25 +67,68 @@ def document_problems(experiment: Experiment) -> list[Problem]:
             hint = f"Did you mean {close}?" if close else f"Use those of metadata.types: {listing(section.types)}."
             message = f"{format_key(*place)} names {name}, which is not in metadata.types."
             problems.append(Problem(place, message, hint, name))
-    rate = section.sampling.html_rate
-    if rate is not None and "html" not in section.types:
-        message = "metadata.sampling.html_rate is set, but metadata.types does not name html."
-        hint = "Add html to the types, or leave the rate out."
-        problems.append(Problem(("metadata", "sampling", "html_rate"), message, hint, rate))
-    if section.as_original and section.reopen_tags:
-        message = 'metadata.reopen_tags is set, but with compat = "bsmetadata" no tag is opened again.'
-        problems.append(
-            Problem(("metadata", "reopen_tags"), message, "Leave one of the two out.", section.reopen_tags)
-        )
-    return [*problems, *_unused_keys(section), *_curriculum_problems(experiment, section)]
+    return [*problems, *_unused_keys(section), *_set_problems(experiment), *_curriculum_problems(experiment, section)]
+
+
+def _sources(experiment: Experiment) -> Iterator[tuple[Place, SetsByType]]:
+    """Every source of rows but streams, and every share of the training rows, by its place; those in others too."""
+
+    def within(place: Place, source: Section) -> Iterator[tuple[Place, SetsByType]]:
+        if isinstance(source, SetsByType):
+            yield place, source
+        if isinstance(source, ConcatSource):
+            for number, one in enumerate(source.sources):
+                yield from within((*place, "sources", number), one)
+
+    data = experiment.data
+    for name in ("train", "validation", "test"):
+        yield from within(("data", name), getattr(data, name))
+    for name, source in data.evaluations.items():
+        yield from within(("data", "evaluations", name), source)
+
+
+def _set_problems(experiment: Experiment) -> list[Problem]:
+    """Sets by type of rows that are not a held-out set, and sets that would have the name of another."""
+    problems = []
+    data = experiment.data
+    taken = {"train", "validation", "test", *data.evaluations}
+    for place, source in _sources(experiment):
+        key, names = format_key(*place, "by_type"), [set_by_type(str(place[-1]), name) for name in source.by_type]
+        if not names:
+            continue
+        if place == ("data", "train") or isinstance(place[-1], int):
+            hint = "Set it in data.validation, data.test or a set of data.evaluations."
+            problems.append(
+                Problem((*place, "by_type"), f"{key}: only a held-out set as a whole has sets by type.", hint)
+            )
+        elif twice := repeated_names(names):
+            problems.append(
+                Problem((*place, "by_type"), f"{key} makes {twice[0]} more than once.", "Name each type once.")
+            )
+        elif clash := sorted(taken.intersection([*names, set_by_type(str(place[-1]))])):
+            message = f"{key} makes a set {clash[0]}, but data.evaluations has one of that name."
+            problems.append(Problem((*place, "by_type"), message, "Give the other set another name."))
+    return problems
+
+
+def set_by_type(name: str, type_: str = "") -> str:
+    """What the set of a type is called, such as `validation-url`; without a type, that of documents without any."""
+    return f"{name}-{type_}" if type_ else f"{name}-no-metadata"
 
 
 def _unused_keys(section: MetadataSection) -> list[Problem]:
     """Keys that change nothing without another one, or beside another one."""
     problems = []
-    if section.as_original and section.reopen_tags:
-        message = 'metadata.reopen_tags is set, but with compat = "bsmetadata" no tag is opened again.'
-        problems.append(Problem(("metadata", "reopen_tags"), message, "Leave one of the two out.", True))
+    for key, instead in _NOT_AS_ORIGINAL.items() if section.as_original else ():
+        value = getattr(section, key)
+        if value not in (MetadataSection.model_fields[key].default, "never"):
+            message = f'metadata.{key} is set, but with compat = "bsmetadata" {instead}.'
+            problems.append(Problem(("metadata", key), message, "Leave one of the two out.", value))
+    rate = section.sampling.html_rate
+    if rate is not None and "html" not in section.types:
+        message = "metadata.sampling.html_rate is set, but metadata.types does not name html."
+        hint = "Add html to the types, or leave the rate out."
+        problems.append(Problem(("metadata", "sampling", "html_rate"), message, hint, rate))
     if section.type_tokens and not section.types_in_prefix:
         message = "metadata.type_tokens is set, but metadata.types_in_prefix is false: no prefix names a type."
         problems.append(Problem(("metadata", "type_tokens"), message, "Set types_in_prefix = true, or leave it out."))
@@ -91,9 +156,9 @@ def _curriculum_problems(experiment: Experiment, section: MetadataSection) -> li
     return [Problem(("data", "train", "num_rows"), message, hint)]
 
 
-def _named_types(section: MetadataSection) -> Mapping[tuple[str, ...], tuple[str, ...]]:
-    """The types that other keys name, by the place of the key."""
-    named: dict[tuple[str, ...], tuple[str, ...]] = {
+def _named_types(section: MetadataSection) -> dict[Place, tuple[str, ...]]:
+    """The types that other keys of the section name, by the place of the key."""
+    named: dict[Place, tuple[str, ...]] = {
         ("metadata", key): tuple(getattr(section, key)) for key in ("type_tokens", "wraps", "priority")
     }
     for key in ("weights", "rates"):

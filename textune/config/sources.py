@@ -24,7 +24,17 @@ from textune.config.values import (
 )
 
 
-class RowSelection(Section):
+class SetsByType(Section):
+    """Keys of rows that may be held out."""
+
+    by_type: Computed[Names] = ()
+    """For held-out documents with metadata: types that get a set of their own each, such as `["url", "title"]`, of
+    only the documents that have the type, without their other metadata. One more set has documents without any."""
+    by_type_rows: Computed[PositiveInt] = 1024
+    """Most documents in each set of `by_type`, taken from the start."""
+
+
+class RowSelection(SetsByType):
     """Keys that every data source has; applied in the order where, rename, replace, select, shuffle, take."""
 
     where: dict[str, Names] = {}
@@ -166,7 +176,7 @@ class StreamSource(Section):
     """Rows in all shards: the length of an epoch. Without it, durations must be in steps."""
 
 
-class SplitOff(Section):
+class SplitOff(SetsByType):
     """Rows set aside from the training data."""
 
     kind: Literal["split"] = "split"

@@ -10,6 +10,7 @@ from .inspect.findings import NUM_EXAMPLES as NUM_EXAMPLES
 from .inspect.findings import Finding as Finding
 from .inspect.guess import Guess as Guess
 from .inspect.guess import guess_layout as guess_layout
+from .inspect.sharedtexts import HeldOutTexts as HeldOutTexts
 from .inspect.tokenfacts import TokenFacts as TokenFacts
 from .labels.bytask import task_maps as task_maps
 from .labels.map import LABEL as LABEL
@@ -25,6 +26,7 @@ from .labels.names import given_names as given_names
 from .labels.names import names_by_user as names_by_user
 from .labels.values import MISSING as MISSING
 from .labels.values import has_label as has_label
+from .prepare import key_of as key_of
 from .prepare import prepare_data as prepare_data
 from .prepare import prepare_held_out as prepare_held_out
 from .prepared import PreparedData as PreparedData

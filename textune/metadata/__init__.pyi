@@ -1,4 +1,7 @@
+from .chunks import ChunkCounts as ChunkCounts
 from .chunks import ChunkEncoder as ChunkEncoder
+from .chunks import Chunks as Chunks
+from .maker import MadeChunks as MadeChunks
 from .opening import DocumentEstimate as DocumentEstimate
 from .opening import DocumentRun as DocumentRun
 from .opening import open_documents as open_documents
@@ -8,8 +11,11 @@ from .problems import BadEntries as BadEntries
 from .records import is_of_metadata as is_of_metadata
 from .records import read_document_rows as read_document_rows
 from .records import read_documents as read_documents
+from .records import require_inline_types as require_inline_types
 from .records import require_known_types as require_known_types
 from .render import render as render
+from .sets import sets_of as sets_of
+from .sets import with_types as with_types
 from .taggers.crew import Crew as Crew
 from .taggers.markup import parser_version as parser_version
 from .taggers.page import PageColumns as PageColumns

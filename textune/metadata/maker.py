@@ -44,6 +44,8 @@ class MadeChunks:
     chunks: Chunks
     documents: Documents
     """With all their metadata."""
+    keep: np.ndarray
+    """bool [D, T] which types of each were drawn to be rendered."""
     bad: BadEntries
     """Pieces of metadata left out."""
 
@@ -132,7 +134,7 @@ class DocumentMaker:
         read = read_documents(rows, self.columns, self.section)
         keep_DT = self._sampler.keep(read.documents, epoch=epoch, before=before)
         rendered = render(read.documents, self.section, keep_DT)
-        return MadeChunks(self._encoder.encode(rendered, rows.place), read.documents, read.bad)
+        return MadeChunks(self._encoder.encode(rendered, rows.place), read.documents, keep_DT, read.bad)
 
     def _left_out(self, block: Block, after: Cursor, made: list[MadeChunks]) -> Iterator[str]:
         """Notices about documents and pieces of metadata that are left out."""

@@ -12,6 +12,10 @@ from .parameters import as_tables as as_tables
 from .parameters import headline as headline
 from .parameters import parameters as parameters
 from .predict import predict_file as predict_file
+from .render import render as render
+from .renderedpage import html_page as html_page
+from .renderedpage import plain_text as plain_text
+from .renderedpage import text_lines as text_lines
 from .tag import TagResult as TagResult
 from .tag import tag as tag
 from .targets import require_target as require_target

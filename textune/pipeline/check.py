@@ -99,13 +99,15 @@ def check(
     unset: Iterable[str] = (),
     rows: GivenRows | None = None,
     timing: bool = True,
+    overlap: bool = True,
     audited: Callable[[CheckResult | DocumentsCheck], None] | None = None,
     tracker: Tracker | None = None,
 ) -> CheckResult | DocumentsCheck:
     """Build every part, audit the rows, compute a few batches to predict time; writes nothing but the token cache.
 
     With a section `metadata`, documents are checked instead, and nothing is built. `rows`: rows in memory by name, for
-    sources of `kind = "given"`. `timing = False` computes no batches. `audited` receives what is known before they are
+    sources of `kind = "given"`. `timing = False` computes no batches; `overlap = False` does not look for training
+    documents among held-out ones. `audited` receives what is known before they are
     computed, since that takes a while. Raises TextuneError for whatever prevents the rows from being audited.
     """
     loaded = load_config(config, overrides, unset)
@@ -113,7 +115,7 @@ def check(
     for note in loaded.notes:
         trackers.notice(note)
     if loaded.experiment.metadata is not None:
-        checked = check_documents(loaded.experiment, given=rows or {}, notices=trackers.notices)
+        checked = check_documents(loaded.experiment, given=rows or {}, tracker=trackers, overlap=overlap)
         if audited is not None:
             audited(checked)
         return checked

@@ -4,7 +4,7 @@ nothing."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from textune.config import (
     Experiment,
     HeldOut,
     MetadataSection,
+    SetsByType,
     Source,
     SplitOff,
     StreamSource,
@@ -33,6 +34,7 @@ from textune.data import (
     NeededColumns,
     Rows,
     SkippedRow,
+    key_of,
     no_rows,
     open_shards,
 )
@@ -48,9 +50,12 @@ from textune.metadata import (
     read_document_rows,
     read_documents,
     render,
+    require_inline_types,
     require_known_types,
 )
 from textune.model import load_tokenizer
+from textune.pipeline.sharing import shared_documents
+from textune.run import Trackers
 from textune.wording import count, listing
 
 if TYPE_CHECKING:
@@ -76,6 +81,8 @@ class CheckedSet:
     """By type, as `entries`."""
     not_named: Counter[str] = field(default_factory=Counter)
     """Documents that have a type which `metadata.types` does not name."""
+    passed_over: Counter[str] = field(default_factory=Counter)
+    """Documents of version 1 of the records that also have columns of version 2, by these columns."""
     bad: BadEntries = field(default_factory=BadEntries)
     """Entries that cannot be rendered as they say."""
     left_out: Counter[str] = field(default_factory=Counter)
@@ -101,6 +108,7 @@ class CheckedSet:
             self.entries[name] += int(entries)
             self.documents_with[name] += int(with_it)
         self.not_named.update(read.not_named)
+        self.passed_over.update(read.passed_over)
         self.bad.extend(read.bad)
         self.left_out.update(render(documents, section).left_out)
         self.found |= read.found
@@ -117,6 +125,7 @@ class CheckedSet:
             "characters": self.characters,
             "types": types,
             "not_named": dict(self.not_named),
+            "passed_over": dict(self.passed_over),
             "bad": {str(kind): num for kind, num in self.bad.counts.items()},
             "not_rendered": dict(self.left_out),
             "without_text": len(self.without_text),
@@ -165,15 +174,17 @@ class DocumentsCheck:
 
 
 def check_documents(
-    experiment: Experiment, *, given: GivenRows = MappingProxyType({}), notices: Sequence[str] = ()
+    experiment: Experiment, *, tracker: Trackers, given: GivenRows = MappingProxyType({}), overlap: bool = True
 ) -> DocumentsCheck:
     """Read all rows of each source (of a stream, its first block), count their metadata, and render it; where a
-    tokenizer is named, estimate the chunks and tokens of an epoch.
+    tokenizer is named, estimate the chunks and tokens of an epoch; with `overlap`, look for training documents in
+    held-out sets, for which all shards of a stream are read.
 
     A set that is a share of the training rows is counted with these. Raises TextuneError for a configuration or rows
     that cannot be read, but not for metadata that cannot be rendered: those are findings.
     """
     section, data = require_renderable(experiment), experiment.data
+    require_inline_types(section)
     lenient = section.model_copy(update={"on_bad_metadata": "report"})
     sets = []
     for name, source in _sources(data).items():
@@ -184,7 +195,12 @@ def check_documents(
     found = {type_ for one in sets for type_ in one.found}
     require_known_types(section.types, found, {type_ for one in sets for type_ in one.not_named})
     findings = [finding for one in sets for finding in _findings(one, refuses=section.on_bad_metadata == "error")]
-    return DocumentsCheck(tuple(sets), findings, tuple(notices), _estimate(experiment, lenient, given))
+    findings += [finding for one in sets for finding in _empty_sets(one, data)]
+    if overlap:
+        held_out = {name: source for name, source in _sources(data).items() if not isinstance(source, StreamSource)}
+        held_out.pop("train", None)
+        findings += shared_documents(data, held_out, given, tracker)
+    return DocumentsCheck(tuple(sets), findings, tuple(tracker.notices), _estimate(experiment, lenient, given))
 
 
 def _estimate(experiment: Experiment, section: MetadataSection, given: GivenRows) -> DocumentEstimate | None:
@@ -253,10 +269,31 @@ def _findings(counted: CheckedSet, *, refuses: bool) -> list[Finding]:
     if absent := [type_ for type_, num in counted.documents_with.items() if not num]:
         message = f"{name}: none of {documents} has {listing(absent)}."
         findings.append(Finding("warning", "metadata-absent", message, counted.documents))
+    if counted.passed_over:
+        listed = listing(f"{column} ({num:,})" for column, num in counted.passed_over.most_common())
+        message = (
+            f"{name}: documents with a column metadata that also have metadata in other columns, which is passed over:"
+            f" {listed}. Leave metadata out of these rows (null), or put all of it there."
+        )
+        findings.append(Finding("warning", "metadata-twice", message, max(counted.passed_over.values())))
     if counted.not_named:
         listed = listing(f"{type_} ({num:,})" for type_, num in counted.not_named.most_common())
         message = f"{name}: documents with types that metadata.types does not name: {listed}."
         findings.append(Finding("note", "metadata-not-named", message, max(counted.not_named.values())))
+    return findings
+
+
+def _empty_sets(counted: CheckedSet, data: DataSection) -> list[Finding]:
+    """Sets by type that would have no document."""
+    source = {"validation": data.validation, "test": data.test, **data.evaluations}.get(counted.name)
+    findings = []
+    for type_ in source.by_type if isinstance(source, SetsByType) else ():
+        if not counted.documents_with[type_]:
+            documents = count(counted.documents, "document")
+            message = (
+                f"{key_of(counted.name)}.by_type names {type_}, but none of {documents} of {counted.source} has it."
+            )
+            findings.append(Finding("error", "set-without-rows", message, counted.documents))
     return findings
 
 
