@@ -11,6 +11,7 @@ from .records.problems import BadEntries as BadEntries
 from .records.read import is_of_metadata as is_of_metadata
 from .records.read import read_document_rows as read_document_rows
 from .records.read import read_documents as read_documents
+from .records.read import require_inline_types as require_inline_types
 from .records.read import require_known_types as require_known_types
 from .rendering.render import render as render
 from .sets import sets_of as sets_of

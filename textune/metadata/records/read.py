@@ -51,6 +51,8 @@ class ReadDocuments:
     """Entries left out because they cannot be rendered as they say."""
     not_named: dict[str, int] = field(default_factory=dict)
     """Types that `metadata.types` does not name, and how many documents have each."""
+    passed_over: dict[str, int] = field(default_factory=dict)
+    """Columns of version 2 that are not empty in rows of version 1, and in how many of these."""
     found: frozenset[str] = frozenset()
     """Types that `metadata.types` names and the rows know: they have the column, or an entry of that type."""
 
@@ -76,7 +78,7 @@ def read_documents(rows: Rows, columns: Columns, section: MetadataSection) -> Re
     DataError for an entry that cannot be used (`on_bad_metadata = "error"`) and for a missing or unusable text column.
     """
     text = select_texts(rows, columns)[0]
-    chosen, not_named = _cells(rows.table, section.types, text_column=columns.text)
+    chosen, not_named, passed_over = _cells(rows.table, section.types, text_column=columns.text)
     raw, misshapen = raw_entries(rows.table, chosen)
     bad = BadEntries()
     _add_misshapen(bad, misshapen, rows)
@@ -93,7 +95,7 @@ def read_documents(rows: Rows, columns: Columns, section: MetadataSection) -> Re
     )
     found = {name.removeprefix(COLUMN_PREFIX) for name in chosen} & set(section.types)
     found |= {section.types[index] for index in np.unique(type_E).tolist()}
-    return ReadDocuments(documents, bad, dict(not_named), frozenset(found))
+    return ReadDocuments(documents, bad, dict(not_named), passed_over, frozenset(found))
 
 
 def require_known_types(types: Sequence[str], found: Collection[str], others: Collection[str]) -> None:
@@ -114,6 +116,21 @@ def require_known_types(types: Sequence[str], found: Collection[str], others: Co
         )
 
 
+def require_inline_types(section: MetadataSection) -> None:
+    """ConfigError for a key about tags that names a type without any. With `compat`, every type may have tags."""
+    for key, named in (("wraps", section.wraps), ("type_tokens", section.type_tokens)):
+        for name in named:
+            if section.as_original or name not in TYPES or TYPES[name].scope == "local":
+                continue
+            raise ConfigError(
+                f"metadata.{key} names {name}, which is about the whole text and has no tags.",
+                hint="Leave it out: its field stands in the prefix.",
+                key=f"metadata.{key}",
+                value=name,
+                reason="it has no tags",
+            )
+
+
 def shard_id(fingerprint: str, file: int = 0) -> int:
     """The identity of a shard, 64 bits of its fingerprint; of several files read as one, each has its own."""
     digest = hashlib.sha256(f"{fingerprint} {file}".encode()).digest()
@@ -127,11 +144,14 @@ def _shards_of(rows: Rows) -> np.ndarray:
     return shard_N
 
 
-def _cells(table: pa.Table, types: tuple[str, ...], *, text_column: str) -> tuple[dict[str, np.ndarray], Counter[str]]:
-    """The columns to read, each with the rows to read it in, bool [N]; and in how many rows other columns are not
-    empty."""
+def _cells(
+    table: pa.Table, types: tuple[str, ...], *, text_column: str
+) -> tuple[dict[str, np.ndarray], Counter[str], dict[str, int]]:
+    """The columns to read, each with the rows to read it in, bool [N]; in how many rows the columns of other types are
+    not empty; and in how many rows of version 1 those of version 2 are not, whatever their type."""
     chosen: dict[str, np.ndarray] = {}
     not_named: Counter[str] = Counter()
+    passed_over: dict[str, int] = {}
     is_first_N = np.zeros(table.num_rows, bool)
     if COLUMN in table.column_names and text_column != COLUMN:
         is_first_N = np.asarray(flat(table.column(COLUMN)).is_valid())
@@ -140,11 +160,15 @@ def _cells(table: pa.Table, types: tuple[str, ...], *, text_column: str) -> tupl
         suffix = name.removeprefix(COLUMN_PREFIX)
         if name in (COLUMN, text_column) or not is_of_metadata(name):
             continue
+        if is_first_N.any() or suffix not in types:
+            filled_N = _is_filled(flat(table.column(name)))
+            if num := int((filled_N & is_first_N).sum()):
+                passed_over[name] = num
         if suffix in types:
             chosen[name] = ~is_first_N
-        elif num := int((_is_filled(flat(table.column(name))) & ~is_first_N).sum()):
+        elif num := int((filled_N & ~is_first_N).sum()):
             not_named[suffix] = num
-    return chosen, not_named
+    return chosen, not_named, passed_over
 
 
 def _is_filled(array: pa.Array) -> np.ndarray:
