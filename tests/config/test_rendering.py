@@ -1,5 +1,6 @@
 """Documents with metadata: what they cannot be made of, and names that `metadata.types` does not have."""
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +138,9 @@ def test_a_classifier_has_no_sets_by_type() -> None:
     }
     with refused(ConfigError, key="data.validation.by_type"):
         require_runnable(load_tree(tree, base=Path("/here")).experiment)
+
+
+def test_the_configuration_at_the_head_of_the_page_can_be_rendered() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "metadata.md").read_text(encoding="utf-8")
+    tree = tomllib.loads(page.partition("```toml\n")[2].partition("```")[0])
+    assert require_renderable(load_tree(tree, base=Path("/here")).experiment).types[0] == "html"

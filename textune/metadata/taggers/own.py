@@ -75,5 +75,5 @@ class OwnTagger:
 
 def _unicode(value: str) -> str:
     if not is_unicode(value):
-        raise PageError(f"{ascii(value)} is not valid Unicode (half of a surrogate pair)")
+        raise PageError(f"{value!a} is not valid Unicode (half of a surrogate pair)")
     return value

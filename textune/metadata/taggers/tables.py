@@ -44,8 +44,8 @@ def _require_unicode(cell: object, name: str, place: str, option: str) -> None:
     for text in cell if isinstance(cell, list) else [cell]:
         if isinstance(text, str) and not is_unicode(text):
             raise DataError(
-                f"{place}, column {name!r}: {shorten(ascii(text), 40)} is not valid Unicode (half of a surrogate pair).",
-                hint="Mend the text, or remove the line.",
+                f"{place}, column {name!r}: {shorten(ascii(text), 40)} is not valid Unicode.",
+                hint="It holds half of a surrogate pair: mend the text, or remove the line.",
                 key=option,
                 value=text,
                 place=place,
