@@ -13,7 +13,7 @@ from kits.streams import write_shard
 
 import textune
 from textune.errors import ConfigError, DataError
-from textune.metadata.chunkcounts import ChunkCounts
+from textune.metadata.chunks.counts import ChunkCounts
 from textune.metadata.opening import DocumentEstimate
 from textune.pipeline.documents import DocumentsCheck
 
@@ -68,6 +68,7 @@ def test_each_set_is_counted_by_type(tree: dict[str, Any]) -> None:
             "url": {"documents": 2, "entries": 2},
         },
         "not_named": {"title": 1},
+        "passed_over": {},
         "bad": {},
         "not_rendered": {"metadata.html leaves the tag out": 1},
         "without_text": 1,
@@ -75,6 +76,29 @@ def test_each_set_is_counted_by_type(tree: dict[str, Any]) -> None:
     }
     assert result.words["train"] == "3 documents of train.jsonl, 18 characters"
     json.dumps(result.to_dict(), allow_nan=False)
+
+
+def test_metadata_in_both_versions_of_the_records_is_no_silent_loss(tree: dict[str, Any], tmp_path: Path) -> None:
+    twice = [
+        {"text": "a", "metadata": [URL], "metadata_html": [tag(0, 1)], "metadata_title": []},
+        {"text": "b", "metadata": [], "metadata_html": [tag(0, 1)], "metadata_title": [TITLE]},
+        {"text": "c", "metadata": None, "metadata_html": [tag(0, 1)], "metadata_title": [TITLE]},
+    ]
+    write(tmp_path / "train.jsonl", twice)
+    result = checked(tree | {"data": {"train": tree["data"]["train"]}})
+    assert result.sets[0].passed_over == {"metadata_html": 2, "metadata_title": 1}
+    assert result.sets[0].not_named == {"title": 1}
+    (found,) = [finding for finding in result.findings if finding.code == "metadata-twice"]
+    assert (found.level, found.count) == ("warning", 2)
+    assert "metadata_html (2)" in found.message and "metadata_title (1)" in found.message
+
+
+@pytest.mark.parametrize("key", ["wraps", "type_tokens"])
+def test_a_type_about_the_whole_text_has_no_tags(tree: dict[str, Any], key: str) -> None:
+    tree["metadata"] |= {"types_in_prefix": True, key: {"url": ["<", ">"] if key == "wraps" else "U"}}
+    with refused(ConfigError, key=f"metadata.{key}", value="url"):
+        checked(tree)
+    assert checked(tree, "metadata.compat=bsmetadata")
 
 
 def test_metadata_that_cannot_be_rendered_is_an_error_with_its_rows(tree: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import random
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kits.brokenrecords import TYPES, broken_line, broken_row
 from kits.cli import runner
 from kits.errors import refused
 from kits.records import write
@@ -102,7 +104,7 @@ def test_training_rows_are_drawn_as_in_training_and_held_out_rows_not(tree: dict
 def test_the_rows_are_those_of_the_loader(tree: dict[str, Any]) -> None:
     """Of every document: the same tokens and masks, whoever makes them."""
     from textune.config.load import load_config
-    from textune.metadata.chunks import ChunkEncoder
+    from textune.metadata.chunks.encoder import ChunkEncoder
     from textune.metadata.opening import DocumentRun, open_documents
     from textune.model.tokenizer import load_tokenizer
 
@@ -306,3 +308,24 @@ def test_a_set_by_type_without_a_row_is_refused(tree: dict[str, Any]) -> None:
     tree["data"]["validation"]["by_type"] = ["timestamp"]
     with refused(TextuneError, key="data.validation.by_type", value="timestamp", reason="none of 4 documents"):
         render(tree, part="validation-timestamp")
+
+
+def test_files_of_broken_lines_are_shown_or_refused_with_a_sentence(tree: dict[str, Any], tmp_path: Path) -> None:
+    draw = random.Random(5)
+    shown = 0
+    tree["data"] |= {"on_bad_row": "skip", "validation": {"kind": "none"}}
+    for number in range(30):
+        path = tmp_path / f"broken-{number}.jsonl"
+        path.write_bytes(b"\n".join(broken_line(draw, broken_row(draw)) for _ in range(12)) + b"\n")
+        tree["metadata"] = {"types": list(TYPES), "on_bad_metadata": "report" if number % 3 else "error"}
+        tree["data"]["train"] = {"kind": "stream" if number % 2 else "files", "files": str(path)}
+        try:
+            rendered = render(tree, num_rows=8)
+        except TextuneError as error:
+            assert error.message
+            continue
+        shown += len(rendered.documents)
+        json.dumps(rendered.to_dict(), allow_nan=False)
+        html_page(rendered).encode()
+        plain_text(rendered, width=50).encode()
+    assert shown > 40

@@ -152,7 +152,12 @@ def expected(annotation: object) -> str:
         if variants(arguments[0]):
             return "a list of tables"
         item = expected(arguments[0])
-        return f"{item} or a list of {_plural(item)}"
+        if arguments[-1] is not Ellipsis:
+            return f"a list of {len(arguments)} {_plural(item)}"
+        fewest = max((getattr(note, "min_length", 0) for note in notes), default=0)
+        at_least = f", at least {fewest}" if fewest else ""
+        single = "" if item.startswith("a list of ") else f"{item} or "
+        return f"{single}a list of {_plural(item)}{at_least}"
     if named_variants(annotation):
         return "a table of data sources"
     if origin is dict:

@@ -202,9 +202,10 @@ def translate(error: ValidationError, origin_of: Callable[[Place], str]) -> list
     """pydantic's errors as problems, with the keys as the user wrote them (no union tags)."""
     problems: list[Problem] = []
     for finding in error.errors(include_url=False):
-        place, annotation, section = _locate(finding["loc"])
+        is_short = finding["type"] == "missing" and isinstance(finding["loc"][-1], int)  # a list of fixed length
+        place, annotation, section = _locate(finding["loc"][:-1] if is_short else finding["loc"])
         origin = origin_of(place)
-        if finding["type"] == "missing" and section is not None:
+        if finding["type"] == "missing" and section is not None and not is_short:
             needs = "it has no default"
             if "kind" in section.model_fields:
                 needs = (

@@ -13,6 +13,15 @@ from textune.config.sources import ConcatSource, SetsByType, StreamSource
 from textune.config.toml import format_key
 from textune.wording import listing, nearest, repeated_names
 
+_NOT_AS_ORIGINAL = {
+    "priority": "a long prefix is cut by tokens, not by fields",
+    "prefix_share": "a prefix has at most half of a chunk",
+    "reopen_tags": "no tag is opened again",
+    "begin_token": "no chunk has such a token",
+    "end_token": "no document has such a token",
+}
+"""Keys that `compat` leaves without effect, and what is done instead."""
+
 
 def rendering_problems(experiment: Experiment) -> list[Problem]:
     """Documents are rendered for language models, which no task trains."""
@@ -45,9 +54,10 @@ def document_problems(experiment: Experiment) -> list[Problem]:
                 f"data.columns.{key} is set, but the text of a document is one column: spans count its characters."
             )
             problems.append(Problem(("data", "columns", key), message, "Leave it out, and set data.columns.text."))
-    if twice := repeated_names(section.types):
-        message = f"metadata.types names {listing(twice)} more than once."
-        problems.append(Problem(("metadata", "types"), message, "Name each type once.", section.types))
+    for key, names in (("types", section.types), ("priority", section.priority)):
+        if twice := repeated_names(names):
+            message = f"metadata.{key} names {listing(twice)} more than once."
+            problems.append(Problem(("metadata", key), message, "Name each type once.", names))
     named = _named_types(section) | {(*place, "by_type"): source.by_type for place, source in _sources(experiment)}
     for place, names in named.items():
         for name in names:
@@ -57,11 +67,6 @@ def document_problems(experiment: Experiment) -> list[Problem]:
             hint = f"Did you mean {close}?" if close else f"Use those of metadata.types: {listing(section.types)}."
             message = f"{format_key(*place)} names {name}, which is not in metadata.types."
             problems.append(Problem(place, message, hint, name))
-    rate = section.sampling.html_rate
-    if rate is not None and "html" not in section.types:
-        message = "metadata.sampling.html_rate is set, but metadata.types does not name html."
-        hint = "Add html to the types, or leave the rate out."
-        problems.append(Problem(("metadata", "sampling", "html_rate"), message, hint, rate))
     return [*problems, *_unused_keys(section), *_set_problems(experiment), *_curriculum_problems(experiment, section)]
 
 
@@ -114,9 +119,16 @@ def set_by_type(name: str, type_: str = "") -> str:
 def _unused_keys(section: MetadataSection) -> list[Problem]:
     """Keys that change nothing without another one, or beside another one."""
     problems = []
-    if section.as_original and section.reopen_tags:
-        message = 'metadata.reopen_tags is set, but with compat = "bsmetadata" no tag is opened again.'
-        problems.append(Problem(("metadata", "reopen_tags"), message, "Leave one of the two out.", True))
+    for key, instead in _NOT_AS_ORIGINAL.items() if section.as_original else ():
+        value = getattr(section, key)
+        if value not in (MetadataSection.model_fields[key].default, "never"):
+            message = f'metadata.{key} is set, but with compat = "bsmetadata" {instead}.'
+            problems.append(Problem(("metadata", key), message, "Leave one of the two out.", value))
+    rate = section.sampling.html_rate
+    if rate is not None and "html" not in section.types:
+        message = "metadata.sampling.html_rate is set, but metadata.types does not name html."
+        hint = "Add html to the types, or leave the rate out."
+        problems.append(Problem(("metadata", "sampling", "html_rate"), message, hint, rate))
     if section.type_tokens and not section.types_in_prefix:
         message = "metadata.type_tokens is set, but metadata.types_in_prefix is false: no prefix names a type."
         problems.append(Problem(("metadata", "type_tokens"), message, "Set types_in_prefix = true, or leave it out."))

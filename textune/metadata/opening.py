@@ -26,8 +26,7 @@ from textune.data import (
     set_aside,
     shard_of_rows,
 )
-from textune.metadata.chunkcounts import ChunkCounts
-from textune.metadata.chunks import ChunkEncoder
+from textune.metadata.chunks import ChunkCounts, ChunkEncoder
 from textune.metadata.facts import DocumentFacts
 from textune.metadata.maker import DocumentMaker
 from textune.metadata.records import read_document_rows, read_documents

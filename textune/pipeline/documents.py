@@ -50,6 +50,7 @@ from textune.metadata import (
     read_document_rows,
     read_documents,
     render,
+    require_inline_types,
     require_known_types,
 )
 from textune.model import load_tokenizer
@@ -80,6 +81,8 @@ class CheckedSet:
     """By type, as `entries`."""
     not_named: Counter[str] = field(default_factory=Counter)
     """Documents that have a type which `metadata.types` does not name."""
+    passed_over: Counter[str] = field(default_factory=Counter)
+    """Documents of version 1 of the records that also have columns of version 2, by these columns."""
     bad: BadEntries = field(default_factory=BadEntries)
     """Entries that cannot be rendered as they say."""
     left_out: Counter[str] = field(default_factory=Counter)
@@ -105,6 +108,7 @@ class CheckedSet:
             self.entries[name] += int(entries)
             self.documents_with[name] += int(with_it)
         self.not_named.update(read.not_named)
+        self.passed_over.update(read.passed_over)
         self.bad.extend(read.bad)
         self.left_out.update(render(documents, section).left_out)
         self.found |= read.found
@@ -121,6 +125,7 @@ class CheckedSet:
             "characters": self.characters,
             "types": types,
             "not_named": dict(self.not_named),
+            "passed_over": dict(self.passed_over),
             "bad": {str(kind): num for kind, num in self.bad.counts.items()},
             "not_rendered": dict(self.left_out),
             "without_text": len(self.without_text),
@@ -180,6 +185,7 @@ def check_documents(
     that cannot be read, but not for metadata that cannot be rendered: those are findings.
     """
     section, data = require_renderable(experiment), experiment.data
+    require_inline_types(section)
     lenient = section.model_copy(update={"on_bad_metadata": "report"})
     sets = []
     for name, source in _sources(data).items():
@@ -266,6 +272,13 @@ def _findings(counted: CheckedSet, *, refuses: bool) -> list[Finding]:
     if absent := [type_ for type_, num in counted.documents_with.items() if not num]:
         message = f"{name}: none of {documents} has {listing(absent)}."
         findings.append(Finding("warning", "metadata-absent", message, counted.documents))
+    if counted.passed_over:
+        listed = listing(f"{column} ({num:,})" for column, num in counted.passed_over.most_common())
+        message = (
+            f"{name}: documents with a column metadata that also have metadata in other columns, which is passed over:"
+            f" {listed}. Leave metadata out of these rows (null), or put all of it there."
+        )
+        findings.append(Finding("warning", "metadata-twice", message, max(counted.passed_over.values())))
     if counted.not_named:
         listed = listing(f"{type_} ({num:,})" for type_, num in counted.not_named.most_common())
         message = f"{name}: documents with types that metadata.types does not name: {listed}."

@@ -33,6 +33,7 @@ from textune.metadata import (
     open_documents,
     read_document_rows,
     read_documents,
+    require_inline_types,
     sets_of,
     with_types,
 )
@@ -91,6 +92,7 @@ def render(
         (tracker or SilentTracker()).notice(note)
     experiment, given = loaded.experiment, rows or MappingProxyType({})
     section = require_renderable(experiment)
+    require_inline_types(section)
     name = _set_of(experiment, part)
     writer = _Writer(experiment, section, num_rows)
     if name == TRAIN:
