@@ -252,8 +252,11 @@ class BlockReader:
         # Rows of jsonl may leave a key out; but a key that none of a shard's first rows has must be wrong.
         num_rows = len(piece.places)
         if self._stream.formats[shard] != "jsonl" or (at_start and num_rows):
-            name = self._stream.shards[shard].name
-            raise missing_column(missing[0], reader.all_columns(), source=name, key=self._needed.keys[missing[0]])
+            first_rows = reader.all_columns()
+            absent = [column for column in missing if column not in first_rows.table.column_names]
+            if absent:
+                name = self._stream.shards[shard].name
+                raise missing_column(absent[0], first_rows, source=name, key=self._needed.keys[absent[0]])
         table, empty = piece.table, pa.nulls(num_rows)
         for name in missing:
             # A table without columns has no rows either, whatever it was read from.
