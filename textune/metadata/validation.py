@@ -17,6 +17,7 @@ import numpy as np
 
 from textune.config import MetadataSection
 from textune.data import Rows
+from textune.metadata.html import Attributes
 from textune.metadata.nesting import against_the_rules, closed_before_open, repeated_positions
 from textune.metadata.problems import BadEntries, BadEntry, BadKind
 from textune.metadata.rawentries import (
@@ -36,7 +37,6 @@ from textune.metadata.renderers import renderer_of
 from textune.metadata.types import TYPES
 
 _AS_TEXT = (int, datetime.date, datetime.time, decimal.Decimal)
-Attributes = tuple[tuple[str, str], ...]
 
 
 @dataclass(eq=False)

@@ -251,8 +251,8 @@ def _findings(counted: CheckedSet, *, refuses: bool) -> list[Finding]:
         if not num:
             continue
         examples = tuple(str(example) for _, example in counted.bad.examples[kind])
-        left_out = "" if refuses else " and are left out"
-        message = f"{name}: {count(num, 'entry', 'entries')} of metadata cannot be rendered{left_out}: {TITLES[kind]}."
+        left_out = "cannot be rendered" if refuses else "left out"
+        message = f"{name}: {count(num, 'entry', 'entries')} of metadata {left_out}: {TITLES[kind]}."
         message += f" {HINTS[kind]}" if refuses else ""
         findings.append(Finding("error" if refuses else "warning", f"metadata-{kind}", message, num, examples))
     if counted.without_text:
