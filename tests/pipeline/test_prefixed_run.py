@@ -152,6 +152,32 @@ def test_a_file_is_predicted_like_a_table(place: Path, run: Path, predictor: Pre
     assert len(said) == 2 and all(f"'source' in {without} of 30 rows" in notice for notice in said)
 
 
+def test_a_key_that_only_later_rows_of_a_file_have_is_read(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is predicted of a row does not depend on how many rows stand before it."""
+    monkeypatch.setattr("textune.prediction.windows.WINDOW_ROWS", 4)
+    bare = [{"text": row["text"]} for row in rows_with_metadata(6)]
+    rows = [*bare, *({"text": "good", "source": "film", "year": year} for year in range(1990, 1996)), *bare]
+    path, target, listener = write_jsonl(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl", Listener()
+    predict_file(
+        predictor,
+        source=str(path),
+        source_options=StreamOptions("jsonl"),
+        target=str(target),
+        target_options=StreamOptions("jsonl"),
+        columns=predictor.card.columns,
+        all_scores=True,
+        tracker=listener,
+    )
+    found = [json.loads(line)["score_pos"] for line in target.read_text().splitlines()]
+    wanted = [np.asarray(predictor.score([row]))[0, 1] for row in rows]
+    assert np.allclose(found, wanted, atol=2e-6) and len(set(found[6:12])) > 1
+    assert any("'source' in 12 of 18 rows, 'year' in 12 of 18 rows" in notice for notice in listener.notices), (
+        listener.notices
+    )
+
+
 def test_the_rows_of_a_file_are_evaluated_with_their_columns(place: Path, run: Path) -> None:
     own = textune.evaluate(run)
     whole = textune.evaluate(run, data=place / "rows.jsonl")

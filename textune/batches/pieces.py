@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 
 from textune.ahead import ahead
 from textune.batches.store import TokenStore, join_stores
-from textune.batches.tokens import IDS_VERSION, Texts, cut_columns
+from textune.batches.tokens import IDS_VERSION, Texts, cut_columns, head_and_tail
 from textune.config import MetadataPrefix, Truncation
 from textune.errors import ConfigError
 
@@ -89,15 +89,8 @@ class PieceEncoder:
     def _kept(self, ids: list[int]) -> list[int]:
         if self.longest is None or len(ids) <= self.longest:
             return ids
-        head, tail = head_and_tail(np.array([self.longest - self.num_first]), self.truncate)
-        return [*ids[: self.num_first + int(head[0])], *ids[len(ids) - int(tail[0]) :]]
-
-
-def head_and_tail(keep: np.ndarray, truncate: Truncation) -> tuple[np.ndarray, np.ndarray]:
-    """How many of the kept tokens (int64 [B]) come from the head and from the tail of each text; `head_tail` takes an
-    odd one from the head."""
-    head = {"head": keep, "tail": np.zeros_like(keep), "head_tail": keep - keep // 2}.get(truncate, keep)
-    return head, keep - head
+        head, tail = head_and_tail(self.longest - self.num_first, self.truncate)
+        return [*ids[: self.num_first + head], *ids[len(ids) - tail :]]
 
 
 @dataclass(frozen=True, eq=False)

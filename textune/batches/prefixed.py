@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from textune.batches.pieces import Frame, Separators, head_and_tail
+from textune.batches.pieces import Frame, Separators
 from textune.batches.store import TokenStore
+from textune.batches.tokens import head_and_tail
 from textune.config import Truncation
 from textune.draws import fractions_of
 

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from textune.ahead import ahead
 from textune.batches.separator import find_separator
 from textune.batches.store import TokenStore, join_stores
 from textune.batches.windows import cut_windows
-from textune.config import MetadataPrefix, TokensSection
+from textune.config import MetadataPrefix, TokensSection, Truncation
 from textune.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ CHUNK_CHARACTERS = 4_000_000
 """Rows and characters tokenised at once: the tokenizer's output is 50 times as large as the ids that are kept."""
 Texts = tuple[Sequence[str], Sequence[str] | None]
 """Texts of consecutive rows, and their second texts."""
-
+_Number = TypeVar("_Number", int, np.ndarray)
 
 TOO_LONG = 'Raise tokens.max_length, set tokens.truncate = "head", or leave such rows out with tokens.drop_longer.'
 
@@ -245,7 +245,7 @@ class TextEncoder:
         room, length = self.section.longest - self._num_special[pair], len(encoding)
         if not pair and self._frame is not None:
             before, after = self._frame
-            head, tail = self._head_and_tail(room)
+            head, tail = head_and_tail(room, self.section.truncate)
             return [slice(0, before + head), slice(length - after - tail, length)]
         special = encoding.special_tokens_mask
         sequence = encoding.sequence_ids
@@ -253,15 +253,16 @@ class TextEncoder:
         kept_lengths = _longest_first(len(contents[0]), len(contents[1]), room)
         dropped: set[int] = set()
         for content, keep, separating in zip(contents, kept_lengths, (0, self.separator.num_tokens), strict=True):
-            head, tail = self._head_and_tail(keep - separating)
+            head, tail = head_and_tail(keep - separating, self.section.truncate)
             dropped.update(content[separating + head : len(content) - tail])
         return [slice(i, i + 1) for i in range(length) if i not in dropped]
 
-    def _head_and_tail(self, keep: int) -> tuple[int, int]:
-        """How many of the kept tokens come from the head and from the tail; `head_tail` takes an odd one from the
-        head."""
-        head = {"head": keep, "tail": 0, "head_tail": keep - keep // 2}[self.section.truncate]
-        return head, keep - head
+
+def head_and_tail(keep: _Number, truncate: Truncation) -> tuple[_Number, _Number]:
+    """How many of the kept tokens, of one text or of each of many, come from the head and from the tail; `head_tail`
+    takes an odd one from the head."""
+    tail = {"tail": keep, "head_tail": keep // 2}.get(truncate, keep - keep)
+    return keep - tail, tail
 
 
 def refuse_too_long(raw_lengths: np.ndarray, longest: int, place: Callable[[int], str], *, hint: str) -> None:

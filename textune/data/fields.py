@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.types as kinds
 
 from textune.config import MetadataPrefix
 from textune.data.cells import TEXT, text_cells
@@ -23,8 +24,8 @@ def select_fields(
     """The field of each row and column, large_string [N] each in the order of the prefix, null where a row has no
     value; none without a prefix.
 
-    White space around a value is left out. DataError for a column that is missing, unless it is one of `missing`, or
-    that cannot be text.
+    White space around a value is left out, and a number that is none (NaN) is no value. DataError for a column that is
+    missing, unless it is one of `missing`, or that cannot be text.
     """
     if prefix is None:
         return ()
@@ -76,5 +77,11 @@ def going_without(prefix: MetadataPrefix, num_without: Collection[int], num_rows
 
 def _rendered(rows: Rows, name: str, separator: str) -> pa.ChunkedArray:
     value = pc.utf8_trim_whitespace(text_cells(rows, name, key=KEY))
-    value = pc.if_else(pc.equal(value, ""), pa.scalar(None, TEXT), value)
+    kind, none = rows.table.schema.field(name).type, pa.scalar(None, TEXT)
+    if kinds.is_floating(kind):
+        value = pc.if_else(pc.equal(value, "nan"), none, value)
+    if kinds.is_timestamp(kind) or kinds.is_time(kind):  # of seconds, milliseconds, ...: the same point of time
+        value = pc.replace_substring_regex(value, r"(\.\d{6})000(Z?)$", r"\1\2")
+        value = pc.replace_substring_regex(value, r"\.0+(Z?)$", r"\1")
+    value = pc.if_else(pc.equal(value, ""), none, value)
     return pc.binary_join_element_wise(pa.scalar(name + separator, TEXT), value, pa.scalar("", TEXT))

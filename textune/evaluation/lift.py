@@ -11,6 +11,7 @@ from textune.evaluation.heads import ScoredRows
 from textune.evaluation.intervals import MIN_ERRORS, MIN_RESAMPLED, Around, Interval
 from textune.evaluation.joint import bootstrap, mean_of, part_of
 from textune.evaluation.mainmetric import MainMetric
+from textune.evaluation.scored import Scored
 from textune.evaluation.undefined import is_undefined
 
 
@@ -75,11 +76,10 @@ def _too_few(main: MainMetric, scored: ScoredRows, without: ScoredRows, counted:
         return f"there are only {scored.num_rows} rows, too few to resample"
     if any(one.uses != "decisions" for head in counted for one in main.by_head[head].parts or (main.by_head[head],)):
         return ""
-    changed = sum(
-        int(
-            (scored.by_head[head].predictions != without.by_head[head].predictions).reshape(len(rows), -1).any(1).sum()
-        )
-        for head in counted
-        for rows in (scored.by_head[head],)
-    )
+    changed = sum(_num_changed(scored.by_head[head], without.by_head[head]) for head in counted)
     return f"only {changed} answers are others without it, too few to resample" if changed < MIN_ERRORS else ""
+
+
+def _num_changed(scored: Scored, without: Scored) -> int:
+    """Rows of one head that are answered otherwise without the column."""
+    return int((scored.predictions != without.predictions).reshape(len(scored), -1).any(axis=1).sum())

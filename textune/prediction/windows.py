@@ -74,9 +74,11 @@ class InputPass:
         """What else was noticed."""
         self._wanted = text_columns(source.columns)
         self._found = list(self._wanted)
+        """What the input calls the wanted columns."""
+        self._names: dict[str, None] = {}
+        """The keys of all rows so far, where rows name their own."""
         self.num_rows, self.num_without = 0, [0] * (0 if source.prefix is None else len(source.prefix.columns))
         """Rows so far, and how many of them lack the field of each column of the prefix."""
-        """What the input calls the wanted columns."""
         if self.schema is not None:
             self._require_free(self.schema.names)
             self._find_columns(self.schema.names)
@@ -90,16 +92,17 @@ class InputPass:
         """Each window as it was read, and the columns of its texts under the model's names; DataError at the first row
         that cannot be used."""
         source = self.source
-        texts = {*self._wanted, *source.rename}
+        texts = {*self._wanted, *source.rename, *(() if source.prefix is None else source.prefix.columns)}
         windows = self._rows.windows(
             texts, max_rows=min(WINDOW_ROWS, source.max_rows), max_characters=WINDOW_CHARACTERS
         )
-        for number, window in enumerate(windows):
+        for window in windows:
             if self.schema is None and isinstance(window.rows, list):
                 names = dict.fromkeys(key for row in window.rows for key in row)
                 self._require_free(names)
-                if number == 0:
-                    self._find_columns(names)
+                if not names.keys() <= self._names.keys():
+                    self._names |= names
+                    self._find_columns(self._names)
             window, rows = self._texts(window)
             if window.numbers:
                 self.num_rows += len(window.numbers)

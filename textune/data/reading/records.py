@@ -13,6 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, time
 from itertools import chain
 from typing import Any
 
@@ -354,13 +355,15 @@ def _show(value: object, width: int) -> str:
 
 
 def plain_value(value: Any) -> Any:
-    """NumPy and Arrow values of a Python source as plain Python values."""
-    if isinstance(value, np.generic):
-        return value.item()
+    """NumPy and Arrow values of a Python source as plain Python values, dates and times as text."""
     if isinstance(value, np.ndarray):
         return value.tolist()
-    if isinstance(value, pa.Scalar):
-        return value.as_py()
+    if isinstance(value, np.generic):
+        value = value.item()
+    elif isinstance(value, pa.Scalar):
+        value = value.as_py()
+    if isinstance(value, date | time):
+        return str(value) if value == value else None  # NaT of pandas is a date, too
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes, list)):
         return list(value)
     return value
