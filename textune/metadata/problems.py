@@ -29,8 +29,8 @@ HINTS: dict[BadKind, str] = {
     "scope": "Give each entry the type `global` (about the whole text) or `local` (about a span of it).",
     "value": "Give each entry a value that is text, a number, or true or false.",
     "attributes": "html_attrs is an object with two lists of equal length: attrs (names) and values.",
-    "span": "Characters (Unicode code points) are counted from 0 in the row's text; char_end_idx is the character after"
-    " the span.",
+    "span": "Characters (Unicode code points) are counted from 0 in the row's text; char_end_idx is the character"
+    " after the span.",
     "order": "Among all tags of a type at one character, opening and closing ones, each needs a position of its own;"
     " all entries of the type have both positions, or none has.",
     "nesting": "Order the tags so that whatever opens inside a span also closes inside it.",
