@@ -16,6 +16,15 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
+def is_unicode(text: str) -> bool:
+    """Whether it holds no half of a surrogate pair, which JSON may escape and UTF-8 does not have."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def finite(value: Any) -> Any:
     """The value with NaN and infinities replaced by None, since JSON has neither."""
     if isinstance(value, Mapping):

@@ -291,6 +291,27 @@ def test_a_full_disk_is_told(call: Any, tmp_path: Path, monkeypatch: pytest.Monk
     assert names(tmp_path) == ["in.jsonl"]
 
 
+def test_a_disk_that_is_full_when_the_parts_are_put_together(
+    call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pages(tmp_path / "in.jsonl", pages(3))
+
+    def full(*_: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    with monkeypatch.context() as during:
+        during.setattr("textune.metadata.taggers.partfiles.shutil.copyfileobj", full)
+        answer = call("tag", "--input", "in.jsonl", "--output", "out.jsonl", "--json")
+    told = json.loads(answer.out)
+    assert answer.code == 2 and (told["place"], told["reason"]) == (
+        "out.jsonl",
+        f"it cannot be written: {os.strerror(28)}",
+    )
+    assert names(tmp_path) == ["in.jsonl", "out.jsonl.parts"]
+    assert call("tag", "--input", "in.jsonl", "--output", "out.jsonl").code == 0
+    assert names(tmp_path) == ["in.jsonl", "out.jsonl"]
+
+
 def test_pages_that_cannot_be_read_are_counted(call: Any, tmp_path: Path) -> None:
     bad: list[dict[str, Any]] = [{"html": None}, {"html": 7}, {}, {"html": "<frameset>"}, {"url": "http://[x"}]
     rows = [pages(1)[0] | change for change in bad[:2]]

@@ -194,7 +194,11 @@ class _Tagging:
         """Write the output once all parts of it are there."""
         if shard.num_parts is None or len(shard.done) < shard.num_parts:
             return
-        shard.files.assemble(shard.num_parts)
+        try:
+            shard.files.assemble(shard.num_parts)
+        except OSError as error:
+            hint = "Make room, and start the same command again: what is done is kept."
+            raise _no_output(shard.files.target, f"it cannot be written: {error.strerror or error}", hint) from error
         counts, skipped = shard.total()
         _add(self._result, counts, skipped, len(skipped))
         if self._folder is not None:

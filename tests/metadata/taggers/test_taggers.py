@@ -265,6 +265,16 @@ def test_names_of_a_gazetteer_in_a_text() -> None:
     assert descriptions == [None, None, "a president", None, "a president"]
 
 
+def test_many_names_that_begin_alike_are_told_apart() -> None:
+    """And each word of a text is looked up once for each number of words, however many names there are."""
+    gazetteer = Gazetteer(
+        [Entity(" ".join(["The", *["New"] * (number % 3), str(number)])) for number in range(50_000)]
+    )
+    assert [len(found) for found in gazetteer._lengths.values()] == [3]
+    text = "The New 40000, The 3 and The New New 5; The New New 6 The New"
+    assert [one["value"] for one in gazetteer.find(text)] == ["The New 40000", "The 3", "The New New 5"]
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -288,6 +298,8 @@ def test_files_of_names(tmp_path: Path, name: str, content: str) -> None:
         ("g.jsonl", '{"name": "A", "aliases": [1]}\n', [1], 1),
         ("g.csv", "nam,aliases\nA,\n", "name", None),
         ("g.jsonl", "no json\n", None, 1),
+        ("g.jsonl", '{"name": "A"}\n{"name": "B", "description": "\\ud800"}\n', "\ud800", 2),
+        ("g.jsonl", '{"name": "A", "aliases": ["B", "\\ud800"]}\n', "\ud800", 1),
     ],
 )
 def test_an_entry_without_a_name_is_refused(
@@ -431,7 +443,24 @@ class Site:
 class Wrong:
     type = "wrong"
     def tag(self, text, url):
-        return {"span": [(3, 900, "x")], "kind": [("a", "b")], "fails": 1 / 0 if url == "fails" else 0}[url]
+        return {
+            "span": [(3, 900, "x")],
+            "kind": [("a", "b")],
+            "fails": 1 / 0 if url == "fails" else 0,
+            "number": 5,
+            "half": "\\ud800",
+            "half of a span": [(0, 1, "\\ud800")],
+        }[url]
+
+class Name:
+    type = "entity"
+    def tag(self, text, url):
+        return "Paris"
+
+class Spans:
+    type = "title"
+    def tag(self, text, url):
+        return [(0, 1, "P")]
 
 class NoType:
     def tag(self, text, url):
@@ -470,12 +499,37 @@ def test_taggers_of_the_users_own(own: str) -> None:
     )
 
 
-@pytest.mark.parametrize(("url", "words"), [("span", "3-900"), ("kind", "start, end"), ("fails", "ZeroDivisionError")])
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("span", "3-900"),
+        ("kind", "start, end"),
+        ("fails", "ZeroDivisionError"),
+        ("number", "an int is neither"),
+        ("half", "surrogate"),
+        ("half of a span", "surrogate"),
+    ],
+)
 def test_a_tagger_of_the_users_own_that_fails(own: str, url: str, words: str) -> None:
     got = tag({"text": "a text", "url": url}, own=[f"{own}:Wrong"], without=["html", "title"])
     assert (got["wrong_error"], got["metadata_wrong"]) == (1, [])
     assert words in got["wrong_error_comment"]
     assert got["url_error"] == 0 and got["metadata_url"]
+
+
+@pytest.mark.parametrize(("name", "of_type", "words"), [("Name", "entity", "spans"), ("Spans", "title", "whole text")])
+def test_a_tagger_of_the_users_own_keeps_to_what_its_type_is_about(
+    own: str, name: str, of_type: str, words: str
+) -> None:
+    got = tag({"text": "a text", "url": "http://a.b"}, own=[f"{own}:{name}"], only=[of_type])
+    assert (got[f"{of_type}_error"], got[f"metadata_{of_type}"]) == (1, [])
+    assert words in got[f"{of_type}_error_comment"]
+
+
+def test_entities_without_spans_are_an_error_of_the_page() -> None:
+    row = {"text": "a text", "metadata_entity": [{"key": "entity", "type": "global", "value": "x"}]}
+    got = tag(row, only=["paragraph", "entity_paragraph"])
+    assert got["entity_paragraph_error"] == 1 and "'metadata_entity'" in got["entity_paragraph_error_comment"]
 
 
 @pytest.mark.parametrize("name", ["NoType", "NoTag", "Absent"])

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from textune.data.reading.rows import JSON_FIELD, Piece, Places, SkippedRow
 from textune.errors import Advice, DataError
+from textune.jsontext import is_unicode
 from textune.wording import listing, shorten
 
 MAX_COLUMNS = 1000
@@ -112,7 +113,7 @@ class RecordTable:
                 continue
             if not isinstance(key, str):
                 return f"its key {shorten(repr(key))} is not text"
-            if not _is_unicode(key):
+            if not is_unicode(key):
                 return f"its key {shorten(ascii(key))} is not valid Unicode"
             self._known.add(key)
             if self._wanted is None or key in self._wanted:
@@ -302,7 +303,7 @@ def _scalar(value: Any, kind: str) -> Any:
             return float(value)
         except OverflowError:
             raise _Misfit(f"holds a number that is too large, {_show(value, 30)}") from None
-    if kind == "text" and not _is_unicode(value):
+    if kind == "text" and not is_unicode(value):
         raise _Misfit(f"holds text that is not valid Unicode (half of a surrogate pair), {shorten(ascii(value), 40)}")
     return value
 
@@ -320,19 +321,11 @@ def _article(kind: str) -> str:
     return f"an {kind}" if kind[0] in "aeio" else f"a {kind}"
 
 
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _json(value: Any) -> str:
     """JSON text (escaped where it would not be valid Unicode); other values are written as Python shows them."""
     try:
         text = json.dumps(value, ensure_ascii=False, default=repr)
-        return text if _is_unicode(text) else json.dumps(value, default=repr)
+        return text if is_unicode(text) else json.dumps(value, default=repr)
     except RecursionError:
         raise _Misfit("is nested too deeply") from None
     except (TypeError, ValueError) as error:

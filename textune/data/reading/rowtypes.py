@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from textune.jsontext import is_unicode
 from textune.wording import shorten
 
 MAX_DEPTH = 64
@@ -193,12 +194,8 @@ def columns_of(rows: Sequence[Mapping[str, object]], schema: Iterable[pa.Field])
 
 
 def _require_unicode(text: str) -> None:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise Misfit(
-            f"holds text that is not valid Unicode (half of a surrogate pair), {shorten(ascii(text), 40)}"
-        ) from None
+    if not is_unicode(text):
+        raise Misfit(f"holds text that is not valid Unicode (half of a surrogate pair), {shorten(ascii(text), 40)}")
 
 
 def _name(key: str) -> str:

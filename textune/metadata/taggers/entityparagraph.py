@@ -23,8 +23,8 @@ class EntityParagraphs:
         self._legacy = legacy
 
     def tag(self, page: Page) -> dict[str, Any]:
-        """Nothing where there are no entities or no paragraphs."""
-        entities, paragraphs = page.entries("metadata_entity"), page.entries("metadata_paragraph")
+        """Nothing where there are no entities or no paragraphs; PageError where one of them has no span."""
+        entities, paragraphs = page.spans("metadata_entity"), page.spans("metadata_paragraph")
         return {"metadata_entity_paragraph": self.place(entities, paragraphs)}
 
     def place(self, entities: Sequence[Entry], paragraphs: Sequence[Entry]) -> list[Entry]:

@@ -73,16 +73,16 @@ class Gazetteer:
     columns: ClassVar[Mapping[str, Kind]] = {"metadata_entity": "entity"}
 
     def __init__(self, entities: Sequence[Entity]) -> None:
-        self._by_first_word: dict[str, list[tuple[tuple[str, ...], Entity]]] = {}
-        taken = set[tuple[str, ...]]()
+        self._by_words: dict[tuple[str, ...], Entity] = {}
+        lengths: dict[str, set[int]] = {}
         for entity in entities:
             for name in (entity.name.replace("_", " "), *entity.aliases):
                 words = _words_of(name)
-                if words and words not in taken:
-                    taken.add(words)
-                    self._by_first_word.setdefault(words[0], []).append((words, entity))
-        for names in self._by_first_word.values():
-            names.sort(key=lambda one: -len(one[0]))
+                if words:
+                    self._by_words.setdefault(words, entity)
+                    lengths.setdefault(words[0], set()).add(len(words))
+        self._lengths = {first: sorted(found, reverse=True) for first, found in lengths.items()}
+        """By first word: how many words the names have that begin with it, most first."""
 
     @classmethod
     def of_file(cls, path: str) -> Gazetteer:
@@ -99,9 +99,9 @@ class Gazetteer:
         words = [token[0] for token in tokens]
         at = 0
         while at < len(words):
-            for name, entity in self._by_first_word.get(words[at], ()):
-                if tuple(words[at : at + len(name)]) == name:
-                    last = at + len(name) - 1
+            for length in self._lengths.get(words[at], ()):
+                last = at + length - 1
+                if last < len(words) and (entity := self._by_words.get(tuple(words[at : last + 1]))):
                     entry = about_span("entity", tokens[at].start(), tokens[last].end(), entity.name)
                     yield entry | ({"description": entity.description} if entity.description else {})
                     at = last

@@ -126,7 +126,7 @@ class _Isolated:
         (self.titles if node.tag == "title" else self.footers).append(node.html or "")
 
 
-_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9-]*)[^<>]*>")
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9-]*)(?![a-zA-Z0-9-])[^<>]*>")  # a name has one end, so time is linear
 
 
 def without_deep_tags(html: str, max_depth: int) -> str:

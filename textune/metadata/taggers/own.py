@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from textune.jsontext import is_unicode
 from textune.metadata.taggers.page import Entry, Kind, Page, PageError, about_span, about_text
 from textune.metadata.taggers.website import described
 from textune.metadata.types import COLUMN_PREFIX, TYPES
@@ -33,6 +34,8 @@ class OwnTagger:
             )
         self.name = name
         self._key = TYPES[name].key if name in TYPES else name
+        self._scope = TYPES[name].scope if name in TYPES else None
+        """None for a type of the user's own, which may be about either."""
         self._column = COLUMN_PREFIX + name
         self.columns: Mapping[str, Kind] = {self._column: "local"}
 
@@ -41,16 +44,36 @@ class OwnTagger:
         text = page.text() or ""
         with self._code.calling("on a page"):
             found = self._tagger.tag(text, page.url() if page.has_url() else "")
-        if self.name == "website_desc" and isinstance(found, str | None):
-            return {self._column: described(found)}
-        if isinstance(found, str | None):
-            return {self._column: [about_text(self._key, found)] if found else []}
-        return {self._column: [self._entry(one, len(text)) for one in found]}
+        if not isinstance(found, str | Iterable | None):
+            raise PageError(f"{article(found)} is neither a text nor a list of (start, end, value)")
+        entries = self._about_text(found) if isinstance(found, str | None) else self._about_spans(found, len(text))
+        return {self._column: entries}
+
+    def _about_text(self, found: str | None) -> list[Entry]:
+        if self.name == "website_desc":
+            return described(None if found is None else _unicode(found))
+        if not found:
+            return []
+        if self._scope == "local":
+            raise PageError(f"{self.name} is about spans of the text: give (start, end, value), not a text")
+        return [about_text(self._key, _unicode(found))]
+
+    def _about_spans(self, found: Iterable[object], length: int) -> list[Entry]:
+        entries = [self._entry(one, length) for one in found]
+        if entries and self._scope == "global":
+            raise PageError(f"{self.name} is about the whole text: give a text, not spans")
+        return entries
 
     def _entry(self, one: object, length: int) -> Entry:
         match one:
             case (int(start), int(end), str(value)) if 0 <= start <= end <= length:
-                return about_span(self._key, start, end, value)
+                return about_span(self._key, start, end, _unicode(value))
             case (int(start), int(end), str(value)):
                 raise PageError(f"the span {start}-{end} of {value!r} is not in a text of {length:,} characters")
         raise PageError(f"{article(one)} is not (start, end, value)")
+
+
+def _unicode(value: str) -> str:
+    if not is_unicode(value):
+        raise PageError(f"{value!a} is not valid Unicode (half of a surrogate pair)")
+    return value

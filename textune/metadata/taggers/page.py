@@ -68,6 +68,14 @@ class Page:
         entries = self.found[column] if column in self.found else self.row.get(column)
         return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
+    def spans(self, column: str) -> Sequence[Entry]:
+        """The same of a column about spans of the text; PageError for an entry without a span."""
+        entries = self.entries(column)
+        for entry in entries:
+            if not has_span(entry):
+                raise PageError(f"column {column!r}: an entry has no char_start_idx and char_end_idx")
+        return entries
+
     def _cell(self, column: str) -> str:
         if column not in self.row:
             raise PageError(f"the row has no column {column!r}")
@@ -104,6 +112,11 @@ class Tagger(Protocol):
 def empty(kind: Kind) -> Any:
     """What a column holds where nothing was found."""
     return "" if kind == "text" else []
+
+
+def has_span(entry: Entry) -> bool:
+    """Whether it says where in the text it begins and ends."""
+    return type(entry.get("char_start_idx")) is int and type(entry.get("char_end_idx")) is int
 
 
 def about_text(key: str, value: str) -> Entry:

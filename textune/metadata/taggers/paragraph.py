@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from textune.metadata.taggers.elements import PARAGRAPHS
-from textune.metadata.taggers.page import Entry, Kind, Page, about_span
+from textune.metadata.taggers.page import Entry, Kind, Page, about_span, has_span
 
 
 class Paragraphs:
@@ -39,10 +39,7 @@ class Paragraphs:
 
 
 def _marking(spans: Sequence[Entry]) -> list[Entry]:
-    fields = ("char_end_idx", "char_start_idx")
-    return [
-        span for span in spans if span.get("value") in PARAGRAPHS and all(type(span.get(f)) is int for f in fields)
-    ]
+    return [span for span in spans if span.get("value") in PARAGRAPHS and has_span(span)]
 
 
 def _pieces(text: str, marker: str, start: int) -> list[Entry]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from textune.data import StreamOptions, open_rows, stream_format
 from textune.errors import DataError
-from textune.wording import listing
+from textune.jsontext import is_unicode
+from textune.wording import listing, shorten
 
 
 def read_table(
@@ -33,7 +34,23 @@ def read_table(
         seen |= row.keys()
         if not seen.issuperset(needed) and options.format != "jsonl":
             raise _without_column(path, columns, needed, seen, option)
-        yield f"{path}, {options.unit} {number:,}", row
+        place = f"{path}, {options.unit} {number:,}"
+        for name in columns:
+            _require_unicode(row.get(name), name, place, option)
+        yield place, row
+
+
+def _require_unicode(cell: object, name: str, place: str, option: str) -> None:
+    for text in cell if isinstance(cell, list) else [cell]:
+        if isinstance(text, str) and not is_unicode(text):
+            raise DataError(
+                f"{place}, column {name!r}: {shorten(ascii(text), 40)} is not valid Unicode.",
+                hint="It holds half of a surrogate pair: mend the text, or remove the line.",
+                key=option,
+                value=text,
+                place=place,
+                reason="it is not valid Unicode",
+            )
 
 
 def _without_column(
