@@ -154,7 +154,9 @@ class DocumentsCheck:
         """Facts in words."""
         facts: dict[str, str] = {}
         for one in self.sets:
-            facts[one.name] = f"{count(one.documents, 'document')} of {one.source}, {count(one.characters, 'character')}"
+            facts[one.name] = (
+                f"{count(one.documents, 'document')} of {one.source}, {count(one.characters, 'character')}"
+            )
             facts[f"{one.name} metadata"] = ", ".join(
                 f"{name} in {_share(one.documents_with[name], one.documents)}" for name in one.entries
             )
