@@ -11,9 +11,9 @@ from textune.config.documents import MetadataSection
 from textune.config.schema import TokensSection
 from textune.config.sources import Columns, FilesSource
 from textune.data.reading.sources import read_source
-from textune.metadata.chunks import ChunkEncoder
-from textune.metadata.records import read_documents
-from textune.metadata.render import render
+from textune.metadata.chunks.encoder import ChunkEncoder
+from textune.metadata.records.read import read_documents
+from textune.metadata.rendering.render import render
 
 
 def rendered(channel: Channel, spec: Json) -> None:

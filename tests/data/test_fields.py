@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from textune.config import Columns, FilesSource, MetadataPrefix
+from textune.config.sources import Columns, FilesSource, MetadataPrefix
 from textune.data.fields import select_fields
 from textune.data.reading.given import given_fields, given_rows
 from textune.data.reading.sources import read_source

@@ -17,7 +17,7 @@ from textune.config.documents import MetadataSection
 from textune.config.schema import TokensSection, TrainSection
 from textune.config.sources import Columns, StreamSource
 from textune.data.shards.blocks import ShardStream, open_shards
-from textune.metadata.chunks import ChunkEncoder
+from textune.metadata.chunks.encoder import ChunkEncoder
 from textune.metadata.facts import DocumentFacts
 from textune.metadata.maker import DocumentMaker
 

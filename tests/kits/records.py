@@ -15,7 +15,7 @@ from textune.config.sources import Columns, FilesSource, GivenSource
 from textune.data.reading.rows import Rows
 from textune.data.reading.sources import read_source
 from textune.metadata.documents import Documents
-from textune.metadata.records import ReadDocuments, read_documents
+from textune.metadata.records.read import ReadDocuments, read_documents
 
 Row = dict[str, Any]
 

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models
 
 from textune.config.documents import MetadataSection
 from textune.config.schema import TokensSection
-from textune.metadata.chunks import ChunkEncoder, Chunks
+from textune.metadata.chunks.encoder import ChunkEncoder, Chunks
 from textune.metadata.documents import NO_POSITION, Insertions, PrefixField, Rendered
 
 PAD = "~"

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from textune.metadata.timestamps import parse_timestamp
+from textune.metadata.rendering.timestamps import parse_timestamp
 from textune.metadata.types import TYPES
 
 _SAME_KEY = {("length", "global"): "generation_length_text", ("length", "local"): "generation_length_sentence"}

@@ -16,10 +16,10 @@ import textune.metadata.heldout as heldout
 from textune.batches.store import TokenStore
 from textune.config.documents import MetadataSection
 from textune.config.schema import TokensSection
-from textune.metadata.chunks import ChunkEncoder
+from textune.metadata.chunks.encoder import ChunkEncoder
 from textune.metadata.documents import Documents
 from textune.metadata.heldout import HeldOutDocuments
-from textune.metadata.render import render
+from textune.metadata.rendering.render import render
 
 NUM = 30
 

@@ -16,7 +16,7 @@ from textune.config.documents import AllTypes, MetadataSection
 from textune.config.schema import TokensSection, TrainSection
 from textune.config.sources import Absent, DataSection, FilesSource, GivenSource, SplitOff, StreamSource
 from textune.errors import DataError
-from textune.metadata.chunks import ChunkEncoder
+from textune.metadata.chunks.encoder import ChunkEncoder
 from textune.metadata.opening import DocumentRun, mean_probability, open_documents
 from textune.metadata.sampling import TypeCounts
 

@@ -13,7 +13,7 @@ from kits.records import given_rows, listed, read
 from textune.config.documents import MetadataSection
 from textune.config.sources import GivenSource
 from textune.errors import DataError
-from textune.metadata.render import render
+from textune.metadata.rendering.render import render
 from textune.metadata.sets import DocumentSet, sets_of, with_types
 
 TYPES = ("html", "title", "url")

@@ -16,7 +16,7 @@ from textune.config.documents import MetadataSection
 from textune.config.schema import TokensSection, TrainSection
 from textune.config.sources import Absent, DataSection, GivenSource
 from textune.data.shards.blocks import BlockReader, Cursor
-from textune.metadata.chunks import ChunkEncoder
+from textune.metadata.chunks.encoder import ChunkEncoder
 from textune.metadata.maker import DocumentMaker
 from textune.metadata.opening import DocumentRun, open_documents
 

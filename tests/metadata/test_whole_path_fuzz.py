@@ -17,7 +17,7 @@ from textune.config.schema import TokensSection
 from textune.config.sources import Columns
 from textune.data.shards.blocks import shard_of_rows
 from textune.errors import TextuneError
-from textune.metadata.chunks import ChunkEncoder
+from textune.metadata.chunks.encoder import ChunkEncoder
 from textune.metadata.facts import DocumentFacts
 from textune.metadata.maker import DocumentMaker
 

@@ -104,7 +104,7 @@ def test_training_rows_are_drawn_as_in_training_and_held_out_rows_not(tree: dict
 def test_the_rows_are_those_of_the_loader(tree: dict[str, Any]) -> None:
     """Of every document: the same tokens and masks, whoever makes them."""
     from textune.config.load import load_config
-    from textune.metadata.chunks import ChunkEncoder
+    from textune.metadata.chunks.encoder import ChunkEncoder
     from textune.metadata.opening import DocumentRun, open_documents
     from textune.model.tokenizer import load_tokenizer
 

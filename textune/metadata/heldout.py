@@ -1,7 +1,7 @@
 """Held-out documents to a store of tokens: rendered once with all their metadata, and kept in the token cache; after
-`chunks.py`.
+`chunks`.
 
-    Documents -> render.py -> chunks.py -> a store with the columns `ids` and `mask`; its examples are the documents
+    Documents -> rendering -> chunks -> a store with the columns `ids` and `mask`; its examples are the documents
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from textune.config import MetadataSection, TokensSection
 from textune.metadata.chunks import ChunkEncoder
 from textune.metadata.documents import Documents
 from textune.metadata.maker import COLUMNS
-from textune.metadata.render import render
+from textune.metadata.rendering import render
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

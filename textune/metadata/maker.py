@@ -1,6 +1,6 @@
-"""Documents to the rows of tokens that a stream trains on, block by block in the loader's thread; after `chunks.py`.
+"""Documents to the rows of tokens that a stream trains on, block by block in the loader's thread; after `chunks`.
 
-    raw rows -> records.py -> sampling.py -> render.py -> chunks.py -> rows in the order of the block
+    raw rows -> records -> sampling.py -> rendering -> chunks -> rows in the order of the block
 
 Everything but that order follows from the row itself, the seed and the epoch: a document has the same rows in whatever
 block it comes.
@@ -21,9 +21,8 @@ from textune.errors import DataError
 from textune.metadata.chunks import ChunkEncoder, Chunks
 from textune.metadata.documents import Documents
 from textune.metadata.facts import DocumentFacts
-from textune.metadata.problems import BadEntries
-from textune.metadata.records import metadata_columns, read_documents
-from textune.metadata.render import render
+from textune.metadata.records import BadEntries, metadata_columns, read_documents
+from textune.metadata.rendering import render
 from textune.metadata.sampling import Sampler
 from textune.wording import count
 

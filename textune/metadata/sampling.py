@@ -1,5 +1,5 @@
 """Which types of metadata of which documents are rendered: a pure function of the seed, the epoch and the document's
-identity; between `records.py` and `render.py`.
+identity; between `records` and `rendering`.
 
 Every number that is drawn is a hash of (seed, epoch, fingerprint of the shard, number of the row, what it is for).
 Only whole numbers and the basic operations of floating point are used, so that every platform draws the same.

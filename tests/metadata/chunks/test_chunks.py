@@ -1,0 +1,220 @@
+"""Chunks of documents: what is kept, what is counted, where they are cut, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from kits.backbones import tiny_tokenizer
+from kits.documents import counted
+from kits.errors import refused
+from kits.rendered import Tag, Written, char_tokenizer, encoder_of, rendered_of, rows_of
+
+from textune.errors import ConfigError, DataError, ModelError
+from textune.metadata.chunks.texttokens import NONCHARACTERS
+
+
+def test_documents_without_text_have_no_example() -> None:
+    documents = [Written(("",)), Written(("ab",)), Written((Tag("<p></p>"),)), Written(("cd ef",))]
+    chunks = encoder_of(char_tokenizer(), 4).encode(rendered_of(documents))
+    assert chunks.documents.tolist() == [1, 3]
+    assert chunks.store.example.tolist() == [0, 1, 1]
+    assert chunks.counts.empty == 2
+
+
+def test_short_documents_are_left_out_and_counted() -> None:
+    documents = [Written(("abc", Tag("<br>", opens=0))), Written(("abcd",)), Written(("",))]
+    chunks = encoder_of(char_tokenizer(), 40, min_tokens=4).encode(rendered_of(documents))
+    assert chunks.documents.tolist() == [1]
+    assert (chunks.counts.short, chunks.counts.empty) == (1, 1)
+
+
+def test_a_prefix_without_room_is_refused_with_its_longest_field() -> None:
+    fits = Written(("text",), (("url", "u: 1"),))
+    long = Written(("text",), (("url", "u: 12345"), ("title", "T: 123456789")))
+    keys = {"prefix_separator": "||", "separator": "|"}
+    with refused(DataError, key="metadata.prefix_share", value="T: 123456789", place="page 1", reason="title"):
+        encoder_of(char_tokenizer(), 16, **keys).encode(rendered_of([fits, long]), place="page {}".format)
+    chunks = encoder_of(char_tokenizer(), 16, **keys, on_bad_metadata="report").encode(rendered_of([fits, long]))
+    assert "".join(char_tokenizer().convert_ids_to_tokens(rows_of(chunks)[1][0])) == "text"
+    assert (chunks.counts.trimmed, chunks.counts.left_out) == (1, {"url": 1, "title": 1})
+
+
+@pytest.mark.parametrize("compat", ["none", "bsmetadata"])
+def test_the_store_is_one_that_batches_can_use(compat: str) -> None:
+    documents = [Written(("one two three",), (("url", "url: x"),)), Written(("four", Tag("<b>"), "five"))]
+    chunks = encoder_of(char_tokenizer(), 20, compat=compat).encode(rendered_of(documents))
+    store = chunks.store
+    assert store.ids.dtype == np.int32
+    assert store.columns["mask"].dtype == np.uint8
+    assert len(store.columns["mask"]) == store.offsets[-1] == len(store.ids)
+    assert store.num_examples == 2
+    assert store.rows_of(np.array([0, 1])).tolist() == list(range(len(store)))
+
+
+# --- where chunks begin ----------------------------------------------------------------------------------------------
+
+
+def said(document: Written, max_length: int, **keys: Any) -> list[str]:
+    """Each chunk in characters."""
+    tokenizer = char_tokenizer()
+    chunks = encoder_of(tokenizer, max_length, **keys).encode(rendered_of([document]))
+    return ["".join(tokenizer.convert_ids_to_tokens(ids)) for ids, _ in rows_of(chunks)]
+
+
+def test_chunks_end_where_a_word_ends() -> None:
+    assert said(Written(("one two three four",)), 10) == ["one two ", "three four"]
+    assert said(Written(("onetwothreefour",)), 10) == ["onetwothre", "efour"]
+
+
+def test_chunks_end_before_a_tag_rather_than_within_or_behind_it() -> None:
+    bold = (Tag("<b>", 0), "word", Tag("</b>", closes=0))
+    assert said(Written(("one two ", *bold, " end")), 13) == ["one two ", "<b>word</b> ", "end"]
+    assert said(Written(("one ", *bold, " end")), 13) == ["one <b>word", "</b> end"]
+
+
+def test_a_tag_longer_than_a_chunk_is_cut_and_counted() -> None:
+    document = Written(("a ", Tag("<b class:long>", 0), "b", Tag("</b>", closes=0)))
+    chunks = encoder_of(char_tokenizer(), 8).encode(rendered_of([document]))
+    assert said(document, 8) == ["a ", "<b class", ":long>b", "</b>"]
+    assert chunks.counts.split == 1
+    assert (chunks.start.tolist(), chunks.end.tolist()) == ([0, 2, 2, 3], [2, 2, 3, 3])
+
+
+def test_open_tags_are_closed_and_opened_again() -> None:
+    words = "two three four five six"
+    text = (Tag("<p>", 0), "one ", Tag("<b>", 1), words, Tag("</b>", closes=1), Tag("</p>", closes=0))
+    assert said(Written(text), 40, reopen_tags=True) == [
+        "<p>one <b>two three four five </b></p>",
+        "<p><b>six</b></p>",
+    ]
+    assert said(Written(text), 40, reopen_tags=True, wraps={"html": ("{", "}")}) == [
+        "<p>one <b>two three four five {</b></p>}",
+        "{<p><b>}six</b></p>",
+    ]
+
+
+def test_tags_are_not_opened_again_where_they_would_take_the_room() -> None:
+    document = Written((Tag("<p class:long>", 0), "one two three four five", Tag("</p>", closes=0)))
+    chunks = encoder_of(char_tokenizer(), 24, reopen_tags=True).encode(rendered_of([document]))
+    assert chunks.counts.not_reopened == len(chunks) - 1 > 0
+
+
+# --- prefixes --------------------------------------------------------------------------------------------------------
+
+
+def test_a_long_prefix_keeps_whole_fields_by_priority() -> None:
+    fields = (("url", "u: 12345678"), ("timestamp", "t: 1"), ("title", "T: abc"))
+    keys = {"separator": "|", "prefix_separator": "#"}
+    assert said(Written(("x",), fields), 60, **keys) == ["u: 12345678|t: 1|T: abc# x"]
+    assert said(Written(("x",), fields), 34, **keys) == ["u: 12345678|t: 1# x"]
+    assert said(Written(("x",), fields), 34, **keys, priority=("title", "timestamp")) == ["t: 1|T: abc# x"]
+    assert said(Written(("x",), fields), 34, **keys, prefix_share=0.3) == ["t: 1# x"]
+    chunks = encoder_of(char_tokenizer(), 34, **keys).encode(
+        rendered_of([Written(("x",), fields), Written(("y",), fields[1:]), Written(("z",), fields)])
+    )
+    assert (chunks.counts.trimmed, chunks.counts.left_out) == (2, {"title": 2})
+
+
+# --- the tokens that begin and end a document ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("family", "rule", "expected"),
+    [
+        ("llama", "auto", ("<s>", None)),
+        ("llama", "always", ("<s>", "</s>")),
+        ("llama", "never", (None, None)),
+        ("gpt2", "auto", (None, None)),
+        ("gpt2", "always", ("<|endoftext|>", "<|endoftext|>")),
+        ("bert", "auto", ("[CLS]", "[SEP]")),
+        ("t5", "auto", (None, "</s>")),
+    ],
+)
+def test_begin_and_end_by_rule(family: str, rule: str, expected: tuple[str | None, str | None]) -> None:
+    tokenizer = tiny_tokenizer(family)
+    document = Written(("good film " * 20,), (("url", "url: x"),))
+    encoder = encoder_of(tokenizer, 24, begin_token=rule, end_token=rule)
+    rows = rows_of(encoder.encode(rendered_of([document])))
+    assert len(rows) > 2
+    begin, end = (None if token is None else tokenizer.convert_tokens_to_ids(token) for token in expected)
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    for number, (ids, mask) in enumerate(rows):
+        first = [] if begin is None else [begin]
+        last = [] if end is None or number < len(rows) - 1 else [end]
+        assert ids[: len(first)] == first and ids[len(ids) - len(last) :] == last
+        assert not special & set(ids[len(first) : len(ids) - len(last)])
+        assert (mask[: len(first)], mask[len(ids) - len(last) :]) == ([1] * len(first), [0] * len(last))
+
+
+def test_the_original_system_adds_no_special_tokens() -> None:
+    tokenizer = tiny_tokenizer("llama")
+    rows = rows_of(encoder_of(tokenizer, 24, compat="bsmetadata").encode(rendered_of([Written(("good film",))])))
+    assert rows[0][0] == tokenizer("good film", add_special_tokens=False).input_ids
+
+
+def test_a_token_that_the_tokenizer_lacks_is_refused() -> None:
+    with refused(ConfigError, key="metadata.begin_token", value="always", reason="bos_token"):
+        encoder_of(char_tokenizer(), 24, begin_token="always")
+
+
+def test_a_tokenizer_without_offsets_is_refused_by_name() -> None:
+    class Slow:
+        is_fast = False
+
+    with refused(ModelError, key="model.tokenizer", value="Slow", reason="offsets"):
+        encoder_of(Slow(), 24)
+
+
+# --- comparisons -----------------------------------------------------------------------------------------------------
+
+
+def test_the_text_beside_has_neither_prefix_nor_tags_and_no_first_token_is_scored() -> None:
+    document = Written(("an ", Tag("<b>", 0), "apple", Tag("</b>", closes=0), " pie"), (("url", "url: x"),))
+    both = encoder_of(char_tokenizer(), 40, score_inline=True).same_context(rendered_of([document]))
+    (plain,), (own,) = rows_of(both.plain), rows_of(both.chunks)
+    assert "".join(char_tokenizer().convert_ids_to_tokens(plain[0])) == "an apple pie"
+    assert counted(plain[1]) == "1x1 0x11"
+    assert counted(own[1]) == "1x12 0x2 1x3 0x5 1x4 0x4"
+    assert both.characters.tolist() == [11]
+
+
+def test_with_a_begin_token_every_character_is_scored() -> None:
+    tokenizer = tiny_tokenizer("llama")
+    document = Written(("a good ", Tag("<b>", 0), "film", Tag("</b>", closes=0), " " * 3), (("url", "url: x"),))
+    both = encoder_of(tokenizer, 60, end_token="always").same_context(rendered_of([document]))
+    assert both.characters.tolist() == [len(document.text)]
+    (plain,) = rows_of(both.plain)
+    assert plain[1] == [1] + [0] * (len(plain[0]) - 2) + [1]
+
+
+def test_the_original_text_beside_keeps_its_tags_and_is_scored_whole() -> None:
+    document = Written(("an ", Tag("<b>", 0), "apple pie", Tag("</b>", closes=0)), (("url", "url: x"),))
+    both = encoder_of(char_tokenizer(), 24, compat="bsmetadata").same_context(rendered_of([document]))
+    assert [mask for _, mask in rows_of(both.plain)] == [[0] * 14, [0] * 6]
+    for (ids, _), (plain, _) in zip(rows_of(both.chunks), rows_of(both.plain), strict=True):
+        assert ids[10:] == plain
+
+
+# --- what texts may hold ---------------------------------------------------------------------------------------------
+
+
+def test_texts_may_have_any_character() -> None:
+    tokenizer = tiny_tokenizer("gpt2")
+    texts = ["".join(NONCHARACTERS), NONCHARACTERS[0] * 3, "\ud7ff\U0010ffff", "\x00\u200d\ufeff"]
+    documents = [Written((text, Tag("<b>", 0), text, Tag("</b>", closes=0))) for text in texts]
+    chunks = encoder_of(tokenizer, 1000).encode(rendered_of(documents))
+    for (ids, mask), text in zip(rows_of(chunks), texts, strict=True):
+        kept = [token for token, inserted in zip(ids, mask, strict=True) if not inserted]
+        assert tokenizer.decode(kept, clean_up_tokenization_spaces=False) == text * 2
+
+
+def test_no_chunk_begins_within_a_character() -> None:
+    tokenizer = tiny_tokenizer("gpt2")
+    text = "🙂日本語é" * 20
+    chunks = encoder_of(tokenizer, 10).encode(rendered_of([Written((text,))]))
+    assert chunks.counts.split == 0
+    pieces = [tokenizer.decode(ids, clean_up_tokenization_spaces=False) for ids, _ in rows_of(chunks)]
+    assert "".join(pieces) == text
+    assert pieces == [text[start:end] for start, end in zip(chunks.start, chunks.end, strict=True)]

@@ -1,0 +1,2 @@
+from .encoder import ChunkEncoder as ChunkEncoder
+from .encoder import Chunks as Chunks

@@ -1,0 +1,130 @@
+"""Where the chunks of a document begin: pure functions of its tokens; before `encoder.py`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from textune.metadata.chunks.texttokens import Places, TextTokens
+from textune.metadata.documents import NO_POSITION, Insertions
+
+FORBIDDEN, IN_WORD, BESIDE_TAG, GOOD = range(4)
+"""What a cut before a token may be, from worst to best: within a character or a tag; within a word; between a tag and
+what it is about; anywhere else."""
+
+
+class Cut(NamedTuple):
+    """Where one chunk ends and the next one begins."""
+
+    token: int
+    """First token of the next chunk, counted within the document."""
+    closing: Sequence[int] = ()
+    """Tokens put at the end of the one chunk: they close what is open there."""
+    opening: Sequence[int] = ()
+    """Tokens put at the beginning of the next one: they open it again."""
+
+
+def cut_everywhere(num_tokens: int, room: int) -> list[Cut]:
+    """Cuts into chunks of exactly `room` tokens each; the last one may have fewer."""
+    return [Cut(token) for token in range(room, num_tokens, room)]
+
+
+def cut_safely(kinds: np.ndarray, room: int, cut_at: Callable[[int], Cut] = Cut) -> list[Cut]:
+    """Cuts into chunks of at most `room` tokens each, with those that close and open tags. `kinds`, uint8 [T], says of
+    each token what a cut before it is; `cut_at` gives the cut there, with at most room // 4 tokens of each sort.
+
+    A chunk ends at the last good place of its second half; or else at the last place outside words and tags; or else
+    of words. Where there is none either, since one tag is longer than the room, it is cut nevertheless.
+    """
+    last = {
+        least: np.maximum.accumulate(np.where(kinds >= least, np.arange(len(kinds)), 0))
+        for least in (GOOD, BESIDE_TAG, IN_WORD)
+    }
+    cuts: list[Cut] = []
+    begin, rest = 0, room
+    while len(kinds) - begin > rest:
+        limit = rest
+        while True:
+            end = begin + limit
+            least = {GOOD: begin + limit // 2, BESIDE_TAG: begin, IN_WORD: begin}
+            end = next((int(last[kind][end]) for kind in least if last[kind][end] > least[kind]), end)
+            cut = cut_at(end)
+            if end - begin + len(cut.closing) <= rest:
+                break
+            limit = rest - len(cut.closing)
+        cuts.append(cut)
+        begin, rest = end, room - len(cut.opening)
+    return cuts
+
+
+class SafePlaces:
+    """What a cut before each token of some rendered texts would be."""
+
+    def __init__(self, joined: str, places: Places, insertions: Insertions) -> None:
+        """`joined`: the rendered texts, one after the other."""
+        self._places = places
+        self._original = places.original(joined)
+        """The characters of the original texts."""
+        opens, closes = insertions.opens != NO_POSITION, insertions.closes != NO_POSITION
+        silent = ~(opens | closes)
+        # What stands around tags that touch does as they do: behind the wrap of an opening tag, a span is just open.
+        touch = (places.start[1:] == places.end[:-1]) & ~np.isin(places.start[1:], places.texts)
+        before = _last_true(~silent | ~np.r_[False, touch][: len(silent)])
+        behind = len(silent) - 1 - _last_true((~silent | ~np.r_[touch, False][: len(silent)])[::-1])[::-1]
+        self._opens, self._closes, self._silent = opens[before], closes[behind], silent
+        self._alone = silent[before] & silent[behind]
+        """The name of an entity, beside no tag."""
+
+    def kinds(self, tokens: TextTokens, document: int) -> np.ndarray:
+        """uint8 [T] what a cut before each token of this document is."""
+        chosen = slice(tokens.offsets[document], tokens.offsets[document + 1])
+        start, end = tokens.start[chosen], tokens.end[chosen]
+        kinds = np.full(len(start), GOOD, dtype=np.uint8)
+        at = end[:-1]
+        kinds[1:][self._beside_tag(at)] = BESIDE_TAG
+        kinds[1:][self._in_word(at, document)] = IN_WORD
+        kinds[1:][self._in_tag(at) | (at > start[1:])] = FORBIDDEN
+        return kinds
+
+    def _in_word(self, at: np.ndarray, document: int) -> np.ndarray:
+        """bool [P] whether letters or digits stand on both sides in the original text."""
+        first, behind = self._places.within(self._places.texts[document : document + 2])
+        position = self._places.within(at)
+        inside = (position > first) & (position < behind)
+        around = position[inside]
+        in_word = np.zeros(len(at), dtype=bool)
+        in_word[inside] = _letters()[self._original[around - 1]] & _letters()[self._original[around]]
+        return in_word
+
+    def _in_tag(self, at: np.ndarray) -> np.ndarray:
+        """bool [P] whether the place is within an insertion."""
+        following = np.searchsorted(self._places.start, at)
+        inside = np.append(self._places.end, 0)[following - 1] > at
+        return np.asarray((following > 0) & inside)
+
+    def _beside_tag(self, at: np.ndarray) -> np.ndarray:
+        """bool [P] whether the place is behind an opening tag, before a closing one, between a tag and its wrap, or
+        beside the name of an entity."""
+        num = len(self._places.start)
+        if not num:
+            return np.zeros(len(at), dtype=bool)
+        ending = np.minimum(np.searchsorted(self._places.end, at), num - 1)
+        beginning = np.minimum(np.searchsorted(self._places.start, at), num - 1)
+        ends, begins = self._places.end[ending] == at, self._places.start[beginning] == at
+        behind, before = ends & (self._opens | self._alone)[ending], begins & (self._closes | self._alone)[beginning]
+        wrapped = ends & begins & (self._silent[ending] | self._silent[beginning])
+        return np.asarray(behind | before | wrapped)
+
+
+def _last_true(flags: np.ndarray) -> np.ndarray:
+    """int64 [N] of each position the last one up to it whose flag is set; 0 where there is none."""
+    return np.maximum.accumulate(np.where(flags, np.arange(len(flags)), 0)) if len(flags) else np.zeros(0, np.int64)
+
+
+@functools.cache
+def _letters() -> np.ndarray:
+    """bool [U] whether each character of Unicode is a letter or a digit."""
+    return np.fromiter((chr(code).isalnum() for code in range(0x110000)), bool, 0x110000)

@@ -1,0 +1,51 @@
+"""Cuts the documents of a batch into pieces that fit beside their prefixes; before `encoder.py`."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from textune.config import MetadataSection
+from textune.metadata.chunks.cuts import FORBIDDEN, Cut, SafePlaces, cut_everywhere, cut_safely
+from textune.metadata.chunks.opentags import OpenTags
+from textune.metadata.chunks.texttokens import Places, TextTokenizer, TextTokens
+from textune.metadata.documents import Insertions
+
+
+class Cutter:
+    """Cuts the documents of one batch."""
+
+    def __init__(self, section: MetadataSection, tokenizer: TextTokenizer, *, has_end: bool) -> None:
+        """`has_end`: documents end with a token for that."""
+        self._section = section
+        self._tokenizer = tokenizer
+        self._has_end = has_end
+        self.num_split = 0
+        """Cuts within a tag or a character."""
+        self.num_not_reopened = 0
+        """Tags that were cut and not opened again for want of room."""
+
+    def cut(
+        self, tokens: TextTokens, texts: list[str], places: Places, insertions: Insertions, room: np.ndarray
+    ) -> list[list[Cut]]:
+        """The cuts of each document; `room`, int64 [D], are the tokens that a chunk of it has beside the prefix."""
+        length_D = np.diff(tokens.offsets)
+        if self._section.as_original:
+            return [cut_everywhere(*sizes) for sizes in zip(length_D.tolist(), room.tolist(), strict=True)]
+        cuts: list[list[Cut]] = [[] for _ in texts]
+        long = np.flatnonzero(length_D > room)
+        if not len(long):
+            return cuts
+        joined = "".join(texts)
+        safe = SafePlaces(joined, places, insertions)
+        tags = OpenTags(joined, places, insertions, self._section, self._tokenizer)
+        for document in long.tolist():
+            kinds, most = safe.kinds(tokens, document), int(room[document])
+            if self._has_end:  # which is no chunk by itself
+                kinds[-1] = FORBIDDEN
+            cut_at = partial(tags.cut_at, tokens, document, most=most // 4) if self._section.reopen_tags else Cut
+            cuts[document] = cut_safely(kinds, most, cut_at)
+            self.num_split += sum(int(kinds[cut.token]) == FORBIDDEN for cut in cuts[document])
+        self.num_not_reopened += tags.left_out
+        return cuts

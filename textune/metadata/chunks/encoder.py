@@ -1,0 +1,252 @@
+"""Rendered documents to rows of tokens with their masks; after `render.py`.
+
+fields --PrefixEncoder--> prefix tokens ---------------------+
+texts with tags --TextTokenizer--> tokens that know          +--> every chunk = prefix + a piece of the text
+their characters --cuts--> pieces of at most the room left --+
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from textune.batches import TokenStore
+from textune.config import MetadataSection, TokensSection
+from textune.errors import DataError
+from textune.metadata.chunks.cutter import Cutter
+from textune.metadata.chunks.prefixtokens import PrefixEncoder, PrefixTokens
+from textune.metadata.chunks.rows import Part, TextPieces, join_parts
+from textune.metadata.chunks.samecontext import Spans, equal_spans, slices
+from textune.metadata.chunks.specialtokens import begin_token, end_token
+from textune.metadata.chunks.texttokens import Places, TextTokenizer, TextTokens
+from textune.metadata.documents import PrefixField, Rendered
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Place = Callable[[int], str]
+"""How messages name a document, by its number among those rendered."""
+
+
+@dataclass(frozen=True)
+class ChunkCounts:
+    """What did not become tokens as it stands."""
+
+    empty: int = 0
+    """Documents without a token of text."""
+    short: int = 0
+    """Documents with fewer than `metadata.min_tokens`."""
+    trimmed: int = 0
+    """Documents with a prefix that was too long."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """By type: documents whose prefix lost this field, or a part of it."""
+    split: int = 0
+    """Cuts within a tag, which was longer than a chunk, or a character."""
+    not_reopened: int = 0
+    """Tags that a chunk cut and that were not opened again for want of room."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chunks:
+    """N chunks, document after document."""
+
+    store: TokenStore
+    """Columns `ids` and `mask`, a row for each chunk; its examples are the E documents that have any."""
+    documents: np.ndarray
+    """int64 [E] which of the rendered documents each example of the store is, ascending."""
+    start: np.ndarray
+    """int64 [N] first character of the original text that each chunk has."""
+    end: np.ndarray
+    """int64 [N] the character after it. The chunks of a document have each of its characters once."""
+    counts: ChunkCounts
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+
+@dataclass(frozen=True, eq=False)
+class SameContext:
+    """N chunks, and the same pieces of text without any metadata; both score the same characters."""
+
+    chunks: Chunks
+    plain: Chunks
+    characters: np.ndarray
+    """int64 [N] how many characters these are."""
+
+
+class _Cutting(NamedTuple):
+    """Documents on their way to chunks."""
+
+    texts: list[str]
+    places: Places
+    prefixes: PrefixTokens
+    tokens: TextTokens
+    pieces: TextPieces
+    kept: np.ndarray
+    counts: ChunkCounts
+
+
+class ChunkEncoder:
+    """The only way from rendered documents to token ids."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, tokens: TokensSection, metadata: MetadataSection) -> None:
+        """ModelError for a tokenizer without offsets; ConfigError where it lacks a token that `metadata` asks for."""
+        self._metadata = metadata
+        self._max_length = tokens.longest
+        self._tokenizer = TextTokenizer(tokenizer)
+        self._prefixes = PrefixEncoder(self._tokenizer, metadata, max_length=self._max_length)
+        self._begin = begin_token(tokenizer, metadata)
+        self._end = end_token(tokenizer, metadata)
+
+    def encode(self, rendered: Rendered, place: Place = "document {}".format) -> Chunks:
+        """The chunks of these documents, whatever others they share a batch with.
+
+        DataError, with the document as `place(index)` names it, where a prefix leaves no room for text.
+        """
+        cutting = self._cut(rendered, place)
+        inserted = cutting.tokens.inserted
+        return self._with_prefixes(cutting, np.zeros_like(inserted) if self._metadata.score_inline else inserted)
+
+    def same_context(self, rendered: Rendered, place: Place = "document {}".format) -> SameContext:
+        """The chunks of these documents, and beside each the same text without prefix and tags.
+
+        A token without anything before it is not scored, and no tags are, whatever `metadata.score_inline`. In the
+        original system the text beside keeps its tags, and all of it is scored. Errors as `encode`.
+        """
+        cutting = self._cut(rendered, place)
+        if self._metadata.as_original:
+            chunks = self.encode(rendered, place)
+            store = self._store(cutting, [cutting.pieces.part(cutting.tokens, np.zeros(len(cutting.tokens.ids)))])
+            return SameContext(chunks, replace(chunks, store=store), chunks.end - chunks.start)
+        return self._equally_scored(cutting)
+
+    def _cut(self, rendered: Rendered, place: Place) -> _Cutting:
+        metadata = self._metadata
+        prefixes = self._prefixes.encode(rendered.fields)
+        texts = list(rendered.texts)
+        places = Places.of(texts, rendered.insertions)
+        has_prefix = prefixes.length > 0
+        if metadata.as_original:
+            tokens = self._tokenizer.together(texts, places, spaced=has_prefix)
+            num_counted = np.diff(tokens.offsets)
+        else:
+            tokens = self._tokenizer.apart(texts, places, self._tokenizer.spaces(texts, has_prefix))
+            num_counted = np.diff(np.concatenate([[0], np.cumsum(~tokens.inserted)])[tokens.offsets])
+        kept = np.flatnonzero(num_counted >= metadata.min_tokens)
+        room = self._room(rendered, prefixes, kept, place)
+        if self._end is not None:
+            tokens = tokens.followed_by(self._end, np.ones(len(texts), dtype=bool))
+        cutter = Cutter(metadata, self._tokenizer, has_end=self._end is not None)
+        cuts = cutter.cut(tokens, texts, places, rendered.insertions, np.maximum(room, 1))
+        is_empty = num_counted == 0
+        counts = ChunkCounts(
+            empty=int(is_empty.sum()),
+            short=int((~is_empty & (num_counted < metadata.min_tokens)).sum()),
+            trimmed=int(prefixes.trimmed.sum()),
+            left_out={metadata.types[index]: number for index, number in prefixes.left_out.items()},
+            split=cutter.num_split,
+            not_reopened=cutter.num_not_reopened,
+        )
+        return _Cutting(
+            texts,
+            places,
+            prefixes,
+            tokens,
+            TextPieces.of(tokens, kept, [cuts[document] for document in kept]),
+            kept,
+            counts,
+        )
+
+    def _room(self, rendered: Rendered, prefixes: PrefixTokens, kept: np.ndarray, place: Place) -> np.ndarray:
+        """int64 [D] tokens that a chunk of each document has beside its prefix. DataError where there are none."""
+        room = self._max_length - prefixes.length - (self._begin is not None)
+        without = (prefixes.length == 0) & prefixes.trimmed & (self._metadata.on_bad_metadata == "error")
+        refused = kept[((room < 1) | without)[kept]]
+        if len(refused):
+            first = int(refused[0])
+            longest = max(rendered.fields[first], key=lambda part: len(part.text), default=PrefixField(0, ""))
+            name = self._metadata.types[longest.type]
+            raise DataError(
+                f"{place(first)}: the prefix leaves no room for text within tokens.max_length = {self._max_length} and"
+                f" metadata.prefix_share = {self._metadata.prefix_share}: none of its fields fits; the longest is"
+                f" {name} ({len(longest.text):,} characters).",
+                hint="Raise tokens.max_length or metadata.prefix_share, shorten what is around the fields"
+                ' (metadata.prefix_start, metadata.prefix_separator), or set metadata.on_bad_metadata = "report": such'
+                " documents then go without a prefix.",
+                key="metadata.prefix_share",
+                value=longest.text,
+                place=place(first),
+                reason=f"the prefix leaves no room for text, and {name} is its longest field",
+            )
+        return room
+
+    def _with_prefixes(self, cutting: _Cutting, mask: np.ndarray) -> Chunks:
+        """The chunks, with this mask (bool [T]) of the tokens of all texts."""
+        pieces, prefixes = cutting.pieces, cutting.prefixes
+        prefix = Part(
+            prefixes.ids,
+            np.ones(len(prefixes.ids), np.uint8),
+            *(column[pieces.document] for column in (prefixes.start, prefixes.length)),
+        )
+        own = pieces.part(cutting.tokens, mask)
+        parts = [prefix, Part.of_lists(pieces.opening), own, Part.of_lists(pieces.closing)]
+        store = self._store(cutting, parts if pieces.opening else [prefix, own])
+        first, behind = _characters(cutting)
+        return Chunks(store, cutting.kept, first, behind, cutting.counts)
+
+    def _store(self, cutting: _Cutting, parts: list[Part]) -> TokenStore:
+        """A row for each piece, with the begin token before its parts."""
+        pieces, tokens = cutting.pieces, cutting.tokens
+        if self._begin is not None:
+            parts = [Part.of_lists([[self._begin]] * len(pieces.document)), *parts]
+        return join_parts(
+            parts,
+            raw_lengths=np.diff(tokens.offsets)[pieces.document],
+            example=np.cumsum(pieces.is_first) - 1,
+        )
+
+    def _equally_scored(self, cutting: _Cutting) -> SameContext:
+        tokens, pieces, places = cutting.tokens, cutting.pieces, cutting.places
+        first, behind = _characters(cutting)
+        begins = places.within(places.texts)
+        texts = slices(
+            "".join(cutting.texts), places, begins[pieces.document] + first, begins[pieces.document] + behind
+        )
+        plain_places = Places.of(texts)
+        # Only the first piece begins as a text does.
+        spaced = self._tokenizer.spaces(texts, np.zeros(len(texts), dtype=bool)) & pieces.is_first
+        plain = self._tokenizer.apart(texts, plain_places, spaced)
+        if self._end is not None:
+            plain = plain.followed_by(self._end, pieces.is_last)
+        is_alone = np.full(len(texts), self._begin is None)
+        most = self._max_length - (self._begin is not None)
+        plain_pieces = TextPieces.of(plain, np.arange(len(texts)), [[]] * len(texts)).up_to(most)
+        # Where each document begins in the texts beside: those that were left out are not there.
+        moved = np.zeros(len(begins) - 1, dtype=np.int64)
+        moved[pieces.document[::-1]] = (plain_places.texts[:-1] - first - begins[pieces.document])[::-1]
+        document = np.repeat(np.arange(len(moved)), np.diff(tokens.offsets))
+        has_prefix = cutting.prefixes.length[pieces.document] > 0
+        own = Spans(
+            places.within(tokens.start) + moved[document],
+            places.within(tokens.end) + moved[document],
+            tokens.inserted | pieces.unscored(len(tokens.ids), is_alone & ~has_prefix & ~pieces.is_reopened),
+        )
+        beside = Spans(plain.start, plain.end, plain_pieces.unscored(len(plain.ids), is_alone))
+        own, beside, scored = equal_spans(own, beside, int(plain_places.texts[-1]))
+        store = self._store(cutting, [plain_pieces.part(plain, beside.left_out)])
+        characters = np.diff(np.concatenate([[0], np.cumsum(scored)])[plain_places.texts])
+        chunks = self._with_prefixes(cutting, own.left_out)
+        return SameContext(chunks, replace(chunks, store=store), characters)
+
+
+def _characters(cutting: _Cutting) -> tuple[np.ndarray, np.ndarray]:
+    """int64 [N] each: the first character of the original text that each piece has, and the one behind its last. A cut
+    stands behind the last character of the token before it."""
+    pieces, places = cutting.pieces, cutting.places
+    begins = places.within(places.texts)
+    end = places.within(cutting.tokens.end[pieces.end - 1]) - begins[pieces.document]
+    behind = np.where(pieces.is_last, np.diff(begins)[pieces.document], end)
+    return np.where(pieces.is_first, 0, np.append(0, behind[:-1])[: len(behind)]), behind

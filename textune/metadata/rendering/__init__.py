@@ -1,0 +1,5 @@
+"""Documents to texts with a prefix and inline tags; after `sampling.py`, before `chunks`."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
