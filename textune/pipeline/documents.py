@@ -154,12 +154,15 @@ class DocumentsCheck:
         """Facts in words."""
         facts: dict[str, str] = {}
         for one in self.sets:
-            facts[one.name] = f"{count(one.documents, 'document')} of {one.source}, {one.characters:,} characters"
+            facts[one.name] = (
+                f"{count(one.documents, 'document')} of {one.source}, {count(one.characters, 'character')}"
+            )
             facts[f"{one.name} metadata"] = ", ".join(
                 f"{name} in {_share(one.documents_with[name], one.documents)}" for name in one.entries
             )
-        facts["chunks"] = "not known: model.tokenizer is not set" if self.estimate is None else self.estimate.words
-        return facts
+        if self.estimate is None:
+            return facts | {"chunks": "not known: model.tokenizer is not set"}
+        return facts | {"chunks": self.estimate.words} | self.estimate.cut
 
     def to_dict(self) -> dict[str, JsonValue]:
         """As a JSON object."""
@@ -200,7 +203,9 @@ def check_documents(
         held_out = {name: source for name, source in _sources(data).items() if not isinstance(source, StreamSource)}
         held_out.pop("train", None)
         findings += shared_documents(data, held_out, given, tracker)
-    return DocumentsCheck(tuple(sets), findings, tuple(tracker.notices), _estimate(experiment, lenient, given))
+    estimate = _estimate(experiment, lenient, given)
+    findings += _without_prefix(estimate, refuses=section.on_bad_metadata == "error")
+    return DocumentsCheck(tuple(sets), findings, tuple(tracker.notices), estimate)
 
 
 def _estimate(experiment: Experiment, section: MetadataSection, given: GivenRows) -> DocumentEstimate | None:
@@ -251,8 +256,8 @@ def _findings(counted: CheckedSet, *, refuses: bool) -> list[Finding]:
         if not num:
             continue
         examples = tuple(str(example) for _, example in counted.bad.examples[kind])
-        left_out = "" if refuses else " and are left out"
-        message = f"{name}: {count(num, 'entry', 'entries')} of metadata cannot be rendered{left_out}: {TITLES[kind]}."
+        left_out = "cannot be rendered" if refuses else "left out"
+        message = f"{name}: {count(num, 'entry', 'entries')} of metadata {left_out}: {TITLES[kind]}."
         message += f" {HINTS[kind]}" if refuses else ""
         findings.append(Finding("error" if refuses else "warning", f"metadata-{kind}", message, num, examples))
     if counted.without_text:
@@ -295,6 +300,17 @@ def _empty_sets(counted: CheckedSet, data: DataSection) -> list[Finding]:
             )
             findings.append(Finding("error", "set-without-rows", message, counted.documents))
     return findings
+
+
+def _without_prefix(estimate: DocumentEstimate | None, *, refuses: bool) -> list[Finding]:
+    """Documents whose prefix leaves no room for text; `refuses`: whether that is an error."""
+    if estimate is None or not estimate.counts.bare:
+        return []
+    num = estimate.counts.bare
+    documents = f"{num:,} of {count(estimate.documents, 'document')} of the sample"
+    message = f"train: no field of the prefix fits within metadata.prefix_share of tokens.max_length: {documents}."
+    hint = ' Raise one of them, or set metadata.on_bad_metadata to "report": these documents then go without.'
+    return [Finding("error" if refuses else "warning", "prefix-without-room", message + hint * refuses, num)]
 
 
 def _share(num: int, total: int) -> str:
