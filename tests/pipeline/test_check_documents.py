@@ -130,10 +130,15 @@ def test_or_a_warning_where_it_is_to_be_left_out(tree: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("htlm", "html"), ("length", "generation_length_text or generation_length_sentence"), ("titel", "title")],
+    [
+        ("htlm", "html"),
+        ("length", "generation_length_text or generation_length_sentence"),
+        ("titel", "title"),
+        ("metadata_url", "url"),
+    ],
 )
 def test_a_type_that_nobody_knows_is_misspelt(tree: dict[str, Any], name: str, hint: str) -> None:
-    tree["metadata"]["types"] = ["url", name]
+    tree["metadata"]["types"] = ["html", name]
     with pytest.raises(ConfigError) as caught:
         checked(tree)
     assert (caught.value.key, caught.value.value) == ("metadata.types", name)

@@ -154,7 +154,9 @@ class DocumentsCheck:
         """Facts in words."""
         facts: dict[str, str] = {}
         for one in self.sets:
-            facts[one.name] = f"{count(one.documents, 'document')} of {one.source}, {one.characters:,} characters"
+            facts[one.name] = (
+                f"{count(one.documents, 'document')} of {one.source}, {count(one.characters, 'character')}"
+            )
             facts[f"{one.name} metadata"] = ", ".join(
                 f"{name} in {_share(one.documents_with[name], one.documents)}" for name in one.entries
             )
@@ -254,8 +256,8 @@ def _findings(counted: CheckedSet, *, refuses: bool) -> list[Finding]:
         if not num:
             continue
         examples = tuple(str(example) for _, example in counted.bad.examples[kind])
-        left_out = "" if refuses else " and are left out"
-        message = f"{name}: {count(num, 'entry', 'entries')} of metadata cannot be rendered{left_out}: {TITLES[kind]}."
+        left_out = "cannot be rendered" if refuses else "left out"
+        message = f"{name}: {count(num, 'entry', 'entries')} of metadata {left_out}: {TITLES[kind]}."
         message += f" {HINTS[kind]}" if refuses else ""
         findings.append(Finding("error" if refuses else "warning", f"metadata-{kind}", message, num, examples))
     if counted.without_text:
