@@ -188,10 +188,11 @@ class TextTokenizer:
         new = [key for key in pieces if key not in self._known]
         if not new:
             return
-        spaced = [f" {text}" if space else text for text, space in new]
-        for key, encoding in zip(new, self._apart.encode_batch(spaced, add_special_tokens=False), strict=True):
-            spans = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
-            self._known[key] = (np.array(encoding.ids, dtype=np.int32), np.maximum(spans - key[1], 0))
+        ids, start, end, offsets = _flat(self._apart, [f" {text}" if space else text for text, space in new])
+        led = np.repeat([space for _, space in new], np.diff(offsets))
+        spans = np.maximum(np.stack([start, end], axis=1) - led[:, None], 0)
+        for key, (begin, stop) in zip(new, itertools.pairwise(offsets.tolist()), strict=True):
+            self._known[key] = ids[begin:stop], spans[begin:stop]
 
     def tag(self, text: str) -> np.ndarray:
         """int32 [P] the ids of a piece that is inserted."""
