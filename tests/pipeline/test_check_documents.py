@@ -242,6 +242,29 @@ def test_chunks_and_tokens_of_an_epoch_are_estimated(tree: dict[str, Any], tmp_p
     json.dumps(sampled.to_dict(), allow_nan=False)
 
 
+def test_prefixes_that_leave_no_room_are_errors_or_said(tree: dict[str, Any], tmp_path: Path) -> None:
+    """As those that are rendered, so that what is said to be ready is."""
+    char_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    named = (f"model.tokenizer={tmp_path / 'tokenizer'}", "tokens.max_length=40", "data.validation.kind=none")
+    del tree["data"]["evaluations"]
+    strict = checked(tree, *named)
+    (found,) = (finding for finding in strict.findings if finding.code == "prefix-too-long")
+    assert not strict.ok and found.level == "error"
+    assert "line 1: the prefix" in found.message and "timestamp" in found.message
+    lenient = checked(tree, *named, "metadata.on_bad_metadata=report")
+    (trimmed,) = (finding for finding in lenient.findings if finding.code == "prefix-trimmed")
+    assert lenient.ok and trimmed.count == 2 and "url in 2 documents" in trimmed.message
+    roomy = checked(tree, *named, "tokens.max_length=200")
+    assert roomy.ok and not any(finding.code.startswith("prefix") for finding in roomy.findings)
+
+
+def test_training_documents_without_any_text_are_an_error(tree: dict[str, Any], tmp_path: Path) -> None:
+    char_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    tree["data"] = {"train": {"files": str(write(tmp_path / "empty.jsonl", [{"text": "", "metadata": [URL]}]))}}
+    result = checked(tree, f"model.tokenizer={tmp_path / 'tokenizer'}", "data.validation.kind=none")
+    assert [finding.code for finding in result.findings if finding.level == "error"] == ["no-chunks"]
+
+
 # --- training documents among held-out ones --------------------------------------------------------------------------
 
 

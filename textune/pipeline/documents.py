@@ -38,6 +38,7 @@ from textune.data import (
     no_rows,
     open_shards,
 )
+from textune.errors import DataError
 from textune.metadata import (
     HINTS,
     TITLES,
@@ -200,15 +201,42 @@ def check_documents(
         held_out = {name: source for name, source in _sources(data).items() if not isinstance(source, StreamSource)}
         held_out.pop("train", None)
         findings += shared_documents(data, held_out, given, tracker)
-    return DocumentsCheck(tuple(sets), findings, tuple(tracker.notices), _estimate(experiment, lenient, given))
+    estimated, of_chunks = _estimate(experiment, section, given)
+    return DocumentsCheck(tuple(sets), [*findings, *of_chunks], tuple(tracker.notices), estimated)
 
 
-def _estimate(experiment: Experiment, section: MetadataSection, given: GivenRows) -> DocumentEstimate | None:
+def _estimate(
+    experiment: Experiment, section: MetadataSection, given: GivenRows
+) -> tuple[DocumentEstimate | None, list[Finding]]:
+    """What a sample of the training documents becomes, and what of it does not fit or is not there."""
     if not (experiment.model.tokenizer or experiment.model.pretrained):
-        return None
-    encoder = ChunkEncoder(load_tokenizer(experiment.model), experiment.tokens, section)
+        return None, []
+    tokenizer = load_tokenizer(experiment.model)
     source = open_documents(experiment.data, given).train
-    return DocumentRun(source, experiment.data, section, encoder, experiment.train).estimate()
+    lenient = section.model_copy(update={"on_bad_metadata": "report"})
+
+    def estimate(chunks: MetadataSection) -> DocumentEstimate:
+        encoder = ChunkEncoder(tokenizer, experiment.tokens, chunks)
+        return DocumentRun(source, experiment.data, lenient, encoder, experiment.train).estimate()
+
+    found, findings = estimate(lenient), []
+    if found.trimmed and section.on_bad_metadata == "error":
+        try:
+            estimate(section)
+        except DataError as refused:
+            findings.append(Finding("error", "prefix-too-long", f"train: {refused}", 1))
+    if found.left_out:
+        fields = listing(f"{name} in {count(num, 'document')}" for name, num in found.left_out.items())
+        message = (
+            f"train: fields left out of prefixes that would be longer than metadata.prefix_share allows: {fields}"
+        )
+        message += f", of {count(found.documents, 'document')} looked at."
+        findings.append(Finding("note", "prefix-trimmed", message, found.trimmed))
+    if not found.chunks:
+        limit = count(section.min_tokens, "token")
+        message = f"train: none of {count(found.documents, 'document')} has text of at least {limit}."
+        findings.append(Finding("error", "no-chunks", message, found.documents))
+    return found, findings
 
 
 def _sources(data: DataSection) -> dict[str, Source | StreamSource]:
