@@ -33,7 +33,7 @@ def test_a_list_laid_over_a_table_replaces_the_columns_alone() -> None:
 
 
 def test_the_origin_of_the_columns_is_where_the_list_stands() -> None:
-    found = load_config({"data": {"metadata": ["a"]}}, ["data.metadata=[b]"]).origins
+    found = load_config({"data": {"metadata": ["a"]}}, ['data.metadata=["b"]']).origins
     assert found["data.metadata.columns"] == "command line" and found["data.metadata.dropout"] == "default"
 
 

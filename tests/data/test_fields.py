@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from textune.config.sources import Columns, FilesSource, MetadataPrefix
 from textune.data.fields import select_fields
 from textune.data.reading.given import given_fields, given_rows
 from textune.data.reading.sources import read_source
+from textune.errors import DataError
 
 VALUES: dict[str, list[Any]] = {
     "whole": [1, None, 3],
@@ -67,6 +69,23 @@ def test_values_are_written_alike_in_every_form(tmp_path: Path) -> None:
     for name in ("rows.parquet", "rows.jsonl"):
         rows = read_source(FilesSource(kind="files", files=(str(tmp_path / name),)), on_bad_row="error", given={})
         assert shown(select_fields(rows, PREFIX)) == wanted()
+
+
+def test_time_zones_stay() -> None:
+    prefix = MetadataPrefix(columns=("time",))
+    time = dt.datetime(2020, 7, 2, 3, 4, 5)
+    for zone, written in (("UTC", "03:04:05Z"), ("Europe/Berlin", "05:04:05+0200")):
+        for unit in ("s", "ms", "us", "ns"):
+            table = pa.table({"text": ["a"], "time": pa.array([time], pa.timestamp(unit, zone))})
+            (field,) = given_fields(given_rows(table, Columns(), prefix), prefix)
+            assert field.to_pylist() == [f"time: 2020-07-02 {written}"]
+
+
+def test_a_missing_column_is_told_beside_columns_that_are_no_names() -> None:
+    for given in (pd.DataFrame({"text": ["a"], 0: ["b"]}), [{"text": "a", 0: "b"}]):
+        with pytest.raises(DataError) as caught:
+            given_rows(given, Columns(), MetadataPrefix(columns=("time",)))
+        assert (caught.value.key, caught.value.value) == ("data.metadata.columns", "time")
 
 
 def test_numpy_values_and_missing_times_are_like_others() -> None:

@@ -13,7 +13,7 @@ from kits.records import given_rows, read
 from kits.rendered import char_tokenizer
 
 import textune.metadata.heldout as heldout
-from textune.batches.store import TokenStore
+from textune.batches.store import TokenStore, join_stores
 from textune.config.documents import MetadataSection
 from textune.config.schema import TokensSection
 from textune.metadata.chunks.encoder import ChunkEncoder
@@ -58,6 +58,26 @@ def test_a_store_is_what_the_encoder_makes_of_all_documents_at_once(
     assert store.columns["mask"].dtype == np.uint8 and set(np.unique(store.columns["mask"])) == {0, 1}
     monkeypatch.setattr(heldout, "CHUNK_CHARACTERS", 200)
     assert same(store_of(documents, tmp_path / "parts"), store)
+
+
+def test_a_store_knows_which_document_each_example_is(
+    documents: Documents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Number 7 has no text: those after it are other examples than documents. Built, found again and in memory."""
+    wanted = [number for number in range(NUM) if number != 7]
+    monkeypatch.setattr(heldout, "CHUNK_CHARACTERS", 200)
+    folder = tmp_path / "cache"
+    stores = [store_of(documents, folder), store_of(documents, folder)]
+    assert len(list(folder.iterdir())) == 1
+    work = work_of(documents, folder)
+    for store in [*stores, join_stores(work.parts(), names=work.columns)]:
+        assert store.sources is not None and store.sources.tolist() == wanted
+        assert store.num_examples == len(wanted) < len(store)
+        for example, document in enumerate(wanted):
+            row = int(store.rows_of(np.array([example]))[0])
+            assert f" #{document} " in text_of(store.ids[store.offsets[row] : store.offsets[row + 1]].tolist())
+    empty = work_of(documents.part(7, 8), folder).store(notice=pytest.fail)
+    assert (len(empty), empty.sources is not None and empty.sources.tolist()) == (0, [])
 
 
 def test_nothing_is_drawn_for_held_out_documents(documents: Documents, tmp_path: Path) -> None:

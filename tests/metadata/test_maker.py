@@ -296,6 +296,28 @@ def test_what_is_left_out_is_counted_and_said(tmp_path: Path) -> None:
         take(make_loader(make_maker(stream, on_bad_metadata="report"), batch_size=20), num_steps)
 
 
+def test_cut_prefixes_are_counted_and_said_with_their_fields(tmp_path: Path) -> None:
+    """At the first and the tenth of them; the counts go on from the state."""
+    rows = [make_row(number) for number in range(40)]
+    for row in rows[::4]:
+        row["metadata"] = [row["metadata"][0] | {"value": "u" * 40}, {"key": "title", "type": "global", "value": "T"}]
+    rows[8]["text"] = ""
+    stream = open_documents([str(write_shard(tmp_path / "a.jsonl", rows))], block_rows=6)
+    loader = make_loader(make_maker(stream, max_length=60), batch_size=5, prefetch=0)
+    num_steps = -(-len(epoch_of(make_maker(stream, max_length=60))) // 5)
+    notices: list[str] = []
+    with closing(iter(loader)) as batches:
+        for batch in islice(batches, num_steps):
+            notices += batch.notices
+    said = [notice for notice in notices if "metadata.prefix_share" in notice]
+    assert len(said) == 1 and "left out are url of" in said[0]
+    state = json.loads(json.dumps(loader.state_dict()))
+    assert state["cursor"]["cut"] == {"trimmed": 9, "left_out url": 9}
+    again = take(make_loader(make_maker(stream, max_length=60), batch_size=5, prefetch=0, state=state), num_steps // 2)
+    said = [notice for batch in again for notice in batch.notices if "metadata.prefix_share" in notice]
+    assert len(said) == 1 and "1 document " not in said[0], "the tenth of them, in the second epoch"
+
+
 def test_streams_without_a_document_are_refused(tmp_path: Path) -> None:
     stream = open_documents([str(write_shard(tmp_path / "a.jsonl", [make_row(1) | {"text": "", "metadata": []}] * 3))])
     with refused(DataError, key="metadata.min_tokens", value=1):

@@ -13,6 +13,7 @@ from kits.streams import write_shard
 
 import textune
 from textune.errors import ConfigError, DataError
+from textune.metadata.chunks.counts import ChunkCounts
 from textune.metadata.opening import DocumentEstimate
 from textune.pipeline.documents import DocumentsCheck
 
@@ -129,10 +130,15 @@ def test_or_a_warning_where_it_is_to_be_left_out(tree: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("htlm", "html"), ("length", "generation_length_text or generation_length_sentence"), ("titel", "title")],
+    [
+        ("htlm", "html"),
+        ("length", "generation_length_text or generation_length_sentence"),
+        ("titel", "title"),
+        ("metadata_url", "url"),
+    ],
 )
 def test_a_type_that_nobody_knows_is_misspelt(tree: dict[str, Any], name: str, hint: str) -> None:
-    tree["metadata"]["types"] = ["url", name]
+    tree["metadata"]["types"] = ["html", name]
     with pytest.raises(ConfigError) as caught:
         checked(tree)
     assert (caught.value.key, caught.value.value) == ("metadata.types", name)
@@ -223,7 +229,7 @@ def test_chunks_and_tokens_of_an_epoch_are_estimated(tree: dict[str, Any], tmp_p
         chunks=2,
         tokens=num_prefixes + num_texts,
         metadata_tokens=num_prefixes + len(" <b></b>"),
-        trimmed=0,
+        counts=ChunkCounts(empty=1),
         num_rows=3,
     )
     num_tokens = num_prefixes + num_texts
@@ -242,20 +248,26 @@ def test_chunks_and_tokens_of_an_epoch_are_estimated(tree: dict[str, Any], tmp_p
     json.dumps(sampled.to_dict(), allow_nan=False)
 
 
-def test_prefixes_that_leave_no_room_are_errors_or_said(tree: dict[str, Any], tmp_path: Path) -> None:
-    """As those that are rendered, so that what is said to be ready is."""
+def overridden(tree: dict[str, Any], keys: dict[str, Any]) -> DocumentsCheck:
+    result = textune.check(tree, overrides=keys)
+    assert isinstance(result, DocumentsCheck)
+    return result
+
+
+def test_long_prefixes_are_counted_by_field(tree: dict[str, Any], tmp_path: Path) -> None:
+    """And documents that would go without a prefix are an error where bad metadata is one."""
     char_tokenizer().save_pretrained(tmp_path / "tokenizer")
-    named = (f"model.tokenizer={tmp_path / 'tokenizer'}", "tokens.max_length=40", "data.validation.kind=none")
-    del tree["data"]["evaluations"]
-    strict = checked(tree, *named)
-    (found,) = (finding for finding in strict.findings if finding.code == "prefix-too-long")
-    assert not strict.ok and found.level == "error"
-    assert "line 1: the prefix" in found.message and "timestamp" in found.message
-    lenient = checked(tree, *named, "metadata.on_bad_metadata=report")
-    (trimmed,) = (finding for finding in lenient.findings if finding.code == "prefix-trimmed")
-    assert lenient.ok and trimmed.count == 2 and "url in 2 documents" in trimmed.message
-    roomy = checked(tree, *named, "tokens.max_length=200")
-    assert roomy.ok and not any(finding.code.startswith("prefix") for finding in roomy.findings)
+    keys = {"model.tokenizer": str(tmp_path / "tokenizer"), "data.validation.kind": "none"}
+    whole = overridden(tree, keys | {"tokens.max_length": 200})
+    assert whole.words["prefixes"].startswith("none of 2 documents")
+    some = overridden(tree, keys | {"tokens.max_length": 60})
+    assert some.words["prefixes"].startswith("1 of 2 documents (50.0%)") and "timestamp of 1" in some.words["prefixes"]
+    assert some.to_dict()["estimate"]["trimmed"] == 1  # type: ignore[index, call-overload]
+    assert {one.code for one in some.findings} == {one.code for one in whole.findings}
+    for on_bad, level in (("error", "error"), ("report", "warning")):
+        none = overridden(tree, keys | {"tokens.max_length": 20, "metadata.on_bad_metadata": on_bad})
+        found = [finding for finding in none.findings if finding.code == "prefix-without-room"]
+        assert [(finding.level, finding.count) for finding in found] == [(level, 2)]
 
 
 def test_training_documents_without_any_text_are_an_error(tree: dict[str, Any], tmp_path: Path) -> None:

@@ -315,6 +315,24 @@ def test_a_shard_without_the_column_is_refused(place: Path, tmp_path: Path) -> N
     assert (caught.value.key, caught.value.value) == ("data.metadata.columns", "source")
 
 
+def test_the_first_rows_of_a_shard_may_lack_a_column(place: Path, tmp_path: Path) -> None:
+    """However few of them are read at once: rows without a key are rows without a value."""
+    rows = [
+        {key: row[key] for key in row if key != "source" or number >= 60}
+        for number, row in enumerate(rows_with_metadata())
+    ]
+    path = write_jsonl(tmp_path / "a.jsonl", rows)
+    overrides = {
+        "data.train": {"kind": "stream", "files": str(path), "num_rows": 120, "block_rows": 30},
+        "data.validation": {"kind": "none"},
+        "data.labels.names": ["neg", "pos"],
+        "task.kind": "binary",
+        "train.duration": "2 epochs",
+    }
+    base = {name: value for name, value in BASE.items() if not name.startswith(("data.validation", "train."))}
+    assert textune.train(place / "config.toml", run=tmp_path / "run", overrides={**base, **overrides}).steps == 16
+
+
 def test_a_column_that_training_rows_lack_is_refused(place: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         trained(place, tmp_path / "run", {"data.metadata.columns": ["sourc"], "data.metadata.dropout": 0.0})

@@ -113,6 +113,13 @@ def test_a_folder_of_outputs_is_continued(call: Any, tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert names(tmp_path / "out") == ["in-0.jsonl.gz", "in-1.jsonl.gz", "in-2.jsonl.gz", "tag.json"]
     assert "3 files complete before" in call(*words).out
+    # What is told is in the order of the inputs, whichever were complete before.
+    write_pages(tmp_path / "in-0.jsonl.gz", [{"html": None, "url": "http://a.b"}])
+    (tmp_path / "out" / "in-0.jsonl.gz").unlink()
+    write_pages(tmp_path / "in-1.jsonl.gz", [{"html": 7, "url": "http://a.b"}])
+    (tmp_path / "out" / "in-1.jsonl.gz").unlink()
+    call("tag", "--input", "in-1.jsonl.gz", "--output", "out")
+    assert json.loads(call(*words, "--json").out)["types"]["html"]["first_error"].startswith("in-0.jsonl.gz, line 1")
     # Other settings, another input: what is there is not that.
     refused = call(*words, "--legacy")
     assert refused.code == 2 and "in-0.jsonl.gz already exists" in refused.err

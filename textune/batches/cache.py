@@ -1,7 +1,7 @@
 """Keeps token stores on disk, memory-mapped and shared by processes and runs; after `tokens.py`, before `rows.py`.
 
     columns of texts --TextEncoder--> ids.bin (int32) + offsets.bin (int64) + raw_lengths.bin (int32)
-                                      [+ types.bin] + meta.json
+                                      [+ types.bin] [+ mask.bin] [+ example.bin] [+ source.bin] + meta.json
 
 A store is found by the hash of (texts, tokenizer, options). It is written aside, synced and renamed, so it is complete
 or absent, even if other processes build the same one at the same time; its meta.json holds the hash of each file.
@@ -45,6 +45,8 @@ _ROW_TYPES: dict[str, type] = {"raw_lengths": np.int32, "offsets": np.int64}
 """What is kept in addition to the columns, and its types."""
 _WINDOW_TYPES: dict[str, type] = {"example": np.int64}
 """The same where an example may have several rows; elsewhere row i comes from example i."""
+_GAP_TYPES: dict[str, type] = {"source": np.int64}
+"""The same where a row of the data may have no tokens: of each row of the store, which one it comes from."""
 
 Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all)."""
@@ -90,6 +92,10 @@ class StoreWork(Protocol):
     @property
     def windows(self) -> bool:
         """Whether an example may have several rows; otherwise row i comes from example i."""
+
+    @property
+    def gaps(self) -> bool:
+        """Whether rows of the data may have no tokens; the parts then have `sources`."""
 
     @property
     def repeated(self) -> int:
@@ -178,6 +184,7 @@ class _Texts:
         self._texts, self._pairs, self._encoder, self._place, self._progress = texts, pairs, encoder, place, progress
         self.columns = encoder.columns(pair=pairs is not None)
         self.windows = encoder.windows
+        self.gaps = False
         self.repeated = encoder.repeated
         self.num_rows = None if encoder.windows else len(texts)
 
@@ -208,7 +215,7 @@ class _Cached:
     def __init__(self, work: StoreWork) -> None:
         self._work = work
         self._types = {name: COLUMNS[name] for name in work.columns} | _ROW_TYPES
-        self._types |= _WINDOW_TYPES if work.windows else {}
+        self._types |= (_WINDOW_TYPES if work.windows else {}) | (_GAP_TYPES if work.gaps else {})
 
     def stored(self, cache: Path, *, max_bytes: float) -> TokenStore:
         """Found in the cache, or built there."""
@@ -238,6 +245,9 @@ class _Cached:
                     files["offsets"].write(part.offsets[1:] + total)
                     if "example" in files:
                         files["example"].write(part.example + num_examples)
+                    if "source" in files:
+                        assert part.sources is not None, "parts with gaps know their rows"
+                        files["source"].write(part.sources[part.example])
                     total += len(part.ids)
                     num_rows += len(part)
                     num_examples += part.num_examples
@@ -295,12 +305,16 @@ class _Cached:
                 arrays[name] = np.memmap(path, kind, "r") if lengths[name] else np.zeros(0, kind)
         except (OSError, ValueError, TypeError, KeyError):  # absent, cut short, not our JSON
             return None
+        example = np.array(arrays["example"]) if "example" in arrays else np.arange(num_rows)
         return TokenStore(
             columns={name: arrays[name] for name in self._work.columns},
             offsets=np.array(arrays["offsets"]),
             raw_lengths=arrays["raw_lengths"],
-            example=np.array(arrays["example"]) if "example" in arrays else np.arange(num_rows),
+            example=example,
             repeated=self._work.repeated,
+            sources=np.array(arrays["source"])[np.unique(example, return_index=True)[1]]
+            if "source" in arrays
+            else None,
         )
 
     def _meta(self, num_rows: int, num_tokens: int, hashes: Mapping[str, str]) -> dict[str, object]:

@@ -89,20 +89,16 @@ def make_row_store(rows: RowTexts, encoder: TextEncoder) -> RowStore:
 
 
 def _prefixed(rows: RowTexts, encoder: TextEncoder, prefix: MetadataPrefix, tokenise: _Tokenise) -> PrefixedStore:
-    pair = rows.pair is not None
-    separators, frame, section = (
-        find_separators(encoder.backend, prefix),
-        find_frame(encoder.backend, pair=pair),
-        encoder.section,
-    )
+    pair, section = rows.pair is not None, encoder.section
+    separators, frame = find_separators(encoder.backend, prefix), find_frame(encoder.backend, pair=pair)
     encoder.require_room(pair=pair, before=max(len(separators.after_field), len(separators.at_start)))
     joints = Joints(
         frame,
         separators,
         section.longest,
         section.truncate,
-        encoder.columns(pair=pair),
-        encoder.separator.num_tokens if pair else 0,
+        columns=encoder.columns(pair=pair),
+        pair_separator=encoder.separator.num_tokens if pair else 0,
     )
     room = section.longest - frame.num_special
     of_text = PieceEncoder(

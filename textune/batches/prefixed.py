@@ -101,16 +101,10 @@ class PrefixedStore:
     @property
     def occurring(self) -> tuple[np.ndarray, ...]:
         """Arrays of token ids in which every one that occurs can be found."""
-        separators, stores = (
-            self.joints.separators,
-            [one for field in self.fields for one in (field.first, field.later)],
-        )
-        return (
-            *(store.ids for store in (*self.texts, *stores)),
-            *self.joints.frame.ids,
-            separators.after_field,
-            separators.at_start,
-        )
+        separators = self.joints.separators
+        of_fields = [store for field in self.fields for store in (field.first, field.later)]
+        pieces = [store.ids for store in (*self.texts, *of_fields)]
+        return (*pieces, *self.joints.frame.ids, separators.after_field, separators.at_start)
 
     def rows_of(self, examples: np.ndarray) -> np.ndarray:
         """int64 [B] the rows of these examples."""

@@ -59,6 +59,9 @@ class TokenStore:
     repeated: int = 0
     """Tokens that each window of an example but the first adds to those of its text: special tokens, and what it
     shares with the window before."""
+    sources: np.ndarray | None = None
+    """int64 [E] which row of the data each example is, ascending, where some rows have no tokens; None where example i
+    is row i."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -133,8 +136,10 @@ class TokenStore:
 
 
 def join_stores(stores: Iterable[TokenStore], *, names: Sequence[str]) -> TokenStore:
-    """Stores of consecutive examples as one, in memory, with the columns of these names."""
+    """Stores of consecutive examples as one, in memory, with the columns of these names; their `sources` count the
+    rows of all of them."""
     parts = list(stores)
+    sources = [part.sources for part in parts if part.sources is not None]
     tokens_before = np.cumsum([0, *(len(part.ids) for part in parts)])
     examples_before = np.cumsum([0, *(int(part.example[-1]) + 1 if len(part) else 0 for part in parts)])
     starts = [part.offsets[:-1] + before for part, before in zip(parts, tokens_before[:-1], strict=True)]
@@ -148,4 +153,5 @@ def join_stores(stores: Iterable[TokenStore], *, names: Sequence[str]) -> TokenS
         raw_lengths=np.concatenate([np.zeros(0, np.int32), *(part.raw_lengths for part in parts)]),
         example=np.concatenate([np.zeros(0, np.int64), *examples]),
         repeated=parts[0].repeated if parts else 0,
+        sources=np.concatenate(sources) if sources else None,
     )

@@ -16,6 +16,8 @@ from textune.errors import DataError
 from textune.wording import listing, nearest
 
 KEY = "data.metadata.columns"
+_ZONE = r"Z|[+-]\d{4}|"
+"""What Arrow writes behind a point of time; nothing without a time zone."""
 
 
 def select_fields(
@@ -50,7 +52,7 @@ def fields_in(
         if name in present or prefix.dropout_of(name) or set(found) <= set(texts):
             continue
         reason = "there is no such column, and the model was trained on rows that have it (data.metadata.dropout = 0)"
-        close = nearest(name, [column for column in found if column not in texts])
+        close = nearest(name, [column for column in map(str, found) if column not in texts])
         raise DataError(
             f"{source} has no column {name!r}, which stands before each text; its columns are:"
             f" {listing(map(repr, found)) or 'none'}.",
@@ -81,7 +83,7 @@ def _rendered(rows: Rows, name: str, separator: str) -> pa.ChunkedArray:
     if kinds.is_floating(kind):
         value = pc.if_else(pc.equal(value, "nan"), none, value)
     if kinds.is_timestamp(kind) or kinds.is_time(kind):  # of seconds, milliseconds, ...: the same point of time
-        value = pc.replace_substring_regex(value, r"(\.\d{6})000(Z?)$", r"\1\2")
-        value = pc.replace_substring_regex(value, r"\.0+(Z?)$", r"\1")
+        value = pc.replace_substring_regex(value, rf"(\.\d{{6}})000({_ZONE})$", r"\1\2")
+        value = pc.replace_substring_regex(value, rf"\.0+({_ZONE})$", r"\1")
     value = pc.if_else(pc.equal(value, ""), none, value)
     return pc.binary_join_element_wise(pa.scalar(name + separator, TEXT), value, pa.scalar("", TEXT))

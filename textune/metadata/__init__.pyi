@@ -1,4 +1,4 @@
-from .chunks.encoder import ChunkCounts as ChunkCounts
+from .chunks.counts import ChunkCounts as ChunkCounts
 from .chunks.encoder import ChunkEncoder as ChunkEncoder
 from .chunks.encoder import Chunks as Chunks
 from .maker import MadeChunks as MadeChunks

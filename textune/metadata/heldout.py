@@ -1,7 +1,9 @@
 """Held-out documents to a store of tokens: rendered once with all their metadata, and kept in the token cache; after
 `chunks`.
 
-    Documents -> rendering -> chunks -> a store with the columns `ids` and `mask`; its examples are the documents
+    Documents -> rendering -> chunks -> a store with the columns `ids` and `mask`
+
+Its examples are the documents that have a chunk; its `sources` say which these are.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +36,7 @@ class HeldOutDocuments:
 
     columns = COLUMNS
     windows = True
+    gaps = True
     repeated = 0
     num_rows = None
 
@@ -58,8 +62,10 @@ class HeldOutDocuments:
         self._tokenizer, self._tokens = tokenizer, tokens
 
     def store(self, *, notice: Callable[[str], None]) -> TokenStore:
-        """The chunks of each document that has any, in order. DataError as `ChunkEncoder.encode`; otherwise as
-        `find_store`."""
+        """The chunks of each document that has any, in order; its `sources` say which document each example is.
+
+        DataError as `ChunkEncoder.encode`; otherwise as `find_store`.
+        """
         return find_store(self, self._tokens, notice=notice)
 
     def key(self) -> str:
@@ -95,7 +101,7 @@ class HeldOutDocuments:
                 render(some, self._section),
                 lambda number, first=first: self._place(first + number),  # type: ignore[misc]
             )
-            yield chunks.store
+            yield replace(chunks.store, sources=first + chunks.documents)
             if self._progress is not None:
                 self._progress(behind, total)
 

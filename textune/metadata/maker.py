@@ -18,7 +18,7 @@ from textune.batches import MadeRows, TokenRows, is_milestone, join_stores, skip
 from textune.config import Columns, MetadataSection, OnBadRow
 from textune.data import Block, Cursor, NeededColumns, Rows, ShardStream, SkippedRow, no_rows
 from textune.errors import DataError
-from textune.metadata.chunks import ChunkEncoder, Chunks
+from textune.metadata.chunks import ChunkCounts, ChunkEncoder, Chunks
 from textune.metadata.documents import Documents
 from textune.metadata.facts import DocumentFacts
 from textune.metadata.records import BadEntries, metadata_columns, read_documents
@@ -112,6 +112,7 @@ class DocumentMaker:
             short=num_short,
             skipped=len(skipped),
             bad_entries=sum(one.bad.total for one in made),
+            cut=ChunkCounts.sum(one.chunks.counts for one in made).cut,
         )
         num_rows = before.rows + num_read - num_short
         if block.is_last and not num_rows:
@@ -145,6 +146,9 @@ class DocumentMaker:
             first = next(found for one in made if (found := one.bad.first))
             entries = count(after.bad_entries, "piece of metadata", "pieces of metadata")
             yield f"{entries} left out so far, such as {first.place}: {first.field}: {first.reason}"
+        for name, words in ChunkCounts.from_flat(after.cut).words.items():
+            if is_milestone(block.before.cut.get(name, 0), after.cut[name]):
+                yield f"of the stream so far: {words}"
 
     def _nothing_left(self, skipped: tuple[SkippedRow, ...], num_short: int) -> DataError:
         if not num_short:

@@ -26,7 +26,7 @@ from textune.data import (
     set_aside,
     shard_of_rows,
 )
-from textune.metadata.chunks import ChunkEncoder
+from textune.metadata.chunks import ChunkCounts, ChunkEncoder
 from textune.metadata.facts import DocumentFacts
 from textune.metadata.maker import DocumentMaker
 from textune.metadata.records import read_document_rows, read_documents
@@ -150,10 +150,8 @@ class DocumentEstimate:
     """Of all chunks, their prefixes included."""
     metadata_tokens: int
     """Those with mask 1."""
-    trimmed: int
-    """Documents whose prefix was too long."""
-    left_out: dict[str, int] = field(default_factory=dict)
-    """By type: documents whose prefix lost this field, or a part of it."""
+    counts: ChunkCounts = field(default_factory=ChunkCounts)
+    """What did not become tokens as it stands."""
     num_rows: int | None = None
     """Documents of an epoch, where their number is known."""
 
@@ -197,17 +195,35 @@ class DocumentEstimate:
             f"{of} {about}{count(chunks, 'chunk')} of {count(tokens, 'token')}, {share:.0%} of them metadata{sample}"
         )
 
+    @property
+    def cut(self) -> dict[str, str]:
+        """What of the sample was cut, in words."""
+        num_chunked, counts = self.documents - self.short, self.counts
+        if not counts.trimmed:
+            prefixes = f"none of {count(num_chunked, 'document')} has one longer than metadata.prefix_share allows"
+        else:
+            share = counts.trimmed / num_chunked
+            prefixes = (
+                f"{counts.trimmed:,} of {count(num_chunked, 'document')} ({share:.1%}) have one longer than"
+                f" metadata.prefix_share allows: {counts.prefixes}"
+            )
+        words = counts.words
+        tags = [words[name] for name in ("split", "not_reopened") if name in words]
+        return {"prefixes": prefixes} | ({"tags": ", ".join(tags)} if tags else {})
+
     def to_dict(self) -> dict[str, Any]:
         """As a JSON object."""
-        return vars(self) | {"chunks_per_epoch": self.chunks_per_epoch, "tokens_per_epoch": self.tokens_per_epoch}
+        numbers = {name: value for name, value in vars(self).items() if name != "counts"}
+        numbers |= {"chunks_per_epoch": self.chunks_per_epoch, "tokens_per_epoch": self.tokens_per_epoch}
+        return numbers | {name: value for name, value in vars(self.counts).items() if name != "short"}
 
 
 def estimate(maker: DocumentMaker, num_documents: int) -> DocumentEstimate:
     """What about so many of the training documents become in the first epoch; all, if there are not so many."""
-    found = DocumentEstimate(0, 0, 0, 0, 0, 0, num_rows=maker.source.section.num_rows)
+    found = DocumentEstimate(0, 0, 0, 0, 0, num_rows=maker.source.section.num_rows)
     for rows in _sampled_rows(maker, num_documents):
         made = maker.chunks_of(rows, epoch=0, before=0)
-        store, counts = made.chunks.store, made.chunks.counts
+        store = made.chunks.store
         found = replace(
             found,
             documents=found.documents + made.num_documents,
@@ -215,11 +231,7 @@ def estimate(maker: DocumentMaker, num_documents: int) -> DocumentEstimate:
             chunks=found.chunks + len(store),
             tokens=found.tokens + len(store.ids),
             metadata_tokens=found.metadata_tokens + int(store.columns["mask"].sum()),
-            trimmed=found.trimmed + counts.trimmed,
-            left_out={
-                name: found.left_out.get(name, 0) + counts.left_out.get(name, 0)
-                for name in sorted({*found.left_out, *counts.left_out})
-            },
+            counts=ChunkCounts.sum([found.counts, made.chunks.counts]),
         )
     return found
 

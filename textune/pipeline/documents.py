@@ -38,7 +38,6 @@ from textune.data import (
     no_rows,
     open_shards,
 )
-from textune.errors import DataError
 from textune.metadata import (
     HINTS,
     TITLES,
@@ -155,12 +154,15 @@ class DocumentsCheck:
         """Facts in words."""
         facts: dict[str, str] = {}
         for one in self.sets:
-            facts[one.name] = f"{count(one.documents, 'document')} of {one.source}, {one.characters:,} characters"
+            facts[one.name] = (
+                f"{count(one.documents, 'document')} of {one.source}, {count(one.characters, 'character')}"
+            )
             facts[f"{one.name} metadata"] = ", ".join(
                 f"{name} in {_share(one.documents_with[name], one.documents)}" for name in one.entries
             )
-        facts["chunks"] = "not known: model.tokenizer is not set" if self.estimate is None else self.estimate.words
-        return facts
+        if self.estimate is None:
+            return facts | {"chunks": "not known: model.tokenizer is not set"}
+        return facts | {"chunks": self.estimate.words} | self.estimate.cut
 
     def to_dict(self) -> dict[str, JsonValue]:
         """As a JSON object."""
@@ -201,42 +203,18 @@ def check_documents(
         held_out = {name: source for name, source in _sources(data).items() if not isinstance(source, StreamSource)}
         held_out.pop("train", None)
         findings += shared_documents(data, held_out, given, tracker)
-    estimated, of_chunks = _estimate(experiment, section, given)
-    return DocumentsCheck(tuple(sets), [*findings, *of_chunks], tuple(tracker.notices), estimated)
+    estimate = _estimate(experiment, lenient, given)
+    findings += _without_prefix(estimate, refuses=section.on_bad_metadata == "error")
+    findings += _without_chunks(estimate, section)
+    return DocumentsCheck(tuple(sets), findings, tuple(tracker.notices), estimate)
 
 
-def _estimate(
-    experiment: Experiment, section: MetadataSection, given: GivenRows
-) -> tuple[DocumentEstimate | None, list[Finding]]:
-    """What a sample of the training documents becomes, and what of it does not fit or is not there."""
+def _estimate(experiment: Experiment, section: MetadataSection, given: GivenRows) -> DocumentEstimate | None:
     if not (experiment.model.tokenizer or experiment.model.pretrained):
-        return None, []
-    tokenizer = load_tokenizer(experiment.model)
+        return None
+    encoder = ChunkEncoder(load_tokenizer(experiment.model), experiment.tokens, section)
     source = open_documents(experiment.data, given).train
-    lenient = section.model_copy(update={"on_bad_metadata": "report"})
-
-    def estimate(chunks: MetadataSection) -> DocumentEstimate:
-        encoder = ChunkEncoder(tokenizer, experiment.tokens, chunks)
-        return DocumentRun(source, experiment.data, lenient, encoder, experiment.train).estimate()
-
-    found, findings = estimate(lenient), []
-    if found.trimmed and section.on_bad_metadata == "error":
-        try:
-            estimate(section)
-        except DataError as refused:
-            findings.append(Finding("error", "prefix-too-long", f"train: {refused}", 1))
-    if found.left_out:
-        fields = listing(f"{name} in {count(num, 'document')}" for name, num in found.left_out.items())
-        message = (
-            f"train: fields left out of prefixes that would be longer than metadata.prefix_share allows: {fields}"
-        )
-        message += f", of {count(found.documents, 'document')} looked at."
-        findings.append(Finding("note", "prefix-trimmed", message, found.trimmed))
-    if not found.chunks:
-        limit = count(section.min_tokens, "token")
-        message = f"train: none of {count(found.documents, 'document')} has text of at least {limit}."
-        findings.append(Finding("error", "no-chunks", message, found.documents))
-    return found, findings
+    return DocumentRun(source, experiment.data, section, encoder, experiment.train).estimate()
 
 
 def _sources(data: DataSection) -> dict[str, Source | StreamSource]:
@@ -279,8 +257,8 @@ def _findings(counted: CheckedSet, *, refuses: bool) -> list[Finding]:
         if not num:
             continue
         examples = tuple(str(example) for _, example in counted.bad.examples[kind])
-        left_out = "" if refuses else " and are left out"
-        message = f"{name}: {count(num, 'entry', 'entries')} of metadata cannot be rendered{left_out}: {TITLES[kind]}."
+        left_out = "cannot be rendered" if refuses else "left out"
+        message = f"{name}: {count(num, 'entry', 'entries')} of metadata {left_out}: {TITLES[kind]}."
         message += f" {HINTS[kind]}" if refuses else ""
         findings.append(Finding("error" if refuses else "warning", f"metadata-{kind}", message, num, examples))
     if counted.without_text:
@@ -323,6 +301,26 @@ def _empty_sets(counted: CheckedSet, data: DataSection) -> list[Finding]:
             )
             findings.append(Finding("error", "set-without-rows", message, counted.documents))
     return findings
+
+
+def _without_prefix(estimate: DocumentEstimate | None, *, refuses: bool) -> list[Finding]:
+    """Documents whose prefix leaves no room for text; `refuses`: whether that is an error."""
+    if estimate is None or not estimate.counts.bare:
+        return []
+    num = estimate.counts.bare
+    documents = f"{num:,} of {count(estimate.documents, 'document')} of the sample"
+    message = f"train: no field of the prefix fits within metadata.prefix_share of tokens.max_length: {documents}."
+    hint = ' Raise one of them, or set metadata.on_bad_metadata to "report": these documents then go without.'
+    return [Finding("error" if refuses else "warning", "prefix-without-room", message + hint * refuses, num)]
+
+
+def _without_chunks(estimate: DocumentEstimate | None, section: MetadataSection) -> list[Finding]:
+    """An error where nothing is left to train on."""
+    if estimate is None or estimate.chunks:
+        return []
+    documents, least = count(estimate.documents, "document"), count(section.min_tokens, "token")
+    message = f"train: none of {documents} of the sample has text of at least {least} (metadata.min_tokens)."
+    return [Finding("error", "no-chunks", message, estimate.documents)]
 
 
 def _share(num: int, total: int) -> str:

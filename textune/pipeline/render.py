@@ -214,13 +214,7 @@ class _Writer:
         if without:
             limit = self._section.min_tokens
             yield f"{count(without, 'document')} left out, with fewer than {count(limit, 'token')} of text"
-        lost: dict[str, int] = {}
-        for counts in self._counts:
-            for name, num in counts.left_out.items():
-                lost[name] = lost.get(name, 0) + num
-        if lost:
-            fields = listing(f"{name} in {count(num, 'document')}" for name, num in lost.items())
-            yield f"fields left out of prefixes that would be longer than metadata.prefix_share allows: {fields}"
+        yield from ChunkCounts.sum(self._counts).words.values()
         known = {name for one in self.documents for name in (*one.types, *one.undrawn)}
         if absent := [name for name in self._expected if name not in known]:
             yield f"none of {count(len(self.documents), 'document')} has {listing(absent)}"

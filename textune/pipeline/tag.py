@@ -95,6 +95,8 @@ class _Shard:
     """None until it has been read to its end."""
     done: dict[int, Counted] = field(default_factory=dict)
     """By the number of the part."""
+    told: tuple[TagCounts, Sequence[str], int] | None = None
+    """Of a complete output: its counts, the first rows that were left out, and how many were."""
 
     def total(self) -> Counted:
         """Of all its parts, in order."""
@@ -125,35 +127,51 @@ def tag(
     for taggers that cannot be used; RunError where another process writes the same output.
     """
     facts = _facts(settings, build_taggers(settings))
-    shards, folder = _plan(find_files(sources, key="--input"), target, facts)
-    result = TagResult([shard.files.target for shard in shards])
-    if folder is not None:
-        shards = [shard for shard in shards if not folder.take(shard, result)]
+    every, folder = _plan(find_files(sources, key="--input"), target, facts)
+    shards = [shard for shard in every if folder is None or not folder.take(shard)]
     for shard in shards:
         if not (shard.files.started() and shard.files.target.is_file()):
             require_target(str(shard.source), str(shard.files.target), force=force)
-    if not shards:
-        return result
+    if shards:
+        _tag_missing(shards, folder, target, settings, workers=workers, skips=on_bad_row == "skip", tracker=tracker)
+    result = TagResult([shard.files.target for shard in every], kept=len(every) - len(shards))
+    for shard in every:
+        assert shard.told is not None
+        counts, skipped, num_skipped = shard.told
+        result.counts.add(counts)
+        result.num_skipped += num_skipped
+        result.skipped += skipped[: MAX_SKIPPED - len(result.skipped)]
+    return result
+
+
+def _tag_missing(
+    shards: Sequence[_Shard],
+    folder: _Folder | None,
+    target: str,
+    settings: TagSettings,
+    *,
+    workers: int,
+    skips: bool,
+    tracker: Tracker,
+) -> None:
     num_workers = max(1, min(workers, sum(likely_parts(shard.source) for shard in shards)))
     with _alone(Path(target), folder.lock if folder else shards[0].files.lock), Crew(num_workers, settings) as crew:
         try:
-            _Tagging(shards, folder, result, tracker).run(crew, skips=on_bad_row == "skip")
+            _Tagging(shards, folder, tracker).run(crew, skips=skips)
         finally:
             for shard in shards:
                 shard.files.remove_if_empty()
             if folder is not None:
                 folder.leave()
-    return result
 
 
 class _Tagging:
     """One run: which parts are done, and which outputs are complete."""
 
-    def __init__(self, shards: Sequence[_Shard], folder: _Folder | None, result: TagResult, tracker: Tracker) -> None:
+    def __init__(self, shards: Sequence[_Shard], folder: _Folder | None, tracker: Tracker) -> None:
         self._shards = shards
         self._by_target = {shard.files.path(0).parent: shard for shard in shards}
         self._folder = folder
-        self._result = result
         self._tracker = tracker
         self._refused: dict[tuple[int, int], Refused] = {}
         """By the number of the shard and the part."""
@@ -200,9 +218,9 @@ class _Tagging:
             hint = "Make room, and start the same command again: what is done is kept."
             raise _no_output(shard.files.target, f"it cannot be written: {error.strerror or error}", hint) from error
         counts, skipped = shard.total()
-        _add(self._result, counts, skipped, len(skipped))
+        shard.told = counts, skipped[:MAX_SKIPPED], len(skipped)
         if self._folder is not None:
-            self._folder.note(shard, counts, skipped)
+            self._folder.note(shard)
         shard.files.remove()
         shard.done.clear()
 
@@ -224,12 +242,6 @@ def _steps(shards: Sequence[_Shard], *, skips: bool) -> Generator[_Step]:
                 kind = page_format(files.target, option="output")
                 yield shard, Task(part, shard.source.name, files.path(part.number), kind, skips)
         yield shard, num_parts
-
-
-def _add(result: TagResult, counts: TagCounts, skipped: Sequence[str], num_skipped: int) -> None:
-    result.counts.add(counts)
-    result.num_skipped += num_skipped
-    result.skipped += skipped[: MAX_SKIPPED - len(result.skipped)]
 
 
 # --- which outputs, and of what job ----------------------------------------------------------------------------------
@@ -318,13 +330,12 @@ class _Folder:
             except (ValueError, KeyError, TypeError) as error:
                 raise _no_output(path, f"its {MANIFEST} cannot be read ({error})", "Remove that file.") from error
 
-    def take(self, shard: _Shard, result: TagResult) -> bool:
-        """Whether an output is complete already; its counts then belong to the result."""
+    def take(self, shard: _Shard) -> bool:
+        """Whether an output is complete already, and then what it told."""
         found = self._complete.get(shard.files.target.name)
         if not shard.files.target.is_file() or not isinstance(found, dict) or found.get("job") != shard.files.job:
             return False
-        _add(result, TagCounts.from_dict(found["counts"]), found["first_skipped"], found["skipped"])
-        result.kept += 1
+        shard.told = TagCounts.from_dict(found["counts"]), found["first_skipped"], found["skipped"]
         return True
 
     def leave(self) -> None:
@@ -334,12 +345,14 @@ class _Folder:
             with contextlib.suppress(OSError):
                 self.lock.parent.rmdir()
 
-    def note(self, shard: _Shard, counts: TagCounts, skipped: Sequence[str]) -> None:
+    def note(self, shard: _Shard) -> None:
         """Put a complete output on the list."""
+        assert shard.told is not None
+        counts, skipped, num_skipped = shard.told
         self._complete[shard.files.target.name] = {
             "job": shard.files.job,
             "counts": counts.to_dict(),
-            "skipped": len(skipped),
-            "first_skipped": list(skipped[:MAX_SKIPPED]),
+            "skipped": num_skipped,
+            "first_skipped": list(skipped),
         }
         write_text(self._manifest, json.dumps({"outputs": self._complete}, indent=2, allow_nan=False))

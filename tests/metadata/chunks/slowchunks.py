@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from textune.config.documents import MetadataSection
@@ -106,7 +107,7 @@ class SlowChunks:
     def trimmed(self, fields: Any) -> list[int]:
         """The tokens of the prefix, with as many fields as fit."""
         whole = self.ids(prefix_text(fields, self.section)) if fields else []
-        most = int(self.max_length * self.section.prefix_share)
+        most = int(Fraction(str(self.section.prefix_share)) * self.max_length)
         if len(whole) <= most:
             return whole
         names = [*self.section.priority, *(name for name in self.section.types if name not in self.section.priority)]

@@ -12,6 +12,7 @@ from kits.errors import refused
 from kits.rendered import Tag, Written, char_tokenizer, encoder_of, rendered_of, rows_of
 
 from textune.errors import ConfigError, DataError, ModelError
+from textune.metadata.chunks.counts import ChunkCounts
 from textune.metadata.chunks.texttokens import NONCHARACTERS
 
 
@@ -102,6 +103,39 @@ def test_tags_are_not_opened_again_where_they_would_take_the_room() -> None:
 
 
 # --- prefixes --------------------------------------------------------------------------------------------------------
+
+
+def test_a_share_of_the_tokens_is_exact_and_leaves_room_for_text() -> None:
+    fields = (("url", "u: " + 22 * "x"),)
+    keys = {"separator": "|", "prefix_separator": "####"}
+    assert said(Written(("y",), fields), 100, **keys, prefix_share=0.29) == [f"{fields[0][1]}#### y"]
+    tokenizer = char_tokenizer()
+    tokenizer.bos_token = "~"
+    begun = {"prefix_separator": "##", "prefix_share": 0.95, "begin_token": "always", "on_bad_metadata": "report"}
+    documents = [Written(("ab",), (("url", text),)) for text in ("u: 123", "u: 1234")]
+    chunks = encoder_of(tokenizer, 10, **begun).encode(rendered_of(documents))
+    written = ["".join(tokenizer.convert_ids_to_tokens(ids)) for ids, _ in rows_of(chunks)]
+    assert written == ["~u: 123## ", "~u: 123##a", "~u: 123##b", "~ab"] and chunks.counts.bare == 1
+
+
+def test_cut_prefixes_are_those_of_documents_with_a_chunk() -> None:
+    fields = (("url", "u: 12345678"), ("title", "T: abc"))
+    documents = [Written((text,), fields) for text in ("x", "", "yz")]
+    keys = {"on_bad_metadata": "report"}
+    counts = encoder_of(char_tokenizer(), 34, **keys).encode(rendered_of(documents)).counts
+    assert counts == ChunkCounts(empty=1, trimmed=2, left_out={"title": 2})
+    assert "2 documents" in counts.words["trimmed"] and "title of 2" in counts.words["trimmed"]
+    bare = encoder_of(char_tokenizer(), 12, **keys).encode(rendered_of(documents)).counts
+    assert bare == ChunkCounts(empty=1, trimmed=2, bare=2, left_out={"url": 2, "title": 2})
+    assert ChunkCounts.from_flat(bare.flat) == bare
+    both = ChunkCounts.sum([counts, bare, ChunkCounts(split=3, not_reopened=1)])
+    assert both == ChunkCounts(empty=2, trimmed=4, bare=2, left_out={"title": 4, "url": 2}, split=3, not_reopened=1)
+    assert "title of 4, url of 2; 2 documents" in both.prefixes and both.words.keys() == {
+        "trimmed",
+        "split",
+        "not_reopened",
+    }
+    assert ChunkCounts().words == {} == ChunkCounts().flat
 
 
 def test_a_long_prefix_keeps_whole_fields_by_priority() -> None:

@@ -13,10 +13,12 @@ import pytest
 from kits.errors import refused
 from kits.records import Row, given_rows, listed, read, rows_in
 
+from textune.config.documents import MetadataSection
 from textune.config.sources import FilesSource
 from textune.data.reading.sources import read_source
 from textune.errors import DataError
 from textune.metadata.records.nesting import against_the_rules
+from textune.metadata.rendering.render import render
 
 _TOY = Path(__file__).parents[3].parent / "shared" / "data" / "metadata"
 TEXT = "An apple is an edible fruit."
@@ -203,6 +205,18 @@ def test_spans_beyond_short_texts_are_named(tmp_path: Path, name: str) -> None:
     assert [entry[2] for entry in listed(result.documents)] == [0, 2]
     with refused(DataError, key="metadata[0].char_start_idx", value=132, place=name):
         read(found, ("entity",))
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.parquet"])
+def test_characters_are_code_points(tmp_path: Path, name: str) -> None:
+    text = "\U0001f600e\u0301\U0001f1e9\U0001f1ea\u65e5"  # 6 code points, 9 units of UTF-16, 19 bytes
+    found = read(rows_in(tmp_path, [{"text": text, "metadata": [tag(1, 3), tag(5, 6)]}], name), ("html",))
+    assert render(found.documents, MetadataSection(types=("html",))).texts == [
+        "\U0001f600<b>e\u0301</b>\U0001f1e9\U0001f1ea<b>\u65e5</b>"
+    ]
+    rows = rows_in(tmp_path, [{"text": text, "metadata": [tag(5, 7)]}], name)
+    with refused(DataError, key="metadata[0].char_end_idx", value=7, reason="only 6 characters"):
+        read(rows, ("html",))
 
 
 @pytest.mark.skipif(not _TOY.is_dir(), reason=f"the toy rows are not in {_TOY}")

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,11 +108,14 @@ class Cursor:
     """Documents left out since the run began because of `metadata.min_tokens`."""
     bad_entries: int = 0
     """Pieces of metadata left out since the run began because of `metadata.on_bad_metadata`."""
+    cut: Mapping[str, int] = field(default_factory=dict)
+    """What the maker of rows cut since the run began, by its own names; of a classifier's texts, nothing."""
 
     def to_dict(self) -> dict[str, object]:
-        """As a JSON object; a count of documents that is still 0 is left out."""
-        counts = {name: number for name in ("read", "short", "bad_entries") if (number := getattr(self, name))}
-        told = {name: value for name, value in asdict(self).items() if name not in ("read", "short", "bad_entries")}
+        """As a JSON object; what is counted of documents and still 0 is left out."""
+        names = ("read", "short", "bad_entries", "cut")
+        counts = {name: number for name in names if (number := getattr(self, name))}
+        told = {name: value for name, value in asdict(self).items() if name not in names}
         return told | counts | {"slots": [[shard, *position] for shard, position in self.slots]}
 
     @classmethod
@@ -166,10 +171,11 @@ class Block:
             return np.arange(num)
         return _permutation(num, self.seed, self.before.epoch, 1 + self.before.block)
 
-    def counted(self, *, rows: int, **counts: int) -> Cursor:
-        """The cursor after the block, where so many of its rows are used; `counts`: what to add to its others, such
-        as `skipped`."""
-        totals = {name: getattr(self.before, name) + number for name, number in counts.items()}
+    def counted(self, *, rows: int, cut: Mapping[str, int] = MappingProxyType({}), **counts: int) -> Cursor:
+        """The cursor after the block, where so many of its rows are used; `cut` and `counts`: what to add to its
+        others, such as `skipped`."""
+        totals: dict[str, Any] = {name: getattr(self.before, name) + number for name, number in counts.items()}
+        totals["cut"] = dict(Counter(self.before.cut) + Counter(cut))
         return replace(self.after, rows=0 if self.is_last else self.before.rows + rows, **totals)
 
 
@@ -246,8 +252,11 @@ class BlockReader:
         # Rows of jsonl may leave a key out; but a key that none of a shard's first rows has must be wrong.
         num_rows = len(piece.places)
         if self._stream.formats[shard] != "jsonl" or (at_start and num_rows):
-            name = self._stream.shards[shard].name
-            raise missing_column(missing[0], reader.all_columns(), source=name, key=self._needed.keys[missing[0]])
+            first_rows = reader.all_columns()
+            absent = [column for column in missing if column not in first_rows.table.column_names]
+            if absent:
+                name = self._stream.shards[shard].name
+                raise missing_column(absent[0], first_rows, source=name, key=self._needed.keys[absent[0]])
         table, empty = piece.table, pa.nulls(num_rows)
         for name in missing:
             # A table without columns has no rows either, whatever it was read from.

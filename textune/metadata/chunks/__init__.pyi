@@ -1,2 +1,3 @@
+from .counts import ChunkCounts as ChunkCounts
 from .encoder import ChunkEncoder as ChunkEncoder
 from .encoder import Chunks as Chunks

@@ -25,6 +25,10 @@ class Cut(NamedTuple):
     """Tokens put at the end of the one chunk: they close what is open there."""
     opening: Sequence[int] = ()
     """Tokens put at the beginning of the next one: they open it again."""
+    num_left_open: int = 0
+    """Tags that are open there and not closed and opened again, for want of room."""
+    is_forced: bool = False
+    """Whether it is within a tag or a character, for want of another place."""
 
 
 def cut_everywhere(num_tokens: int, room: int) -> list[Cut]:
@@ -55,7 +59,7 @@ def cut_safely(kinds: np.ndarray, room: int, cut_at: Callable[[int], Cut] = Cut)
             if end - begin + len(cut.closing) <= rest:
                 break
             limit = rest - len(cut.closing)
-        cuts.append(cut)
+        cuts.append(cut._replace(is_forced=bool(kinds[end] == FORBIDDEN)))
         begin, rest = end, room - len(cut.opening)
     return cuts
 
@@ -75,6 +79,7 @@ class SafePlaces:
         before = _last_true(~silent | ~np.r_[False, touch][: len(silent)])
         behind = len(silent) - 1 - _last_true((~silent | ~np.r_[touch, False][: len(silent)])[::-1])[::-1]
         self._opens, self._closes, self._silent = opens[before], closes[behind], silent
+        self._end_before = np.append(0, places.end)
         self._alone = silent[before] & silent[behind]
         """The name of an entity, beside no tag."""
 
@@ -101,9 +106,7 @@ class SafePlaces:
 
     def _in_tag(self, at: np.ndarray) -> np.ndarray:
         """bool [P] whether the place is within an insertion."""
-        following = np.searchsorted(self._places.start, at)
-        inside = np.append(self._places.end, 0)[following - 1] > at
-        return np.asarray((following > 0) & inside)
+        return np.asarray(self._end_before[np.searchsorted(self._places.start, at)] > at)
 
     def _beside_tag(self, at: np.ndarray) -> np.ndarray:
         """bool [P] whether the place is behind an opening tag, before a closing one, between a tag and its wrap, or

@@ -21,10 +21,6 @@ class Cutter:
         self._section = section
         self._tokenizer = tokenizer
         self._has_end = has_end
-        self.num_split = 0
-        """Cuts within a tag or a character."""
-        self.num_not_reopened = 0
-        """Tags that were cut and not opened again for want of room."""
 
     def cut(
         self, tokens: TextTokens, texts: list[str], places: Places, insertions: Insertions, room: np.ndarray
@@ -46,6 +42,4 @@ class Cutter:
                 kinds[-1] = FORBIDDEN
             cut_at = partial(tags.cut_at, tokens, document, most=most // 4) if self._section.reopen_tags else Cut
             cuts[document] = cut_safely(kinds, most, cut_at)
-            self.num_split += sum(int(kinds[cut.token]) == FORBIDDEN for cut in cuts[document])
-        self.num_not_reopened += tags.left_out
         return cuts

@@ -8,7 +8,7 @@ their characters --cuts--> pieces of at most the room left --+
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from textune.batches import TokenStore
 from textune.config import MetadataSection, TokensSection
 from textune.errors import DataError
+from textune.metadata.chunks.counts import ChunkCounts
 from textune.metadata.chunks.cutter import Cutter
 from textune.metadata.chunks.prefixtokens import PrefixEncoder, PrefixTokens
 from textune.metadata.chunks.rows import Part, TextPieces, join_parts
@@ -29,24 +30,6 @@ if TYPE_CHECKING:
 
 Place = Callable[[int], str]
 """How messages name a document, by its number among those rendered."""
-
-
-@dataclass(frozen=True)
-class ChunkCounts:
-    """What did not become tokens as it stands."""
-
-    empty: int = 0
-    """Documents without a token of text."""
-    short: int = 0
-    """Documents with fewer than `metadata.min_tokens`."""
-    trimmed: int = 0
-    """Documents with a prefix that was too long."""
-    left_out: dict[str, int] = field(default_factory=dict)
-    """By type: documents whose prefix lost this field, or a part of it."""
-    split: int = 0
-    """Cuts within a tag, which was longer than a chunk, or a character."""
-    not_reopened: int = 0
-    """Tags that a chunk cut and that were not opened again for want of room."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,9 +80,11 @@ class ChunkEncoder:
         self._metadata = metadata
         self._max_length = tokens.longest
         self._tokenizer = TextTokenizer(tokenizer)
-        self._prefixes = PrefixEncoder(self._tokenizer, metadata, max_length=self._max_length)
         self._begin = begin_token(tokenizer, metadata)
         self._end = end_token(tokenizer, metadata)
+        self._prefixes = PrefixEncoder(
+            self._tokenizer, metadata, max_length=self._max_length, has_begin=self._begin is not None
+        )
 
     def encode(self, rendered: Rendered, place: Place = "document {}".format) -> Chunks:
         """The chunks of these documents, whatever others they share a batch with.
@@ -145,10 +130,11 @@ class ChunkEncoder:
         counts = ChunkCounts(
             empty=int(is_empty.sum()),
             short=int((~is_empty & (num_counted < metadata.min_tokens)).sum()),
-            trimmed=int(prefixes.trimmed.sum()),
-            left_out={metadata.types[index]: number for index, number in prefixes.left_out.items()},
-            split=cutter.num_split,
-            not_reopened=cutter.num_not_reopened,
+            trimmed=int(prefixes.trimmed[kept].sum()),
+            bare=int((prefixes.trimmed & (prefixes.length == 0))[kept].sum()),
+            left_out={metadata.types[index]: number for index, number in prefixes.left_out(kept).items()},
+            split=sum(cut.is_forced for document in kept for cut in cuts[document]),
+            not_reopened=sum(cut.num_left_open for document in kept for cut in cuts[document]),
         )
         return _Cutting(
             texts,

@@ -31,24 +31,23 @@ class OpenTags:
         self._wraps = [section.wraps.get(name, ("", "")) for name in section.types]
         self._tokenizer = tokenizer
         self._opening, self._closing = _pairs(insertions)
-        self.left_out = 0
-        """Tags that were not opened again for want of room."""
+        self._opens_at = places.start[self._opening]
 
     def cut_at(self, tokens: TextTokens, document: int, token: int, *, most: int) -> Cut:
         """The cut before a token of this document, with at most `most` tokens that close and as many that open; the
         outermost tags are the first to be left as they are."""
         position = int(tokens.end[tokens.offsets[document] + token - 1])
         begin = self._places.texts[document]
-        near = slice(*np.searchsorted(self._places.start[self._opening], [begin, position]))
+        near = slice(*np.searchsorted(self._opens_at, [begin, position]))
         opening, closing = self._opening[near], self._closing[near]
         is_open = (self._places.end[opening] <= position) & (self._places.start[closing] >= position)
         opening, closing = opening[is_open], closing[is_open]
+        num_left_open = 0
         while True:
-            opens, closes = self._ids(opening), self._ids(np.sort(closing))
+            opens, closes = self._ids(opening[num_left_open:]), self._ids(np.sort(closing[num_left_open:]))
             if max(len(opens), len(closes)) <= most:
-                return Cut(token, closes, opens)
-            opening, closing = opening[1:], closing[1:]
-            self.left_out += 1
+                return Cut(token, closes, opens, num_left_open)
+            num_left_open += 1
 
     def _ids(self, insertions: np.ndarray) -> list[int]:
         """The tokens of these tags, one after the other, with what `wraps` puts around those of a type."""

@@ -6,8 +6,9 @@ and keeps the last two, which are its separator as GPT-2 writes it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -33,18 +34,28 @@ class PrefixTokens:
     """int64 [D] its tokens; 0 where it has none."""
     trimmed: np.ndarray
     """bool [D] whether it was too long."""
-    left_out: dict[int, int] = field(default_factory=dict)
-    """By type, in how many documents its field was left out or cut, ascending."""
+    lost: Sequence[Fields]
+    """[D] the fields of it that were left out or cut."""
+
+    def left_out(self, documents: np.ndarray) -> dict[int, int]:
+        """By type, in how many of these documents (int64 [E]) its field was left out or cut, ascending."""
+        lost = Counter(part.type for document in documents.tolist() for part in self.lost[document])
+        return dict(sorted(lost.items()))
 
 
 class PrefixEncoder:
     """Fields to tokens."""
 
-    def __init__(self, tokenizer: TextTokenizer, section: MetadataSection, *, max_length: int) -> None:
+    def __init__(
+        self, tokenizer: TextTokenizer, section: MetadataSection, *, max_length: int, has_begin: bool
+    ) -> None:
+        """`has_begin`: a token for that stands before every prefix."""
         self._tokenizer = tokenizer
         self._section = section
         original = section.as_original
-        self._budget = max_length // 2 if original else int(max_length * section.prefix_share)
+        # Rounded first: 0.29 of 100 tokens are 29, and 28.999... to floating point.
+        budget = max_length // 2 if original else int(round(max_length * section.prefix_share, 6))
+        self._budget = min(budget, max_length - has_begin - 1)
         self._shorten = self._cut if original else self._fitting
         order = [*section.priority, *(name for name in section.types if name not in section.priority)]
         self._rank = {section.types.index(name): rank for rank, name in enumerate(order) if name in section.types}
@@ -64,16 +75,12 @@ class PrefixEncoder:
         lengths = np.array([len(tokens) for tokens in ids], dtype=np.int64)
         starts = np.cumsum(lengths) - lengths
         trimmed = np.isin(unique_D, long)
-        counts: dict[int, int] = {}
-        for index in unique_D[trimmed].tolist():
-            for part in lost_U[index]:
-                counts[part.type] = counts.get(part.type, 0) + 1
         return PrefixTokens(
             np.fromiter((token for tokens in ids for token in tokens), np.int32),
             start=starts[unique_D],
             length=lengths[unique_D],
             trimmed=trimmed,
-            left_out=dict(sorted(counts.items())),
+            lost=[lost_U[index] for index in unique_D.tolist()],
         )
 
     def _fitting(self, fields: list[Fields], ids: list[list[int]]) -> list[tuple[list[int], Fields]]:

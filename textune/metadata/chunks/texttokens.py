@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -93,11 +94,15 @@ class Places:
 
     def within(self, position: np.ndarray) -> np.ndarray:
         """int64 [P] the same positions in the original texts, again counted over all of them."""
-        removed = np.concatenate([[0], np.cumsum(self.end - self.start)])
         num_before = np.searchsorted(self.start, position, side="left")
         last = np.maximum(num_before - 1, 0)
         beyond = np.where(num_before > 0, np.maximum(self.end[last] - position, 0), 0) if len(self.end) else 0
-        return np.asarray(position - removed[num_before] + beyond)
+        return np.asarray(position - self._removed[num_before] + beyond)
+
+    @cached_property
+    def _removed(self) -> np.ndarray:
+        """int64 [I+1] inserted characters before each insertion, and all of them."""
+        return np.concatenate([[0], np.cumsum(self.end - self.start)])
 
     def holds(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """bool [S] whether spans have an inserted character."""

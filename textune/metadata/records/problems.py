@@ -13,14 +13,14 @@ from textune.wording import count, shorten
 
 BadKind = Literal["shape", "key", "scope", "value", "attributes", "span", "order", "nesting"]
 TITLES: dict[BadKind, str] = {
-    "shape": "they are not lists of objects",
-    "key": "they have no key",
-    "scope": "they do not say whether they are about the text or a span, or not rightly",
-    "value": "their values are missing or unreadable",
-    "attributes": "their HTML attributes are not two lists of equal length",
-    "span": "their spans are not in the text",
-    "order": "their positions among the tags of a character are incomplete, doubled or reversed",
-    "nesting": "their tags cross others of the same type",
+    "shape": "not a list of objects",
+    "key": "no key",
+    "scope": "not said, or not rightly, whether it is about the text or a span",
+    "value": "a value that is missing or unreadable",
+    "attributes": "HTML attributes that are not two lists of equal length",
+    "span": "a span that is not in the text",
+    "order": "positions among the tags of a character that are incomplete, doubled or reversed",
+    "nesting": "tags that cross others of the same type",
 }
 """What is wrong with entries, by kind."""
 HINTS: dict[BadKind, str] = {
@@ -29,7 +29,8 @@ HINTS: dict[BadKind, str] = {
     "scope": "Give each entry the type `global` (about the whole text) or `local` (about a span of it).",
     "value": "Give each entry a value that is text, a number, or true or false.",
     "attributes": "html_attrs is an object with two lists of equal length: attrs (names) and values.",
-    "span": "Characters are counted from 0 in the row's text; char_end_idx is the character after the span.",
+    "span": "Characters (Unicode code points) are counted from 0 in the row's text; char_end_idx is the character"
+    " after the span.",
     "order": "Among all tags of a type at one character, opening and closing ones, each needs a position of its own;"
     " all entries of the type have both positions, or none has.",
     "nesting": "Order the tags so that whatever opens inside a span also closes inside it.",

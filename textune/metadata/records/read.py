@@ -104,7 +104,7 @@ def require_known_types(types: Sequence[str], found: Collection[str], others: Co
     for name in types:
         if name in TYPES or name in found:
             continue
-        close = nearest(name, [*TYPES, *others])
+        close = nearest(name.removeprefix(COLUMN_PREFIX), [*TYPES, *others])
         likely = [known for known in TYPES if TYPES[known].key == name] or ([close] if close else [])
         hint = f"Did you mean {' or '.join(likely)}?" if likely else ""
         raise ConfigError(

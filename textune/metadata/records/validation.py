@@ -32,11 +32,10 @@ from textune.metadata.records.rawentries import (
     VALUE,
     RawEntries,
 )
-from textune.metadata.rendering import renderer_of
+from textune.metadata.rendering import Attributes, renderer_of
 from textune.metadata.types import TYPES
 
 _AS_TEXT = (int, datetime.date, datetime.time, decimal.Decimal)
-Attributes = tuple[tuple[str, str], ...]
 
 
 @dataclass(eq=False)

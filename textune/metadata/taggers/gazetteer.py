@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from textune.errors import DataError
+from textune.metadata.taggers.lookup import read_table
 from textune.metadata.taggers.page import Entry, Kind, Page, about_span
-from textune.metadata.taggers.tables import read_table
 
 ALIAS_SEPARATOR = "|"
 """Between two aliases in a file of cells."""

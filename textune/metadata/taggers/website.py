@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from textune.errors import DataError
+from textune.metadata.taggers.lookup import read_table
 from textune.metadata.taggers.page import Kind, Page, about_text
-from textune.metadata.taggers.tables import read_table
 from textune.metadata.taggers.url import parts_of
 
 WORDS = (5, 50)
