@@ -40,6 +40,14 @@ _WRONG: list[tuple[str, dict[str, Any]]] = [
     ("metadata.types", {"metadata": {"types": ["url", "html", "url"]}}),
     ("metadata.priority", {"metadata": _METADATA | {"priority": ["titel"]}}),
     ("metadata.reopen_tags", {"metadata": _METADATA | {"reopen_tags": True, "compat": "bsmetadata"}}),
+    ("tokens.drop_longer", {"tokens": {"drop_longer": 9}}),
+    ("tokens.long", {"tokens": {"long": "windows"}}),
+    ("tokens.truncate", {"tokens": {"truncate": "error"}}),
+    ("data.metadata", {"data": _DATA | {"metadata": {"columns": ["source"]}}}),
+    (
+        "metadata.sampling.rates",
+        {"metadata": _METADATA | {"sampling": {"kind": "independent", "rates": {"html": 1.0}, "html_rate": 0.5}}},
+    ),
     ("metadata.type_tokens", {"metadata": _METADATA | {"type_tokens": {"entity": "e"}}}),
     ("metadata.wraps", {"metadata": _METADATA | {"wraps": {"entity": ["<", ">"]}}}),
     (

@@ -138,3 +138,14 @@ def test_epochs_of_documents_are_steps_of_their_chunks(files: list[str]) -> None
     assert run.plan(again) == run.plan(maker)
     in_steps = run_of(stream_of(files), duration="9 steps")
     assert in_steps.plan(in_steps.maker()).total_steps == 9
+
+
+def test_a_run_that_goes_on_for_longer_keeps_the_documents_it_began_with(files: list[str]) -> None:
+    """The curriculum does not stretch: what was rendered so far was by shares of the first duration."""
+    curriculum = {"curriculum": [[0, 1.0], [0.5, 0.0]]}
+    began = run_of(stream_of(files, num_rows=TOTAL), duration="2 epochs", **curriculum)
+    state = {"maker": dict(began.maker().state)}
+    longer = run_of(stream_of(files, num_rows=TOTAL), duration="4 epochs", **curriculum)
+    maker = longer.maker(state=state)
+    assert maker.facts == began.maker().facts and maker.facts.num_documents == 2 * TOTAL
+    assert longer.plan(maker).total_steps == 2 * began.plan(maker).total_steps

@@ -270,11 +270,13 @@ def test_long_prefixes_are_counted_by_field(tree: dict[str, Any], tmp_path: Path
         assert [(finding.level, finding.count) for finding in found] == [(level, 2)]
 
 
-def test_training_documents_without_any_text_are_an_error(tree: dict[str, Any], tmp_path: Path) -> None:
+def test_documents_without_any_chunk_are_refused(tree: dict[str, Any], tmp_path: Path) -> None:
     char_tokenizer().save_pretrained(tmp_path / "tokenizer")
-    tree["data"] = {"train": {"files": str(write(tmp_path / "empty.jsonl", [{"text": "", "metadata": [URL]}]))}}
-    result = checked(tree, f"model.tokenizer={tmp_path / 'tokenizer'}", "data.validation.kind=none")
-    assert [finding.code for finding in result.findings if finding.level == "error"] == ["no-chunks"]
+    keys = {"model.tokenizer": str(tmp_path / "tokenizer"), "data.validation.kind": "none"}
+    result = overridden(tree, keys | {"metadata.min_tokens": 1000})
+    assert [(one.level, one.count) for one in result.findings if one.code == "no-chunks"] == [("error", 3)]
+    assert result.words["chunks"] and "prefixes" not in result.words
+    assert not [one for one in overridden(tree, keys).findings if one.code == "no-chunks"]
 
 
 # --- training documents among held-out ones --------------------------------------------------------------------------

@@ -21,6 +21,13 @@ _NOT_AS_ORIGINAL = {
     "end_token": "no document has such a token",
 }
 """Keys that `compat` leaves without effect, and what is done instead."""
+_OF_CLASSIFIERS = {
+    ("tokens", "truncate"): "a longer document becomes several chunks",
+    ("tokens", "long"): "a longer document becomes several chunks",
+    ("tokens", "drop_longer"): "a longer document becomes several chunks",
+    ("data", "metadata"): "what stands before a document is what metadata.types names",
+}
+"""Keys without effect on documents, and what is done instead."""
 
 
 def rendering_problems(experiment: Experiment) -> list[Problem]:
@@ -67,6 +74,11 @@ def document_problems(experiment: Experiment) -> list[Problem]:
             hint = f"Did you mean {close}?" if close else f"Use those of metadata.types: {listing(section.types)}."
             message = f"{format_key(*place)} names {name}, which is not in metadata.types."
             problems.append(Problem(place, message, hint, name))
+    for (part, key), instead in _OF_CLASSIFIERS.items():
+        within = getattr(experiment, part)
+        if getattr(within, key) != type(within).model_fields[key].default:
+            message = f"{part}.{key} is set, but it is about the texts of classifiers: {instead}."
+            problems.append(Problem((part, key), message, "Leave it out."))
     return [*problems, *_unused_keys(section), *_set_problems(experiment), *_curriculum_problems(experiment, section)]
 
 
@@ -129,6 +141,10 @@ def _unused_keys(section: MetadataSection) -> list[Problem]:
         message = "metadata.sampling.html_rate is set, but metadata.types does not name html."
         hint = "Add html to the types, or leave the rate out."
         problems.append(Problem(("metadata", "sampling", "html_rate"), message, hint, rate))
+    for key in ("rates", "weights") if rate is not None else ():
+        if isinstance(given := getattr(section.sampling, key, None), Mapping) and "html" in given:
+            message = f"metadata.sampling.{key} names html, but html_rate is set, and HTML is drawn by that alone."
+            problems.append(Problem(("metadata", "sampling", key), message, "Leave one of the two out.", "html"))
     if section.type_tokens and not section.types_in_prefix:
         message = "metadata.type_tokens is set, but metadata.types_in_prefix is false: no prefix names a type."
         problems.append(Problem(("metadata", "type_tokens"), message, "Set types_in_prefix = true, or leave it out."))

@@ -1,7 +1,8 @@
 """What a run on documents begins with: its shards, what sampling needs to know of them, and how much there is of
 everything; after `maker.py`.
 
-Counts and samples are taken in an order of their own, so that nothing depends on the seed of the run.
+Which documents are counted and sampled does not depend on the seed of the run: they have an order of their own. What
+is drawn for those of an estimate is what the first epoch of the run draws.
 """
 
 from __future__ import annotations
@@ -199,6 +200,8 @@ class DocumentEstimate:
     def cut(self) -> dict[str, str]:
         """What of the sample was cut, in words."""
         num_chunked, counts = self.documents - self.short, self.counts
+        if not num_chunked:
+            return {}
         if not counts.trimmed:
             prefixes = f"none of {count(num_chunked, 'document')} has one longer than metadata.prefix_share allows"
         else:

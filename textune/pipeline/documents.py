@@ -204,8 +204,7 @@ def check_documents(
         held_out.pop("train", None)
         findings += shared_documents(data, held_out, given, tracker)
     estimate = _estimate(experiment, lenient, given)
-    findings += _without_prefix(estimate, refuses=section.on_bad_metadata == "error")
-    findings += _without_chunks(estimate, section)
+    findings += _without_chunks(estimate, refuses=section.on_bad_metadata == "error")
     return DocumentsCheck(tuple(sets), findings, tuple(tracker.notices), estimate)
 
 
@@ -303,24 +302,22 @@ def _empty_sets(counted: CheckedSet, data: DataSection) -> list[Finding]:
     return findings
 
 
-def _without_prefix(estimate: DocumentEstimate | None, *, refuses: bool) -> list[Finding]:
-    """Documents whose prefix leaves no room for text; `refuses`: whether that is an error."""
-    if estimate is None or not estimate.counts.bare:
+def _without_chunks(estimate: DocumentEstimate | None, *, refuses: bool) -> list[Finding]:
+    """A sample without a chunk, and documents whose prefix leaves no room for text; `refuses`: whether these are an
+    error."""
+    if estimate is None:
+        return []
+    if not estimate.chunks:
+        message = "train: no document has a chunk: all have fewer tokens of text than metadata.min_tokens."
+        are_all = estimate.documents == estimate.num_rows
+        return [Finding("error" if are_all else "warning", "no-chunks", message, estimate.documents)]
+    if not estimate.counts.bare:
         return []
     num = estimate.counts.bare
     documents = f"{num:,} of {count(estimate.documents, 'document')} of the sample"
     message = f"train: no field of the prefix fits within metadata.prefix_share of tokens.max_length: {documents}."
     hint = ' Raise one of them, or set metadata.on_bad_metadata to "report": these documents then go without.'
     return [Finding("error" if refuses else "warning", "prefix-without-room", message + hint * refuses, num)]
-
-
-def _without_chunks(estimate: DocumentEstimate | None, section: MetadataSection) -> list[Finding]:
-    """An error where nothing is left to train on."""
-    if estimate is None or estimate.chunks:
-        return []
-    documents, least = count(estimate.documents, "document"), count(section.min_tokens, "token")
-    message = f"train: none of {documents} of the sample has text of at least {least} (metadata.min_tokens)."
-    return [Finding("error", "no-chunks", message, estimate.documents)]
 
 
 def _share(num: int, total: int) -> str:

@@ -32,14 +32,19 @@ class OpenTags:
         self._tokenizer = tokenizer
         self._opening, self._closing = _pairs(insertions)
         self._opens_at = places.start[self._opening]
+        self._outer = _outer(self._opening.tolist(), self._closing.tolist())
 
     def cut_at(self, tokens: TextTokens, document: int, token: int, *, most: int) -> Cut:
         """The cut before a token of this document, with at most `most` tokens that close and as many that open; the
         outermost tags are the first to be left as they are."""
         position = int(tokens.end[tokens.offsets[document] + token - 1])
-        begin = self._places.texts[document]
-        near = slice(*np.searchsorted(self._opens_at, [begin, position]))
-        opening, closing = self._opening[near], self._closing[near]
+        first, behind = np.searchsorted(self._opens_at, [self._places.texts[document], position]).tolist()
+        around: list[int] = []
+        pair = behind - 1
+        while pair >= first:
+            around.append(pair)
+            pair = self._outer[pair]
+        opening, closing = (tags[np.array(around[::-1], dtype=np.int64)] for tags in (self._opening, self._closing))
         is_open = (self._places.end[opening] <= position) & (self._places.start[closing] >= position)
         opening, closing = opening[is_open], closing[is_open]
         num_left_open = 0
@@ -69,3 +74,16 @@ def _pairs(insertions: Insertions) -> tuple[np.ndarray, np.ndarray]:
     opening, closing = by_entry
     order = np.argsort(opening)
     return opening[order], closing[order]
+
+
+def _outer(opening: list[int], closing: list[int]) -> list[int]:
+    """Of each pair of tags, the last one before it that is still open where it opens, or -1. From the last pair that
+    opens before a place, this leads to all that are open there."""
+    outer: list[int] = []
+    stack: list[int] = []
+    for pair, opens in enumerate(opening):
+        while stack and closing[stack[-1]] < opens:
+            stack.pop()
+        outer.append(stack[-1] if stack else -1)
+        stack.append(pair)
+    return outer
