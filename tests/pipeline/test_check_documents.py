@@ -318,3 +318,13 @@ def test_a_set_by_type_without_a_document_is_an_error(tree: dict[str, Any]) -> N
     )
     (found,) = (finding for finding in checked(tree).findings if finding.code == "set-without-rows")
     assert found.level == "error" and "data.evaluations.news.by_type names html" in found.message
+
+
+def test_a_column_of_another_name_is_no_metadata(tree: dict[str, Any], tmp_path: Path) -> None:
+    rows = [
+        {"text": "one", "url": "a.b/c"},
+        {"text": "two", "url": "a.b/c", "metadata_url": [{"type": "global", "value": "a.b/c"}]},
+    ]
+    tree["data"] = {"train": {"files": str(write(tmp_path / "corpus.jsonl", rows))}, "validation": {"kind": "none"}}
+    (train,) = checked(tree).sets
+    assert train.documents == 2 and train.documents_with["url"] == 1

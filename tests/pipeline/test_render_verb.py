@@ -248,6 +248,16 @@ def test_the_verb_prints_text_json_and_pages(run: Any, tmp_path: Path) -> None:
     assert run("render", EXAMPLE, "--output", "page.html", "--force", "--format", "text", "--rows", 3).code == 0
     assert (tmp_path / "page.html").read_text() == plain.out
     assert run("render", EXAMPLE, "--output", EXAMPLE, "--force").code == 2
+    for words in (("--output", "other.html"), ("--format", "html")):
+        assert run("render", EXAMPLE, "--json", *words).code == 2
+    assert not (tmp_path / "other.html").exists()
+
+
+def test_a_type_that_no_document_has_is_said_with_the_likely_one(tree: dict[str, Any]) -> None:
+    tree["metadata"]["types"] = ["htlm", "url", "timestamp"]
+    del tree["data"]["validation"]["by_type"]
+    absent, likely = render(tree).notices[-2:]
+    assert "htlm" in absent and "timestamp" in absent and "did you mean html" in likely
 
 
 def test_metadata_has_a_colour_in_a_terminal(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,6 +280,7 @@ def test_metadata_has_a_colour_in_a_terminal(run: Any, monkeypatch: pytest.Monke
         ({}, {"part": "validaton"}, {"kind": ConfigError, "key": "set", "value": "validaton"}),
         ({}, {"part": "test"}, {"kind": ConfigError, "key": "set", "value": "test"}),
         ({}, {"part": "validation-html"}, {"kind": ConfigError, "key": "set", "value": "validation-html"}),
+        ({}, {"part": "validation", "epoch": 2}, {"kind": ConfigError, "key": "epoch", "value": 2}),
         ({"tokens": {"max_length": 3}}, {}, {"kind": DataError, "key": "metadata.prefix_share"}),
     ],
 )

@@ -71,6 +71,8 @@ def render(
         from textune.pipeline import html_page, plain_text, require_target, text_lines
         from textune.pipeline import render as run_render
 
+    if as_json and (target is not None or format_ is not None):
+        raise click.UsageError("--json prints to standard output: it goes with neither --output nor --format.")
     if target is not None:
         require_target(config, target, force=force)
     with run_tracker(quiet=quiet) as tracker:

@@ -32,3 +32,4 @@ from .taggers.table import build_taggers as build_taggers
 from .taggers.tagging import TagCounts as TagCounts
 from .taggers.worker import Refused as Refused
 from .taggers.worker import Task as Task
+from .types import TYPES as TYPES

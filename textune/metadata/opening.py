@@ -186,7 +186,7 @@ class DocumentEstimate:
             chunks, tokens, of = (
                 self.chunks_per_epoch,
                 self.tokens_per_epoch,
-                f"an epoch of {self.num_rows:,} documents has",
+                f"an epoch of {count(self.num_rows or 0, 'document')} has",
             )
         else:
             sample = ""

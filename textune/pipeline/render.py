@@ -25,6 +25,7 @@ from textune.config import (
 from textune.data import BlockReader, Cursor, GivenRows, key_of
 from textune.errors import ConfigError
 from textune.metadata import (
+    TYPES,
     BadEntries,
     ChunkCounts,
     ChunkEncoder,
@@ -94,6 +95,14 @@ def render(
     section = require_renderable(experiment)
     require_inline_types(section)
     name = _set_of(experiment, part)
+    if epoch and name != TRAIN:
+        raise ConfigError(
+            f"--epoch {epoch}: nothing is drawn for {part}, so all epochs read it alike.",
+            hint="Leave out --epoch, or show the training rows.",
+            key="epoch",
+            value=epoch,
+            reason="nothing is drawn for a held-out set",
+        )
     writer = _Writer(experiment, section, num_rows)
     if name == TRAIN:
         writer.write_training(epoch, given)
@@ -209,3 +218,6 @@ class _Writer:
         known = {name for one in self.documents for name in (*one.types, *one.undrawn)}
         if absent := [name for name in self._expected if name not in known]:
             yield f"none of {count(len(self.documents), 'document')} has {listing(absent)}"
+        for name in absent:
+            if name not in TYPES and (close := nearest(name, TYPES)):
+                yield f"{name} is no type that textune knows: did you mean {close}?"
