@@ -7,7 +7,7 @@ import os
 from transformers import PreTrainedTokenizerFast
 
 from bench.worker import Channel, Json
-from textune.config.documents import MetadataSection
+from textune.config.documents import HtmlRules, MetadataSection
 from textune.config.schema import TokensSection
 from textune.config.sources import Columns, FilesSource
 from textune.data.reading.sources import read_source
@@ -18,7 +18,9 @@ from textune.metadata.rendering.render import render
 
 def rendered(channel: Channel, spec: Json) -> None:
     """Documents in memory to chunks."""
-    section = MetadataSection(types=tuple(spec["types"]), on_bad_metadata="report")
+    attributes = None if spec["attributes"] is None else tuple(spec["attributes"])
+    rules = HtmlRules(attributes=attributes)
+    section = MetadataSection(types=tuple(spec["types"]), html=rules, on_bad_metadata="report")
     rows = read_source(FilesSource(files=(spec["documents"],)), on_bad_row="error")
     documents = read_documents(rows, Columns(text="text"), section).documents
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=spec["tokenizer"], eos_token="<end>")

@@ -15,11 +15,16 @@ from bench.speed.texts import long_texts
 from bench.speed.work import Settings
 from bench.worker import Json, Worker, run_module
 
-TYPES = {"render": ["url", "timestamp", "title"], "render-html": ["html", "url", "timestamp", "title"]}
+_FIELDS = ["url", "timestamp", "title"]
+_PAGE = ["html", *_FIELDS]
+TYPES = {"render": _FIELDS, "render-html": _PAGE, "render-attributes": _PAGE}
 KINDS = {
     "render": "documents with url, timestamp and title to rows of 1,024 tokens",
-    "render-html": "web pages with all of their HTML inline to rows of 1,024 tokens",
+    "render-html": "web pages with all of their tags inline, with class and id, to rows of 1,024 tokens",
+    "render-attributes": "the same with all attributes of the tags",
 }
+ATTRIBUTES = {"render": None, "render-html": ["class", "id"], "render-attributes": None}
+"""Attributes that are kept: those that the original system's configuration keeps, or all."""
 WORDS_IN_A_TAG = 30
 """Of a review that stands for a page."""
 
@@ -32,6 +37,7 @@ def render(settings: Settings) -> list[Row]:
         source, path = _documents(settings, name)
         tokenizer = _tokenizer(path, settings.work / f"{name}-tokenizer.json", 400 if settings.tiny else 32_000)
         spec = {"documents": str(path), "tokenizer": str(tokenizer), "types": TYPES[name], "max_length": 1024}
+        spec["attributes"] = ATTRIBUTES[name]
         with Worker("bench.sides.rendering:rendered", spec) as ours, Worker("bench.sides.tokens:tokens", spec) as peer:
 
             def pair(sides: tuple[Worker, Worker] = (ours, peer)) -> tuple[float, float]:
@@ -62,12 +68,12 @@ def _documents(settings: Settings, name: str) -> tuple[str, Path]:
         with documents.open(encoding="utf-8") as file:
             _write(path, (_with_fields(json.loads(line)) for line in file))
         return "1,000 documents of C4, each with its first words as title", path
-    if name == "render-html" and pages.is_file() and importlib.util.find_spec("selectolax"):
+    if name != "render" and pages.is_file() and importlib.util.find_spec("selectolax"):
         run_module("textune", "tag", "--input", str(pages), "--output", str(path), "--force")
         return "258 news pages", path
     texts = [example[0] for example in long_texts(settings.count(1_000, tiny=20)).examples]
     rows: list[Json] = [{"text": text, "url": "https://example.org/a/b", "timestamp": "2020-01-02"} for text in texts]
-    _write(path, (_with_tags(_with_fields(row)) if name == "render-html" else _with_fields(row) for row in rows))
+    _write(path, (_with_tags(_with_fields(row)) if name != "render" else _with_fields(row) for row in rows))
     return "IMDB reviews with made-up metadata", path
 
 

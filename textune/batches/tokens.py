@@ -302,9 +302,12 @@ def cut_columns(texts: pa.ChunkedArray, pairs: pa.ChunkedArray | None) -> Iterat
         yield from cut_texts(texts.slice(start, CHUNK_ROWS).to_pylist(), second)
 
 
-def cut_texts(texts: Sequence[str], pairs: Sequence[str] | None = None) -> Iterator[Texts]:
-    """Consecutive rows in chunks of at most CHUNK_ROWS rows and CHUNK_CHARACTERS characters; a longer row by
-    itself."""
+def cut_texts(
+    texts: Sequence[str], pairs: Sequence[str] | None = None, *, characters: int | None = None
+) -> Iterator[Texts]:
+    """Consecutive rows in chunks of at most CHUNK_ROWS rows and so many characters (by default CHUNK_CHARACTERS); a
+    longer row by itself."""
+    limit = CHUNK_CHARACTERS if characters is None else characters
     sizes = np.fromiter(map(len, texts), np.int64, len(texts))
     if pairs is not None:
         sizes += np.fromiter(map(len, pairs), np.int64, len(pairs))
@@ -312,7 +315,7 @@ def cut_texts(texts: Sequence[str], pairs: Sequence[str] | None = None) -> Itera
     start = 0
     while start < len(texts):
         done = int(ends[start - 1]) if start else 0
-        fitting = int(np.searchsorted(ends, done + CHUNK_CHARACTERS, side="right"))
+        fitting = int(np.searchsorted(ends, done + limit, side="right"))
         stop = min(max(fitting, start + 1), start + CHUNK_ROWS)
         yield texts[start:stop], None if pairs is None else pairs[start:stop]
         start = stop

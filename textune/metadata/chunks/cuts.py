@@ -71,6 +71,7 @@ class SafePlaces:
         """`joined`: the rendered texts, one after the other."""
         self._places = places
         self._original = places.original(joined)
+        self._letters = _letters((int(self._original.max(initial=0)) >> 16) + 1)
         """The characters of the original texts."""
         opens, closes = insertions.opens != NO_POSITION, insertions.closes != NO_POSITION
         silent = ~(opens | closes)
@@ -101,7 +102,7 @@ class SafePlaces:
         inside = (position > first) & (position < behind)
         around = position[inside]
         in_word = np.zeros(len(at), dtype=bool)
-        in_word[inside] = _letters()[self._original[around - 1]] & _letters()[self._original[around]]
+        in_word[inside] = self._letters[self._original[around - 1]] & self._letters[self._original[around]]
         return in_word
 
     def _in_tag(self, at: np.ndarray) -> np.ndarray:
@@ -128,6 +129,7 @@ def _last_true(flags: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def _letters() -> np.ndarray:
-    """bool [U] whether each character of Unicode is a letter or a digit."""
-    return np.fromiter((chr(code).isalnum() for code in range(0x110000)), bool, 0x110000)
+def _letters(num_planes: int) -> np.ndarray:
+    """bool [U] whether each character of the first planes of Unicode (65,536 each) is a letter or a digit."""
+    size = num_planes << 16
+    return np.fromiter((chr(code).isalnum() for code in range(size)), bool, size)

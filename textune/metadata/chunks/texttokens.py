@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tokenizers import AddedToken, Encoding, Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
+from textune.ahead import ahead
 from textune.batches import cut_texts
 from textune.errors import ModelError
 from textune.metadata.chunks.ownspaces import without_own_spaces
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 MOST_KNOWN = 100_000
 """Different pieces that a tokenizer remembers: pages have the same tags again and again."""
+CHARACTERS_AT_ONCE = 250_000
+"""Tokenised at once, while a thread tokenises the next ones."""
 NONCHARACTERS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
 """What Unicode sets aside for use within a program. A text has none of them, or at least not all their sequences."""
 
@@ -295,14 +299,16 @@ def _flat(backend: Tokenizer, texts: Sequence[str]) -> tuple[np.ndarray, np.ndar
     """Ids int32 [T], first characters and those behind, int64 [T] each, and where each text begins, int64 [D+1]."""
     ids, spans, lengths = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], [np.zeros(1, np.int64)]
     chained = itertools.chain.from_iterable
-    for part, _ in cut_texts(texts):
-        # The fast variant of this call forgets the offsets.
-        encodings: list[Encoding] = backend.encode_batch(part, add_special_tokens=False)
-        lengths.append(np.fromiter(map(len, encodings), np.int64, len(encodings)))
-        total = int(lengths[-1].sum())
-        ids.append(np.fromiter(chained(encoding.ids for encoding in encodings), np.int32, total))
-        pairs = chained(encoding.offsets for encoding in encodings)
-        spans.append(np.fromiter(chained(pairs), np.int64, 2 * total))
+    parts = [part for part, _ in cut_texts(texts, characters=CHARACTERS_AT_ONCE)]
+    # The fast variant of this call forgets the offsets.
+    tokenised = (backend.encode_batch(part, add_special_tokens=False) for part in parts)
+    with closing(ahead(tokenised, depth=int(len(parts) > 1), name="textune-tokenizer")) as results:
+        for encodings in results:
+            lengths.append(np.fromiter(map(len, encodings), np.int64, len(encodings)))
+            total = int(lengths[-1].sum())
+            ids.append(np.fromiter(chained(encoding.ids for encoding in encodings), np.int32, total))
+            pairs = chained(encoding.offsets for encoding in encodings)
+            spans.append(np.fromiter(chained(pairs), np.int64, 2 * total))
     start, end = np.concatenate(spans).reshape(-1, 2).T
     return np.concatenate(ids), start, end, np.cumsum(np.concatenate(lengths))
 
