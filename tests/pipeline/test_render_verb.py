@@ -248,6 +248,8 @@ def test_the_verb_prints_text_json_and_pages(run: Any, tmp_path: Path) -> None:
     assert run("render", EXAMPLE, "--output", "page.html", "--force", "--format", "text", "--rows", 3).code == 0
     assert (tmp_path / "page.html").read_text() == plain.out
     assert run("render", EXAMPLE, "--output", EXAMPLE, "--force").code == 2
+    nowhere = run("render", EXAMPLE, "--output", "absent/page.html")
+    assert nowhere.code == 2 and "absent/page.html: the folder absent does not exist" in nowhere.err
     for words in (("--output", "other.html"), ("--format", "html")):
         assert run("render", EXAMPLE, "--json", *words).code == 2
     assert not (tmp_path / "other.html").exists()

@@ -68,13 +68,14 @@ def render(
     """
     with importing(for_good=True):
         from textune.atomic import write_text
-        from textune.pipeline import html_page, plain_text, require_target, text_lines
+        from textune.pipeline import html_page, plain_text, require_folder, require_target, text_lines
         from textune.pipeline import render as run_render
 
     if as_json and (target is not None or format_ is not None):
         raise click.UsageError("--json prints to standard output: it goes with neither --output nor --format.")
     if target is not None:
         require_target(config, target, force=force)
+        require_folder(target)
     with run_tracker(quiet=quiet) as tracker:
         rendered = run_render(
             config, num_rows=rows, part=part, epoch=epoch, overrides=overrides, unset=unset, tracker=tracker

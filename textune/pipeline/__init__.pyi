@@ -18,6 +18,7 @@ from .renderedpage import plain_text as plain_text
 from .renderedpage import text_lines as text_lines
 from .tag import TagResult as TagResult
 from .tag import tag as tag
+from .targets import require_folder as require_folder
 from .targets import require_target as require_target
 from .train import TrainResult as TrainResult
 from .train import train as train

@@ -44,7 +44,7 @@ from textune.metadata import (
     read_parts,
 )
 from textune.owncode import fingerprint
-from textune.pipeline.targets import require_target
+from textune.pipeline.targets import require_folder, require_target
 from textune.wording import repeated_names
 
 if TYPE_CHECKING:
@@ -274,8 +274,7 @@ def _plan(sources: Sequence[Path], output: str, facts: Mapping[str, Any]) -> tup
             key="input",
             value=twice[0],
         )
-    if not target.parent.is_dir():
-        raise _no_output(target, f"the folder {target.parent} does not exist", "Make it, or choose another --output.")
+    require_folder(str(target))
     if several and target.is_file():
         raise _no_output(target, "it is a file, but several inputs need a folder", "Name a folder.")
     shards = []

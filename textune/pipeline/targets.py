@@ -38,6 +38,21 @@ def require_target(source: str, target: str, *, force: bool) -> None:
         )
 
 
+def require_folder(target: str) -> None:
+    """DataError where the folder that `target` is to stand in does not exist."""
+    folder = Path(target).parent
+    if target != STANDARD and not folder.is_dir():
+        reason = f"the folder {folder} does not exist"
+        raise DataError(
+            f"--output {target}: {reason}.",
+            hint="Make it, or choose another --output.",
+            key="output",
+            value=target,
+            place=target,
+            reason=reason,
+        )
+
+
 def _same_file(one: str, other: str) -> bool:
     if os.path.exists(one) and os.path.exists(other):
         return os.path.samefile(one, other)

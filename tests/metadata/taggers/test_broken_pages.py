@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from kits.nesting import assert_nested
 
 from textune.metadata.taggers.table import TagSettings, build_taggers
 from textune.metadata.taggers.tagging import PageTagger, TagCounts
@@ -106,21 +107,10 @@ def check_row(row: dict[str, Any]) -> None:
                 assert 0 <= entry["char_start_idx"] <= entry["char_end_idx"] <= len(text)
     if not row["paragraph_error"]:
         assert "".join(one["value"] for one in row["metadata_paragraph"]) == text
-    check_nesting(row["metadata_html"])
-
-
-def check_nesting(entries: list[dict[str, Any]]) -> None:
-    tags = [(one["char_start_idx"], one["relative_start_pos"], number, True) for number, one in enumerate(entries)]
-    tags += [(one["char_end_idx"], one["relative_end_pos"], number, False) for number, one in enumerate(entries)]
-    tags.sort()
-    assert len({tag[:2] for tag in tags}) == len(tags)
-    open_tags: list[int] = []
-    for _, _, number, opens in tags:
-        if opens:
-            open_tags.append(number)
-        else:
-            assert open_tags.pop() == number
-    assert open_tags == []
+    assert_nested(
+        (one["char_start_idx"], one["char_end_idx"], one["relative_start_pos"], one["relative_end_pos"])
+        for one in row["metadata_html"]
+    )
 
 
 def run(seed: int, num: int, pages: list[str], *, legacy: bool = False) -> TagCounts:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kits.nesting import assert_nested
 
 from textune.errors import CodeError, ConfigError, DataError
 from textune.metadata.taggers.datasource import Datasource
@@ -349,17 +350,7 @@ def test_tags_of_entity_paragraphs_nest() -> None:
         ends = sorted(draw.sample(range(1, 60), 5))
         spans = [sorted(draw.sample(range(ends[-1] + 1), 2)) for _ in range(8)]
         found = place([entity(*span, draw.choice("ABC")) for span in spans], ends)
-        tags = sorted(
-            [(one[0], one[3], number, True) for number, one in enumerate(found)]
-            + [(one[1], one[4], number, False) for number, one in enumerate(found)]
-        )
-        assert len({tag[:2] for tag in tags}) == len(tags)
-        open_tags: list[int] = []
-        for _, _, number, opens in tags:
-            if opens:
-                open_tags.append(number)
-            else:
-                assert open_tags.pop() == number
+        assert_nested((one[0], one[1], one[3], one[4]) for one in found)
 
 
 def test_website_descriptions(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ class TextTokenizer:
         """ModelError for a tokenizer that does not know where its tokens are in a text."""
         if not tokenizer.is_fast:
             raise ModelError(
-                f"model.pretrained: the tokenizer {type(tokenizer).__name__} is slow, and does not say which"
+                f"model.tokenizer: the tokenizer {type(tokenizer).__name__} is slow, and does not say which"
                 " characters a token stands for.",
                 hint="Name a folder with tokenizer.json in model.tokenizer.",
                 key="model.tokenizer",
