@@ -11,7 +11,8 @@ import numpy as np
 from kits.runs import Listener
 from textune.config.sources import Columns, Labels
 from textune.config.taskkinds import AutoTask
-from textune.data.reading.windows import StreamOptions, read_rows, stream_format
+from textune.data.reading.streamoptions import StreamOptions, stream_format
+from textune.data.reading.windows import read_rows
 from textune.model.outofmemory import CallerBudget
 from textune.pipeline.predict import predict_file
 from textune.prediction.card import HeadCard, ModelCard

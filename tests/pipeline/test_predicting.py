@@ -36,7 +36,8 @@ from textune.cli import main
 from textune.config.sources import Columns, FilesSource
 from textune.data.columns import select_columns
 from textune.data.reading.sources import read_source
-from textune.data.reading.windows import OpenRows, StreamOptions, Window, read_rows, stream_format
+from textune.data.reading.streamoptions import StreamOptions, stream_format
+from textune.data.reading.windows import OpenRows, Window, read_rows
 from textune.errors import DataError, ModelError, RunError, TextuneError
 from textune.model import device as device_module
 from textune.model import processor

@@ -18,7 +18,7 @@ from kits.runs import Listener, reviews, signal_after, write_config, write_csv, 
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import textune
-from textune.data.reading.windows import StreamOptions
+from textune.data.reading.streamoptions import StreamOptions
 from textune.errors import DataError, Preempted
 from textune.pipeline.predict import predict_file
 from textune.prediction.load import load
