@@ -26,7 +26,6 @@ from .labels.names import given_names as given_names
 from .labels.names import names_by_user as names_by_user
 from .labels.values import MISSING as MISSING
 from .labels.values import has_label as has_label
-from .prepare import key_of as key_of
 from .prepare import prepare_data as prepare_data
 from .prepare import prepare_held_out as prepare_held_out
 from .prepared import PreparedData as PreparedData
@@ -78,4 +77,5 @@ from .shards.blocks import open_shards as open_shards
 from .shards.blocks import shard_of_rows as shard_of_rows
 from .shards.labelled import RowStream as RowStream
 from .shards.reader import MAX_LINE_BYTES as MAX_LINE_BYTES
+from .splits import key_of as key_of
 from .splits import set_aside as set_aside

@@ -158,7 +158,7 @@ def _require_loss(metric: MainMetric, card: ModelCard, run: Path) -> None:
 
 def _python_sources(section: DataSection) -> list[str]:
     """The classes and functions of the user's own that the data of a run comes from."""
-    left: list[Section] = [section.train, section.validation, section.test, *section.evaluations.values()]
+    left: list[Section] = [section.train, *section.held_out.values()]
     found = []
     while left:
         source = left.pop()
@@ -326,7 +326,7 @@ def _own_rows(
 
 def _source_of(section: DataSection, name: str) -> TrainSource | HeldOut:
     """Where the rows of a split or an evaluation set come from; ConfigError for an unknown name."""
-    sources = {"train": section.train, "validation": section.validation, "test": section.test, **section.evaluations}
+    sources: dict[str, TrainSource | HeldOut] = {"train": section.train, **section.held_out}
     if name not in sources:
         raise ConfigError(
             f'part = "{name}" is not a set of this run.', hint=f"It has {listing(sources, 8)}.", key="part", value=name
