@@ -36,13 +36,14 @@ def card_of(**changes: Any) -> ModelCard:
 
 
 class Parrot:
-    """A predictor that keeps the texts it is given, and gives every one the same scores."""
+    """A predictor, and its own scorer, that keeps the texts it is given, and gives every one the same scores."""
 
     def __init__(self, scores: Any = (0.123456789, 0.876543211), **card: Any) -> None:
         self.card = card_of(**card)
         self.texts: list[str] = []
         self.pairs: list[str] = []
         self.ranks = ALONE
+        self.scorer = self
         self.scores = scores
 
     def budget(self, on_notice: Callable[[str], None]) -> CallerBudget:
