@@ -314,5 +314,10 @@ class DataSection(Section):
     """A row that cannot be read or has no label: `error` stops with its place and reason, `skip` skips it and reports
     how many were skipped."""
 
+    @property
+    def held_out(self) -> dict[str, HeldOut]:
+        """Where the rows of every evaluation set come from, by name: validation, test, then those of `evaluations`."""
+        return {"validation": self.validation, "test": self.test, **self.evaluations}
+
 
 ConcatSource.model_rebuild()
