@@ -60,9 +60,9 @@ def predict_file(
     All input columns are kept; `predicted_label` and `predicted_score` are added, with `all_scores` also `score_NAME`
     for every label. Texts are made from cells just as in training; `rename` is that of the run's own source. An
     existing `target` is replaced only with `force`. With `on_bad_row` "skip", rows that cannot be read, or whose
-    fields leave no room for their text, are left out, counted and reported. Raises DataError with its line for a row that
-    cannot be used or written, a missing column, or an added name that the input already uses: where the input is a
-    file, before anything is computed (only how long fields are shows later).
+    fields leave no room for their text, are left out, counted and reported. Raises DataError with its line for a row
+    that cannot be used or written, a missing column, or an added name that the input already uses: where the input is
+    a file, before anything is computed (only how long fields are shows later).
 
     Several ranks (those of `predictor`) all call it: each scores its share of every window.
     """
