@@ -31,7 +31,7 @@ from textune.config import (
     require_runnable,
     sets_at_each_evaluation,
 )
-from textune.data import GivenRows, PreparedData, prepare_data, require_sound
+from textune.data import GivenRows, PreparedData, labelled_stream, prepare_data, require_sound
 from textune.evaluation import MainMetric, resolve_metric
 from textune.model import (
     Adapting,
@@ -108,7 +108,8 @@ def build_parts(
     labelled, rows = _tokenised(experiment, labelled, loaded, tracker=tracker, ranks=ranks)
     data, task, metric = labelled
     model = loaded.model
-    maker = None if data.stream is None else TextMaker(data.stream, loaded.encoder, seed=train.seed)
+    stream = labelled_stream(data, experiment.data)
+    maker = None if stream is None else TextMaker(stream, loaded.encoder, seed=train.seed)
 
     plan = Plan.of(train, data.num_rows["train"])
     require_learner(train, device, ranks, steps_per_epoch=plan.steps_per_epoch)
