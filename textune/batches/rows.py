@@ -29,9 +29,6 @@ class TokenRows:
     example_weights: np.ndarray | None
     """float32 [E] over all examples, or [E, H] with a column for each head; None where they have none. They count in
     the loss or, with `train.order = "weighted"`, in the draw."""
-    example_documents: np.ndarray | None = None
-    """int64 [E] over all examples: which document of an evaluation set each is a part of, ascending; None where each
-    is judged by itself."""
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -92,11 +89,6 @@ class TokenRows:
     def weights(self) -> np.ndarray | None:
         """float32 [N] or [N, H] the weight of each example; None where they have none."""
         return None if self.example_weights is None else np.asarray(self.example_weights[self.examples])
-
-    @property
-    def documents(self) -> np.ndarray | None:
-        """int64 [N] which document each example is a part of; None where each is judged by itself."""
-        return None if self.example_documents is None else np.asarray(self.example_documents[self.examples])
 
     @property
     def prefix_lengths(self) -> np.ndarray:
