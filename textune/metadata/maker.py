@@ -24,7 +24,6 @@ from textune.metadata.facts import DocumentFacts
 from textune.metadata.records import BadEntries, metadata_columns, read_documents
 from textune.metadata.rendering import render
 from textune.metadata.sampling import Sampler
-from textune.metadata.scored import scored_tokens
 from textune.wording import count
 
 if TYPE_CHECKING:
@@ -167,7 +166,7 @@ class DocumentMaker:
         store = join_stores(chunks, names=COLUMNS)
         if self._metadata_loss:
             store = replace(store, columns=store.columns | {"mask": np.zeros_like(store.columns["mask"])})
-        tokens_N = scored_tokens(store)
+        tokens_N = _scored_tokens(store)
         is_scored_E = np.bincount(store.example, tokens_N, minlength=store.num_examples) > 0
         kept = np.flatnonzero(is_scored_E[store.example])
         targets_N3 = np.zeros((len(store), 3), np.int64)
@@ -208,3 +207,12 @@ def _slices(rows: Rows) -> Iterator[Rows]:
             yield from _slices(replace(rows, table=rows.table.slice(first, behind - first), places=places))
     elif num:
         yield rows
+
+
+def _scored_tokens(store: TokenStore) -> np.ndarray:
+    """int64 [N] how many tokens of each row have mask 0, its first one left out: nothing predicts that."""
+    if not len(store):
+        return np.zeros(0, np.int64)
+    scored_T = store.columns["mask"] == 0
+    scored_T[store.offsets[:-1]] = False
+    return np.add.reduceat(scored_T, store.offsets[:-1], dtype=np.int64)
