@@ -22,10 +22,10 @@ _SPAN = ("char_start_idx", "char_end_idx")
 
 
 def read_slowly(
-    rows: Sequence[dict[str, Any]], types: Sequence[str], *, original: bool = False
+    rows: Sequence[dict[str, Any]], types: Sequence[str], *, original: bool = False, most_crossed: int = 64
 ) -> tuple[list[tuple[Any, ...]], dict[str, int], dict[str, int]]:
     """The entries of all documents as `kits.records.listed` has them, the bad ones counted by kind, and the documents
-    that have a type which is not named."""
+    that have a type which is not named. `most_crossed`: spans that one may cross."""
     kept: list[tuple[Any, ...]] = []
     bad: Counter[str] = Counter()
     not_named: Counter[str] = Counter()
@@ -53,7 +53,8 @@ def read_slowly(
                 else:
                     others.add(name)
         not_named.update(others)
-        kept += _checked(number, row.get("text") or "", found, bad, original=original)
+        listed = _checked(number, row.get("text") or "", found, bad, original=original)
+        kept += listed if original else _without_crossing(listed, bad, most_crossed)
     return kept, dict(+bad), dict(not_named)
 
 
@@ -101,6 +102,18 @@ def _checked(
         value = _text(entry["value"], original=original)
         result.append((name, value, number, *span, *orders, attributes or ()))
     return result
+
+
+def _without_crossing(listed: list[tuple[Any, ...]], bad: Counter[str], most: int) -> list[tuple[Any, ...]]:
+    """The entries of a document without those that begin inside too many others which end before they do."""
+    spans = {index: one[3:5] for index, one in enumerate(listed) if one[3] >= 0 and one[0] not in _ON_ONE_SIDE}
+    kept: dict[int, tuple[int, int]] = {}
+    for index, (start, end) in sorted(spans.items(), key=lambda one: (one[1][0], -one[1][1])):
+        if sum(other_start < start < other_end < end for other_start, other_end in kept.values()) > most:
+            bad["crossing"] += 1
+        else:
+            kept[index] = (start, end)
+    return [one for index, one in enumerate(listed) if index not in spans or index in kept]
 
 
 def _fault(name: str, entry: dict[str, Any], text: str, *, original: bool) -> str:

@@ -20,7 +20,7 @@ class Entries:
 
     Whoever makes them guarantees, and rendering relies on it: a span lies within its text; of one type, either all
     entries of a document have both positions or none has; no two tags of a type have one position at one character;
-    a tag without text opens before it closes; a timestamp is a date.
+    a tag without text opens before it closes; no span crosses very many others; a timestamp is a date.
     """
 
     document: np.ndarray

@@ -113,6 +113,29 @@ def test_or_left_out_and_counted(case: str) -> None:
     assert len(listed(result.documents)) == 1 + len(entries) - 1
 
 
+def staircase(number: int) -> list[Row]:
+    """So many spans without positions that all cross each other."""
+    return [tag(at, at + number) for at in range(number)]
+
+
+def test_a_span_that_crosses_very_many_others_is_refused() -> None:
+    rows = given_rows([{"text": "x" * 200, "metadata": staircase(65)}, {"text": "x" * 200, "metadata": staircase(66)}])
+    with refused(DataError, key="metadata[65].char_end_idx", value=131, place="rows, row 2"):
+        read(rows, ("html",))
+    result = read(rows, ("html",), on_bad_metadata="report")
+    assert result.bad.counts == {"crossing": 1} and len(listed(result.documents)) == 130
+    assert not read(rows, ("html",), compat="bsmetadata").bad.counts
+
+
+def test_texts_do_not_grow_with_the_square_of_the_spans_that_cross() -> None:
+    lengths = []
+    for number in (400, 1600):
+        rows = given_rows([{"text": "x" * (2 * number), "metadata": staircase(number)}])
+        found = render(read(rows, ("html",), on_bad_metadata="report").documents, MetadataSection(types=("html",)))
+        lengths.append(len(found.texts[0]))
+    assert lengths[0] < lengths[1] < 6 * lengths[0] < 1_000_000
+
+
 def test_names_beside_paragraphs_are_no_tags_that_have_to_nest() -> None:
     names = [tag(0, 9, order, order) | {"key": "entity_paragraph", "value": f"E{order}"} for order in range(3)]
     result = read(given_rows([{"text": TEXT, "metadata": names}]), ("entity_paragraph",))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from textune.data.reading.numeric import is_text
 from textune.data.reading.sources import read_source
 from textune.data.shards.blocks import BlockReader, Cursor, NeededColumns, open_shards
 from textune.errors import TextuneError
+from textune.metadata.records import nesting
 from textune.metadata.records.problems import TITLES
 from textune.metadata.records.read import metadata_columns, read_documents
 from textune.metadata.rendering.render import render
@@ -44,7 +46,38 @@ def test_broken_records_are_read_as_the_slow_twin_reads_them(compat: str) -> Non
         assert listed(result.documents) == kept
         assert len(render(result.documents, section).texts) == _BATCH
         kinds |= set(bad)
-    assert kinds == set(TITLES) - ({"nesting"} if compat == "bsmetadata" else set())
+    never = {"crossing", "nesting"} if compat == "bsmetadata" else {"crossing"}
+    assert kinds == set(TITLES) - never
+
+
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_spans_that_cross_too_many_others_are_those_of_the_slow_twin(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    draw, found = random.Random(most), 0
+    monkeypatch.setattr(nesting, "MOST_CROSSED", most)
+    for _ in range(8):
+        rows = [crossing_row(draw) for _ in range(50)]
+        result = read(given_rows(rows), TYPES, on_bad_metadata="report")
+        kept, bad, _ = read_slowly(rows, TYPES, most_crossed=most)
+        assert (result.bad.counts, listed(result.documents)) == (bad, kept)
+        found += bad.get("crossing", 0)
+    assert found > 200
+
+
+def crossing_row(draw: random.Random) -> dict[str, Any]:
+    """A row with up to 40 spans of a short text, of types with tags on both sides, on one side, and with
+    positions."""
+    text = "x" * draw.choice([5, 20])
+    entries = []
+    for _ in range(draw.randrange(40)):
+        start, end = sorted((draw.randrange(len(text) + 1), draw.randrange(len(text) + 1)))
+        key = draw.choice(["length", "mood", "entity"])
+        entries.append({"key": key, "type": "local", "value": "v", "char_start_idx": start, "char_end_idx": end})
+    inside = {"key": "html", "type": "local", "value": "b", "relative_start_pos": 0, "relative_end_pos": 0}
+    entries.append(inside | {"char_start_idx": 1, "char_end_idx": len(text) - 1})
+    draw.shuffle(entries)
+    return {"text": text, "metadata": entries}
 
 
 def test_records_in_arrow_types_are_read_as_the_slow_twin_reads_them(tmp_path: Path) -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 import numpy as np
+
+MOST_CROSSED = 64
+"""Spans that one may cross, which are closed and opened again: without a limit, a text would grow with the square of
+their number."""
 
 
 def repeated_positions(
@@ -72,3 +78,33 @@ def _crossing(entries: list[int], opens: list[bool]) -> list[int]:
             while (last := stack.pop()) != entry:
                 left_out.add(last)
     return sorted(left_out)
+
+
+def crossing_too_many(document_E: np.ndarray, start_E: np.ndarray, end_E: np.ndarray) -> np.ndarray:
+    """bool [E]: entries that begin within more than MOST_CROSSED spans which end before they do. What is left out
+    crosses nothing."""
+    place_E = document_E * (int(end_E.max(initial=0)) + 1)
+    with_text = start_E < end_E
+    starts, ends = np.sort((place_E + start_E)[with_text]), np.sort((place_E + end_E)[with_text])
+    # A span crosses no more others than are open where it begins.
+    num_open = np.arange(len(starts)) - np.searchsorted(ends, starts, side="right")
+    many_E = np.zeros(len(document_E), bool)
+    for document in np.unique(starts[num_open > MOST_CROSSED] // (int(end_E.max(initial=0)) + 1)).tolist():
+        entries = np.flatnonzero(with_text & (document_E == document))
+        order = entries[np.lexsort((-end_E[entries], start_E[entries]))]
+        many_E[order] = _crosses_too_many(start_E[order].tolist(), end_E[order].tolist())
+    return many_E
+
+
+def _crosses_too_many(starts: list[int], ends: list[int]) -> list[bool]:
+    """Of the spans of a document, by their starts; of equal starts, longer ones first."""
+    open_until: list[int] = []  # ends below 0, ascending: that of the span which ends first stands last
+    many = []
+    for start, end in zip(starts, ends, strict=True):
+        while open_until and -open_until[-1] <= start:
+            open_until.pop()
+        place = bisect_right(open_until, -end)
+        many.append(len(open_until) - place > MOST_CROSSED)
+        if not many[-1]:
+            open_until.insert(place, -end)
+    return many

@@ -11,7 +11,7 @@ import numpy as np
 from textune.errors import DataError, Setting, Words
 from textune.wording import count, shorten
 
-BadKind = Literal["shape", "key", "scope", "value", "attributes", "span", "order", "nesting"]
+BadKind = Literal["shape", "key", "scope", "value", "attributes", "span", "order", "nesting", "crossing"]
 TITLES: dict[BadKind, str] = {
     "shape": "not a list of objects",
     "key": "no key",
@@ -21,6 +21,7 @@ TITLES: dict[BadKind, str] = {
     "span": "a span that is not in the text",
     "order": "positions among the tags of a character that are incomplete, doubled or reversed",
     "nesting": "tags that cross others of the same type",
+    "crossing": "spans that cross very many others",
 }
 """What is wrong with entries, by kind."""
 HINTS: dict[BadKind, str] = {
@@ -34,6 +35,8 @@ HINTS: dict[BadKind, str] = {
     "order": "Among all tags of a type at one character, opening and closing ones, each needs a position of its own;"
     " all entries of the type have both positions, or none has.",
     "nesting": "Order the tags so that whatever opens inside a span also closes inside it.",
+    "crossing": "A span that crosses others is closed and opened again where each of them ends. Let such spans end"
+    " within those around them, or leave their type out of metadata.types.",
 }
 """What to change, by kind."""
 EXAMPLES = 3

@@ -17,7 +17,13 @@ import numpy as np
 
 from textune.config import MetadataSection
 from textune.data import Rows
-from textune.metadata.records.nesting import against_the_rules, closed_before_open, repeated_positions
+from textune.metadata.records.nesting import (
+    MOST_CROSSED,
+    against_the_rules,
+    closed_before_open,
+    crossing_too_many,
+    repeated_positions,
+)
 from textune.metadata.records.problems import BadEntries, BadEntry, BadKind
 from textune.metadata.records.rawentries import (
     ATTRIBUTES,
@@ -264,6 +270,19 @@ def _check_nesting(checked: Checked) -> None:
         both_sides = np.array([renderer_of(name).both_sides for name in checked.types])
         enclosing_E = checked.is_local_E & both_sides[checked.type_E]
         checked.refuse("nesting", fails(against_the_rules, enclosing_E), START_ORDER, lambda _: crossing)
+        _check_crossing(checked, enclosing_E)
+
+
+def _check_crossing(checked: Checked, enclosing_E: np.ndarray) -> None:
+    """No span crosses very many others. `enclosing_E`: bool [E], entries with tags on both sides."""
+    raw = checked.raw
+    enclosing = np.flatnonzero(checked.good_E & enclosing_E)
+    many_E = np.zeros(len(raw), bool)
+    many_E[enclosing] = crossing_too_many(
+        raw.document[enclosing], raw.numbers[START][enclosing], raw.numbers[END][enclosing]
+    )
+    begins = f"its span begins within more than {MOST_CROSSED} spans that end before it does"
+    checked.refuse("crossing", many_E, END, lambda _: begins)
 
 
 def _forget_positions(checked: Checked) -> None:

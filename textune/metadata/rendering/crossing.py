@@ -48,18 +48,23 @@ def _nested(inserts: Inserts, paired: np.ndarray, entries: Entries) -> Inserts:
     end_of = dict(zip(inserts.entry.tolist(), entries.end[inserts.entry].tolist(), strict=True))
     made: list[tuple[int, bool, int]] = []  # entry, whether it closes, the insert that it stands beside
     open_tags: list[int] = []
+    is_open: set[int] = set()
     for index, (entry, closing, _) in enumerate(columns):
         if not is_tag[index]:
             made.append((entry, closing, index))
         elif not closing:
             open_tags.append(entry)
+            is_open.add(entry)
             made.append((entry, False, index))
-        elif entry in open_tags:
-            inside = open_tags[open_tags.index(entry) + 1 :]
-            made += [(other, True, index) for other in reversed(inside)] + [(entry, True, index)]
-            again = [other for other in inside if end_of[other] > at[index]]
+        elif entry in is_open:
+            inside = []
+            while (other := open_tags.pop()) != entry:
+                inside.append(other)
+            made += [(other, True, index) for other in [*inside, entry]]
+            again = [other for other in reversed(inside) if end_of[other] > at[index]]
             made += [(other, False, index) for other in again]
-            open_tags[open_tags.index(entry) :] = again
+            open_tags += again
+            is_open.difference_update({entry, *inside}.difference(again))
     beside = inserts[np.array([index for _, _, index in made])]
     entry_of = np.array([entry for entry, _, _ in made])
     closes = np.array([closing for _, closing, _ in made])
