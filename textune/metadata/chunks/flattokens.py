@@ -142,4 +142,4 @@ def _with_their_spans(encodings: list[Encoding]) -> FlatTokens:
     return FlatTokens(ids, start, end, offsets)
 
 
-_NOTHING = FlatTokens(np.zeros(0, np.int32), *np.zeros((2, 0), np.int64), np.zeros(1, np.int64))
+_NOTHING = FlatTokens(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(1, np.int64))
