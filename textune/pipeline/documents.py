@@ -211,7 +211,7 @@ def check_documents(
         return DocumentsCheck(tuple(sets), findings, tuple(tracker.notices))
     encoder = ChunkEncoder(load_tokenizer(experiment.model), experiment.tokens, lenient)
     opened = open_documents(data, given)
-    estimate = DocumentRun(opened.train, data, lenient, encoder, experiment.train).estimate()
+    estimate = DocumentRun(opened.train, data, lenient, encoder, experiment.train).sample().estimate
     held_out_prefixes = check_prefixes(encoder, data, lenient, opened.shares, given)
     findings += prefix_findings(estimate, held_out_prefixes, refuses=section.on_bad_metadata == "error")
     return DocumentsCheck(tuple(sets), findings, tuple(tracker.notices), estimate, held_out_prefixes)
