@@ -14,6 +14,7 @@ from textune.config import (
     Labels,
     LongTexts,
     MetadataPrefix,
+    MetadataSection,
     Model,
     ModelSection,
     Pooling,
@@ -93,6 +94,9 @@ class ModelCard(Section):
     """Where text was found in the training data."""
     metadata: MetadataPrefix | None = None
     """Columns that were written before each text, and how."""
+    documents: MetadataSection | None = None
+    """How a language model's documents are rendered, with their metadata; None for classifiers, and for language
+    models of texts alone."""
     labels: Labels
     """How labels were read; names that were given are here, whatever file they came from."""
     sources: dict[str, FilesSource] = Field(default_factory=dict)
@@ -190,8 +194,9 @@ def card_of(
     max_tokens: int,
     metric: str,
     model: Model | None = None,
+    documents: MetadataSection | None = None,
 ) -> ModelCard:
-    """The card of a run's model, from the run's sections and its data."""
+    """The card of a run's model, from the run's sections and its data; `documents` is the section `metadata`."""
     section = data.labels
     # Only where the user gave the names do integers of later data count into them.
     names = full_names(prepared.label_maps) if names_by_user(section) else ()
@@ -211,6 +216,7 @@ def card_of(
         pair_separator=pair_separator,
         columns=data.columns,
         metadata=data.metadata,
+        documents=documents,
         labels=Labels(names=names, delimiter=section.delimiter),
         sources=own_sources(data),
         precision=device.precision,
