@@ -25,7 +25,7 @@ from textune.config.adapters import Lora
 from textune.config.schema import ModelSection
 from textune.data.labels.map import LabelMap
 from textune.errors import ModelError
-from textune.model import loading
+from textune.model import reading
 from textune.model.adapters import is_adapter
 from textune.model.backbone import TextModel
 from textune.model.device import resolve_device

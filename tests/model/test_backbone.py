@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from textune.config.schema import ModelSection
 from textune.data.labels.map import REGRESSION, LabelMap
 from textune.errors import ConfigError, ModelError, TextuneError
-from textune.model import loading, reading, pretrained
+from textune.model import pretrained, reading
 from textune.model.loading import load_model
 from textune.model.pretrained import checkpoint_labels
 from textune.model.tokenizer import load_tokenizer

@@ -34,6 +34,7 @@ from .presets import preset_names as preset_names
 from .problems import keys_called as keys_called
 from .reference import json_schema as json_schema
 from .reference import reference_markdown as reference_markdown
+from .rendering import arm_of_set as arm_of_set
 from .rendering import set_by_type as set_by_type
 from .schema import LONG_ROWS as LONG_ROWS
 from .schema import SHORT_ROWS as SHORT_ROWS
@@ -94,6 +95,7 @@ from .updaterules import RestartedCosineSchedule as RestartedCosineSchedule
 from .updaterules import Schedule as Schedule
 from .updaterules import ScheduleFree as ScheduleFree
 from .updaterules import Sgd as Sgd
+from .values import Arm as Arm
 from .values import AttentionLayout as AttentionLayout
 from .values import DeviceName as DeviceName
 from .values import DottedPath as DottedPath

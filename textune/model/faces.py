@@ -16,7 +16,7 @@ from textune.model.attention import PackedLayout
 from textune.model.families import PACKED_FAMILIES, packing_obstacle
 from textune.model.heads import PADDED_HEADS, unsplit_head
 from textune.model.hugging import HuggingModel, Options
-from textune.model.nats import COPIES, PIECE_BYTES, nats_of, piece_tokens
+from textune.model.nats import COPIES, nats_of, piece_tokens
 from textune.model.projections import PROJECTIONS, projection_of
 
 
@@ -99,8 +99,8 @@ class ClassifierFace:
 
 
 class LanguageFace:
-    """Minus the log-likelihood of the scored tokens of each row, in nats: those with mask 0, but never the first, which
-    nothing predicts."""
+    """Minus the log-likelihood of the scored tokens of each row, in nats: of those with mask 0, without the first,
+    which nothing predicts."""
 
     name = "language model"
 
