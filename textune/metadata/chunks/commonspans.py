@@ -1,5 +1,5 @@
 """Characters that all of several ways to write a text score: what a comparison of losses may count; before
-`compared.py`."""
+`encoder.py`."""
 
 from __future__ import annotations
 
