@@ -47,7 +47,7 @@ def targeted(hf: HuggingModel, targets: Sequence[str], *, whole: Collection[str]
     """The names of the layers that `targets` match, in the order of the model.
 
     `whole` are the names of the weights that are trained as they are. ConfigError where a target matches nothing, or
-    a layer of the head; to a language model, that is the one that makes words of states, often the table of embeddings.
+    a layer of the head; of a language model, that is the layer that makes words of states.
     """
     layers = linears(hf)
     known, words = list(layers), output_layer(hf)
@@ -110,7 +110,8 @@ def _hits_head(target: str, name: str, others: Sequence[str]) -> ConfigError:
     better = f', or "{inside}.*{last}"' if inside and not name.startswith(f"{inside}.") else ""
     hint = f'Use "{ALL_LINEAR}", which leaves it out{better}.' if others else f'Leave it out, as "{ALL_LINEAR}" does.'
     return ConfigError(
-        f'{_KEY}: "{target}" matches {name}, which gets no adapter: it is the last layer, belongs to the head or starts new.',
+        f'{_KEY}: "{target}" matches {name}, which gets no adapter: it belongs to the head, makes words'
+        " of states, or starts new.",
         hint=hint,
         key=_KEY,
         value=target,

@@ -27,7 +27,7 @@ from textune.config import (
 )
 from textune.config import Task as TaskSection
 from textune.data import LABEL, LabelMap, PreparedData, Problem, full_names, names_by_user, problem_of
-from textune.errors import RunError
+from textune.errors import ModelError, RunError
 from textune.jsontext import parse_json
 from textune.model import CARD_NAME, AdapterNote, Device, Precision
 from textune.prediction.ownfiles import own_sources
@@ -95,8 +95,7 @@ class ModelCard(Section):
     metadata: MetadataPrefix | None = None
     """Columns that were written before each text, and how."""
     documents: MetadataSection | None = None
-    """How a language model's documents are rendered, with their metadata; None for classifiers, and for language
-    models of texts alone."""
+    """How a language model's documents are rendered; None for a classifier."""
     labels: Labels
     """How labels were read; names that were given are here, whatever file they came from."""
     sources: dict[str, FilesSource] = Field(default_factory=dict)
@@ -130,6 +129,13 @@ class ModelCard(Section):
             max_windows=self.max_windows,
             pair_separator=self.pair_separator,
         )
+
+    @property
+    def required_documents(self) -> MetadataSection:
+        """How documents are rendered; ModelError for a classifier."""
+        if self.documents is None:
+            raise no_language_model()
+        return self.documents
 
     @property
     def window_pooling(self) -> Pooling | None:
@@ -180,6 +186,25 @@ class ModelCard(Section):
         if not self.knows_loss:
             section = section.model_copy(update={"class_weights": "none"})
         return build_task(section, self.label_maps, decisions={head.name: head.decision for head in self.heads})
+
+
+def no_language_model() -> ModelError:
+    """The error for a classifier where documents are scored or written."""
+    return ModelError(
+        "the model is a classifier, and no language model.",
+        hint="Use `textune predict`, or in Python textune.load(...).predict.",
+        reason="a classifier",
+    )
+
+
+def no_classifier() -> ModelError:
+    """The error for a language model where texts are predicted."""
+    return ModelError(
+        "the model is a language model: it has no labels to predict.",
+        hint="`textune evaluate` reports on documents, `textune generate` shows what it writes, and in Python"
+        " textune.load(...).score gives the likelihood of each.",
+        reason="a language model",
+    )
 
 
 def card_of(
