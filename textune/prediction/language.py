@@ -76,7 +76,7 @@ class LanguagePredictor:
             )
             own, without = (self._sums(way, len(some), budget) for way in (compared.own, compared.without))
             scores += [
-                DocumentScore(-nats, -nats_without, tokens, tokens_without, characters, num_bytes)
+                DocumentScore(0.0 - nats, 0.0 - nats_without, tokens, tokens_without, characters, num_bytes)
                 for (nats, tokens, characters, num_bytes), (nats_without, tokens_without, _, _) in zip(
                     own, without, strict=True
                 )
