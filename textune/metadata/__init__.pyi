@@ -1,3 +1,4 @@
+from .chunks.counts import Bare as Bare
 from .chunks.counts import ChunkCounts as ChunkCounts
 from .chunks.encoder import Begun as Begun
 from .chunks.encoder import ChunkEncoder as ChunkEncoder
@@ -16,6 +17,7 @@ from .records.read import read_documents as read_documents
 from .records.read import require_inline_types as require_inline_types
 from .records.read import require_known_types as require_known_types
 from .rendering.render import render as render
+from .sets import DocumentSet as DocumentSet
 from .sets import sets_of as sets_of
 from .sets import with_types as with_types
 from .taggers.crew import Crew as Crew
