@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from kits.bsmetadata import TEST_FILE, V2, V2_ZERO, shards, v2, value, zero_file
+from kits.cli import runner
+from kits.errors import refused
 from safetensors.torch import save_file
 
-from tests.kits.bsmetadata import TEST_FILE, V2, V2_ZERO, shards, v2, value, zero_file
-from tests.kits.cli import runner
-from tests.kits.errors import refused
 from textune.adapters.bsmetadata.command import named_config
 from textune.adapters.bsmetadata.convert import convert_bsmetadata
 from textune.adapters.bsmetadata.keys import DATA, HTML, KEYS, METADATA
