@@ -9,29 +9,31 @@ from typing import Any
 import pytest
 from kits.backbones import tiny_backbone
 from kits.cli import runner
+from kits.errors import refused
 from kits.languagefolders import saved_language_model
 
 import textune
+from textune.errors import ModelError
 
 ASKED = ("--metadata", "title=A film", "--metadata", "url=https://x.org/a=b")
 DRAWN = ("--num", 3, "--temperature", 1, "--top-p", 0.9, "--seed", 5, "--max-tokens", 8)
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("language")
     saved_language_model(folder)
     return folder
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, home: Path) -> Any:
-    return runner(capsys, monkeypatch, home)
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: Path) -> Any:
+    return runner(capsys, monkeypatch, place)
 
 
-def test_texts_are_those_that_python_gets(run: Any, home: Path) -> None:
+def test_texts_are_those_that_python_gets(run: Any, place: Path) -> None:
     metadata = {"title": "A film", "url": "https://x.org/a=b"}
-    texts = textune.load(home / "best").generate(
+    texts = textune.load(place / "best").generate(
         "the plot", metadata=metadata, num=3, temperature=1, top_p=0.9, seed=5, max_tokens=8
     )
     told = json.loads(run("generate", "best", *ASKED, "--prompt", "the plot", *DRAWN, "--json").out)
@@ -66,7 +68,18 @@ def test_what_cannot_be_written_ends_in_a_sentence(run: Any, words: list[str], n
     assert answer.code == 2 and not answer.out and named in answer.err
 
 
-def test_other_folders_are_refused(run: Any, home: Path) -> None:
-    tiny_backbone("bert", home / "bert")
+def test_a_classifier_writes_nothing(trained: Any) -> None:
+    with refused(ModelError, reason="a classifier"):
+        textune.load(trained[0].run).generate("a")
+
+
+def test_predict_says_what_is_there_for_language_models(run: Any, place: Path) -> None:
+    (place / "texts.txt").write_text("a good film\n")
+    answer = run("predict", "best", "--data", "texts.txt")
+    assert answer.code == 2 and not answer.out and "textune generate" in answer.err
+
+
+def test_other_folders_are_refused(run: Any, place: Path) -> None:
+    tiny_backbone("bert", place / "bert")
     for folder in ("bert", "backbone", "nowhere"):
         assert run("generate", folder, "--prompt", "a").code == 2
