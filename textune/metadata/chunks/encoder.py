@@ -1,8 +1,8 @@
 """Rendered documents to rows of tokens with their masks; after `render.py`.
 
-fields --PrefixEncoder--> prefix tokens ---------------------+
-texts with tags --TextTokenizer--> tokens that know          +--> every chunk = prefix + a piece of the text
-their characters --cuts--> pieces of at most the room left --+
+fields --FieldEncoder--> tokens of prefixes or suffixes -----+
+texts with tags --TextTokenizer--> tokens that know          +--> every chunk = prefix + a piece of the text;
+their characters --cuts--> pieces of at most the room left --+    the last piece of a document ends with its suffix
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from textune.config import MetadataSection, TokensSection
 from textune.errors import DataError
 from textune.metadata.chunks.counts import ChunkCounts
 from textune.metadata.chunks.cutter import Cutter
-from textune.metadata.chunks.prefixtokens import PrefixEncoder, PrefixTokens
+from textune.metadata.chunks.fieldtokens import FieldEncoder, FieldTokens
 from textune.metadata.chunks.rows import Part, TextPieces, join_parts
 from textune.metadata.chunks.samecontext import Spans, equal_spans, slices
 from textune.metadata.chunks.specialtokens import begin_token, end_token
-from textune.metadata.chunks.texttokens import Places, TextTokenizer, TextTokens
-from textune.metadata.documents import PrefixField, Rendered
+from textune.metadata.chunks.texttokens import Places, TextTokenizer, TextTokens, ranges
+from textune.metadata.documents import RenderedField, Rendered
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -65,8 +65,11 @@ class _Cutting(NamedTuple):
 
     texts: list[str]
     places: Places
-    prefixes: PrefixTokens
+    prefixes: FieldTokens
     tokens: TextTokens
+    """Those of suffixes and end tokens included."""
+    in_suffix: np.ndarray
+    """bool [T] which of these belong to a suffix."""
     pieces: TextPieces
     kept: np.ndarray
     counts: ChunkCounts
@@ -82,8 +85,12 @@ class ChunkEncoder:
         self._tokenizer = TextTokenizer(tokenizer)
         self._begin = begin_token(tokenizer, metadata)
         self._end = end_token(tokenizer, metadata)
-        self._prefixes = PrefixEncoder(
-            self._tokenizer, metadata, max_length=self._max_length, has_begin=self._begin is not None
+        self._fields = FieldEncoder(
+            self._tokenizer,
+            metadata,
+            max_length=self._max_length,
+            has_begin=self._begin is not None,
+            has_end=self._end is not None,
         )
 
     def encode(self, rendered: Rendered, place: Place = "document {}".format) -> Chunks:
@@ -92,8 +99,8 @@ class ChunkEncoder:
         DataError, with the document as `place(index)` names it, where a prefix leaves no room for text.
         """
         cutting = self._cut(rendered, place)
-        inserted = cutting.tokens.inserted
-        return self._with_prefixes(cutting, np.zeros_like(inserted) if self._metadata.score_inline else inserted)
+        metadata = cutting.in_suffix if self._metadata.score_inline else cutting.tokens.inserted
+        return self._with_prefixes(cutting, metadata)
 
     def same_context(self, rendered: Rendered, place: Place = "document {}".format) -> SameContext:
         """The chunks of these documents, and beside each the same text without prefix and tags.
@@ -110,7 +117,9 @@ class ChunkEncoder:
 
     def _cut(self, rendered: Rendered, place: Place) -> _Cutting:
         metadata = self._metadata
-        prefixes = self._prefixes.encode(rendered.fields)
+        fields = self._fields.encode(rendered.fields)
+        behind = metadata.position == "suffix"
+        prefixes, suffixes = (fields.nowhere, fields) if behind else (fields, fields.nowhere)
         texts = list(rendered.texts)
         places = Places.of(texts, rendered.insertions)
         has_prefix = prefixes.length > 0
@@ -121,18 +130,24 @@ class ChunkEncoder:
             tokens = self._tokenizer.apart(texts, places, self._tokenizer.spaces(texts, has_prefix))
             num_counted = np.diff(np.concatenate([[0], np.cumsum(~tokens.inserted)])[tokens.offsets])
         kept = np.flatnonzero(num_counted >= metadata.min_tokens)
-        room = self._room(rendered, prefixes, kept, place)
-        if self._end is not None:
-            tokens = tokens.followed_by(self._end, np.ones(len(texts), dtype=bool))
-        cutter = Cutter(metadata, self._tokenizer, has_end=self._end is not None)
-        cuts = cutter.cut(tokens, texts, places, rendered.insertions, np.maximum(room, 1))
+        self._require_room(rendered, fields, kept, place)
+        room = self._max_length - prefixes.length - (self._begin is not None)
+        tokens, in_suffix = self._ended(tokens, suffixes)
+        cuts = Cutter(metadata, self._tokenizer, has_end=self._end is not None).cut(
+            tokens,
+            texts,
+            places,
+            rendered.insertions,
+            room=np.maximum(room, 1),
+            suffix=self._with_end(suffixes.length),
+        )
         is_empty = num_counted == 0
         counts = ChunkCounts(
             empty=int(is_empty.sum()),
             short=int((~is_empty & (num_counted < metadata.min_tokens)).sum()),
-            trimmed=int(prefixes.trimmed[kept].sum()),
-            bare=int((prefixes.trimmed & (prefixes.length == 0))[kept].sum()),
-            left_out={metadata.types[index]: number for index, number in prefixes.left_out(kept).items()},
+            trimmed=int(fields.trimmed[kept].sum()),
+            bare=int((fields.trimmed & (fields.length == 0))[kept].sum()),
+            left_out={metadata.types[index]: number for index, number in fields.left_out(kept).items()},
             split=sum(cut.is_forced for document in kept for cut in cuts[document]),
             not_reopened=sum(cut.num_left_open for document in kept for cut in cuts[document]),
         )
@@ -141,33 +156,50 @@ class ChunkEncoder:
             places,
             prefixes,
             tokens,
+            in_suffix,
             TextPieces.of(tokens, kept, [cuts[document] for document in kept]),
             kept,
             counts,
         )
 
-    def _room(self, rendered: Rendered, prefixes: PrefixTokens, kept: np.ndarray, place: Place) -> np.ndarray:
-        """int64 [D] tokens that a chunk of each document has beside its prefix. DataError where there are none."""
-        room = self._max_length - prefixes.length - (self._begin is not None)
-        without = (prefixes.length == 0) & prefixes.trimmed & (self._metadata.on_bad_metadata == "error")
+    def _ended(self, tokens: TextTokens, suffixes: FieldTokens) -> tuple[TextTokens, np.ndarray]:
+        """The tokens of texts with what stands behind each, and bool [T], which of them belong to suffixes."""
+        has_end = self._end is not None
+        if suffixes.length.any():
+            tokens = tokens.with_suffixes(suffixes.ids, suffixes.start, suffixes.length)
+        if self._end is not None:
+            tokens = tokens.followed_by(self._end, np.ones(len(suffixes.length), dtype=bool))
+        in_suffix = np.zeros(len(tokens.ids), dtype=bool)
+        in_suffix[ranges(tokens.offsets[1:] - has_end - suffixes.length, suffixes.length)] = True
+        return tokens, in_suffix
+
+    def _with_end(self, suffix: np.ndarray) -> np.ndarray:
+        """int64 [D] tokens that stand together behind a text: of a suffix, and the end token behind that."""
+        return np.where(suffix > 0, suffix + (self._end is not None), 0)
+
+    def _require_room(self, rendered: Rendered, fields: FieldTokens, kept: np.ndarray, place: Place) -> None:
+        """DataError for a document whose prefix or suffix leaves no token for its text."""
+        position = self._metadata.position
+        taken = self._with_end(fields.length) if position == "suffix" else fields.length
+        room = self._max_length - taken - (self._begin is not None)
+        without = (fields.length == 0) & fields.trimmed & (self._metadata.on_bad_metadata == "error")
         refused = kept[((room < 1) | without)[kept]]
         if len(refused):
             first = int(refused[0])
-            longest = max(rendered.fields[first], key=lambda part: len(part.text), default=PrefixField(0, ""))
+            longest = max(rendered.fields[first], key=lambda part: len(part.text), default=RenderedField(0, ""))
             name = self._metadata.types[longest.type]
             raise DataError(
-                f"{place(first)}: the prefix leaves no room for text within tokens.max_length = {self._max_length} and"
+                f"{place(first)}: the {position} leaves no room for text within tokens.max_length = {self._max_length} and"
                 f" metadata.prefix_share = {self._metadata.prefix_share}: none of its fields fits; the longest is"
                 f" {name} ({len(longest.text):,} characters).",
                 hint="Raise tokens.max_length or metadata.prefix_share, shorten what is around the fields"
                 ' (metadata.prefix_start, metadata.prefix_separator), or set metadata.on_bad_metadata = "report": such'
-                " documents then go without a prefix.",
+                f" documents then go without a {position}.",
                 key="metadata.prefix_share",
                 value=longest.text,
                 place=place(first),
-                reason=f"the prefix leaves no room for text, and {name} is its longest field",
+                reason=f"the {position} leaves no room for text, and {name} is its longest field",
             )
-        return room
 
     def _with_prefixes(self, cutting: _Cutting, mask: np.ndarray) -> Chunks:
         """The chunks, with this mask (bool [T]) of the tokens of all texts."""
