@@ -16,8 +16,8 @@ from pathlib import Path
 from textune.config import load_config
 from textune.evaluation import all_metrics
 from textune.pipeline import build_parts
-from textune.prediction import Predictor
-from textune.run import Earlier, Parts, RunFolder, SilentTracker, batches_of, joined_for, predictor_of, score_rows
+from textune.prediction import Scorer
+from textune.run import Earlier, Parts, RunFolder, SilentTracker, batches_of, joined_for, score_rows, scorer_of
 from textune.training import BestTracker, Checkpoint, CheckpointKeeper, build_learner, newest, steps
 
 
@@ -52,7 +52,7 @@ def train(parts: Parts, run: RunFolder, checkpoint: Checkpoint | None) -> None:
         if checkpoint.step >= plan.total_steps:
             return
 
-    predictor = predictor_of(parts, learner)
+    scorer = scorer_of(parts, learner)
     evaluate_every, log_every = plan.steps(section.evaluate_every), plan.steps(section.log_every)
     save_every = plan.steps(section.checkpoint.every) if section.checkpoint.every != "never" else plan.total_steps
     warmup = plan.steps(section.schedule.warmup)
@@ -65,9 +65,9 @@ def train(parts: Parts, run: RunFolder, checkpoint: Checkpoint | None) -> None:
 
         if is_last or step % evaluate_every == 0 or step in section.evaluate_at:
             with learner.published():
-                value = evaluate(parts, predictor)
+                value = evaluate(parts, scorer)
                 if value is None or best.update(value, step).is_best:
-                    save_best(run, predictor, learner.model_state(), step, value)
+                    save_best(run, scorer, learner.model_state(), step, value)
 
         if is_last or step % save_every == 0 or step in section.checkpoint.at_steps:
             numbers = {"step": step, "learner": learner.numbers(), "best": best.state_dict()}
@@ -75,13 +75,13 @@ def train(parts: Parts, run: RunFolder, checkpoint: Checkpoint | None) -> None:
     keeper.wait()  # it writes while training continues
 
 
-def evaluate(parts: Parts, predictor: Predictor) -> float | None:
+def evaluate(parts: Parts, scorer: Scorer) -> float | None:
     """The main metric on the rows that choose the best model, such as those of `validation`; None without them."""
     name, metric = parts.settings.evaluate.best_by, parts.metric
     if name not in parts.rows:
         return None
     scored = score_rows(
-        predictor,
+        scorer,
         parts.rows[name],
         Notes(),
         place=parts.data.splits[name].examples.place,
@@ -94,11 +94,11 @@ def evaluate(parts: Parts, predictor: Predictor) -> float | None:
     return value
 
 
-def save_best(run: RunFolder, predictor: Predictor, weights: dict | None, step: int, value: float | None) -> None:
+def save_best(run: RunFolder, scorer: Scorer, weights: dict | None, step: int, value: float | None) -> None:
     """Replace the model folder by the model as it is now; `weights` where ranks hold only pieces of them."""
-    if predictor.ranks.is_first:
-        run.save_best(lambda folder: predictor.save(folder, weights, step=step, value=value))
-    predictor.ranks.wait()
+    if scorer.ranks.is_first:
+        run.save_best(lambda folder: scorer.save(folder, weights, step=step, value=value))
+    scorer.ranks.wait()
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ def test_the_table_is_complete_and_described() -> None:
         assert metric.name == name and metric.description
         assert bool(problems_measured_by(name)) == (name != "loss")  # which is reported only where it is asked for
     losses = {name for name, metric in METRICS.items() if not metric.higher_is_better}
-    assert losses == {"hamming_loss", "log_loss", "loss", "brier", "rmse", "mse", "mae", "mape"}
+    of_texts = {"bits_per_character", "bits_per_byte", "perplexity"}
+    assert losses == {"hamming_loss", "log_loss", "loss", "brier", "rmse", "mse", "mae", "mape"} | of_texts
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------

@@ -28,8 +28,7 @@ from textune.evaluation.metrics import compute_metrics
 from textune.evaluation.reduction import Reduction
 from textune.evaluation.scored import Scored
 from textune.model.device import Device
-from textune.prediction import predictor as prediction
-from textune.prediction.predictor import Predictor
+from textune.prediction.scorer import Scorer
 from textune.ranks import ALONE, Ranks
 from textune.run.report import score_rows
 from textune.run.tracking import SilentTracker
@@ -90,18 +89,12 @@ class Lookup:
         return {self.head.name: logits}
 
 
-def predictor_of(rows: Rows, ranks: Ranks, bound: int, **options: Any) -> tuple[Predictor, Lookup]:
+def scorer_of(rows: Rows, ranks: Ranks, bound: int, **options: Any) -> tuple[Scorer, Lookup]:
     names = ("value",) if rows.problem == "regression" else tuple("abc"[: rows.scores.shape[1]])
     card = card_of(problem=rows.problem, names=names, max_length=8)
     lookup: Any = Lookup(rows, names)
     nothing: Any = None
-    return Predictor(lookup, nothing, lookup, card, device=CPU, max_tokens=bound, ranks=ranks, **options), lookup
-
-
-@pytest.fixture(autouse=True)
-def no_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Token stores are made by hand here, so that no tokenizer is needed."""
-    monkeypatch.setattr(prediction, "TextEncoder", lambda *_, **__: None)
+    return Scorer(lookup, nothing, lookup, card, device=CPU, max_tokens=bound, ranks=ranks, **options), lookup
 
 
 class Progress(SilentTracker):
@@ -114,10 +107,10 @@ class Progress(SilentTracker):
         self.said.append((done, total))
 
 
-def scored_by(predictor: Predictor, rows: Rows, tracker: SilentTracker | None = None, **options: Any) -> Scored:
+def scored_by(scorer: Scorer, rows: Rows, tracker: SilentTracker | None = None, **options: Any) -> Scored:
     chosen, tracker = batches.rows_of(rows.store, rows.targets), tracker or SilentTracker()
     scored = score_rows(
-        predictor, chosen, tracker, place=lambda example: f"row {example + 1}", stage="evaluating", **options
+        scorer, chosen, tracker, place=lambda example: f"row {example + 1}", stage="evaluating", **options
     )
     assert scored is not None
     return scored.by_head["label"]
@@ -150,21 +143,21 @@ def expected(name: str, rows: Rows) -> float:
 def test_every_row_counts_once_whatever_the_number_of_ranks(problem: str, world: int, every_bound: bool) -> None:
     for num_rows in range(1, 41):
         rows = rows_of(problem, num_rows)
-        whole = scored_by(predictor_of(rows, ALONE, 100)[0], rows)
+        whole = scored_by(scorer_of(rows, ALONE, 100)[0], rows)
         for bound in BOUNDS if every_bound else [num_rows % len(BOUNDS) + 1]:
 
             def work(
                 ranks: Ranks, rows: Rows = rows, bound: int = bound
             ) -> tuple[Scored, np.ndarray, list[list[int]]]:
-                predictor, lookup = predictor_of(rows, ranks, bound)
-                scored = scored_by(predictor, rows)
+                scorer, lookup = scorer_of(rows, ranks, bound)
+                scored = scored_by(scorer, rows)
                 passes = list(lookup.passes)
-                return scored, predictor.score_store(rows.store)["label"], passes
+                return scored, scorer.score_store(rows.store)["label"], passes
 
             results = on_ranks(world, work)
             for scored, scores, _ in results:
                 assert same(scored, whole) and same(scores, rows.scores), (num_rows, bound)
-            alone, lookup = predictor_of(rows, ALONE, bound)
+            alone, lookup = scorer_of(rows, ALONE, bound)
             scored_by(alone, rows)
             # The same batches as alone, none left out or repeated, and no rank with two more than another.
             assert sorted(batch for *_, passes in results for batch in passes) == sorted(lookup.passes)
@@ -177,7 +170,7 @@ def test_metrics_of_ranks_are_those_of_scikit_learn(problem: Any) -> None:
     for num_rows in range(1, 41, 3):
         rows = rows_of(problem, num_rows)
         bound, world = num_rows % 7 + 1, num_rows % 4 + 1
-        scored = on_ranks(world, lambda ranks: scored_by(predictor_of(rows, ranks, bound)[0], rows))[-1]  # noqa: B023
+        scored = on_ranks(world, lambda ranks: scored_by(scorer_of(rows, ranks, bound)[0], rows))[-1]  # noqa: B023
         values = compute_metrics(scored)
         for metric in metrics_for(problem):
             with warnings.catch_warnings():
@@ -194,11 +187,11 @@ def test_a_sample_of_scores_is_put_together_too(problem: str, monkeypatch: pytes
     monkeypatch.setattr(reduction, "MAX_SCORES", 30)
     monkeypatch.setattr("textune.ranks._NUMBERS_AT_ONCE", 7)
     rows = rows_of(problem, 40)
-    whole = scored_by(predictor_of(rows, ALONE, 9)[0], rows)
+    whole = scored_by(scorer_of(rows, ALONE, 9)[0], rows)
     assert whole.scores is None and len(whole.ranked) == 10
     for world in WORLDS:
         assert all(
-            same(one, whole) for one in on_ranks(world, lambda ranks: scored_by(predictor_of(rows, ranks, 9)[0], rows))
+            same(one, whole) for one in on_ranks(world, lambda ranks: scored_by(scorer_of(rows, ranks, 9)[0], rows))
         )
 
 
@@ -207,7 +200,7 @@ def test_progress_ends_where_all_rows_are_done() -> None:
 
     def work(ranks: Ranks) -> list[tuple[int, int]]:
         tracker = Progress()
-        scored_by(predictor_of(rows, ranks, 4)[0], rows, tracker)
+        scored_by(scorer_of(rows, ranks, 4)[0], rows, tracker)
         return tracker.said
 
     for said in on_ranks(3, work):
@@ -243,7 +236,7 @@ def test_a_rank_that_fails_ends_the_others() -> None:
     def work(ranks: Ranks) -> str:
         table = Rows(rows.problem, rows.targets, broken, rows.store)
         try:
-            scored_by(predictor_of(table, ranks, 5)[0], table)
+            scored_by(scorer_of(table, ranks, 5)[0], table)
         except RanksError:
             return "lost another"
         except ModelError as error:
@@ -264,12 +257,12 @@ def test_a_rank_that_fails_ends_the_others() -> None:
 def test_even_ranks_make_the_same_number_of_passes(world: int, every_bound: bool) -> None:
     for num_rows in range(1, 41):
         rows = rows_of("binary", num_rows)
-        whole = scored_by(predictor_of(rows, ALONE, 100)[0], rows)
+        whole = scored_by(scorer_of(rows, ALONE, 100)[0], rows)
         for bound in BOUNDS if every_bound else [num_rows % len(BOUNDS) + 1]:
 
             def work(ranks: Ranks, rows: Rows = rows, bound: int = bound) -> tuple[Scored, int]:
-                predictor, lookup = predictor_of(rows, ranks, bound, lockstep=True)
-                scored = scored_by(predictor, rows)
+                scorer, lookup = scorer_of(rows, ranks, bound, lockstep=True)
+                scored = scored_by(scorer, rows)
                 return scored, len(lookup.passes)
 
             results = on_ranks(world, work)
@@ -281,9 +274,9 @@ def test_where_memory_runs_out_even_ranks_say_what_to_lower() -> None:
     rows = rows_of("binary", 30)
 
     def work(ranks: Ranks) -> Scored:
-        predictor, lookup = predictor_of(rows, ranks, 8, lockstep=True)
+        scorer, lookup = scorer_of(rows, ranks, 8, lockstep=True)
         lookup.limit = 6 if ranks.rank == 1 else 100
-        return scored_by(predictor, rows)
+        return scored_by(scorer, rows)
 
     with pytest.raises(ModelError, match=r"out of memory .* Lower evaluate.max_tokens = 8"):
         on_ranks(2, work)
@@ -291,14 +284,14 @@ def test_where_memory_runs_out_even_ranks_say_what_to_lower() -> None:
 
 def test_where_memory_runs_out_on_one_rank_all_cut_alike_from_the_next_time_on() -> None:
     rows = rows_of("multilabel", 40)
-    whole = scored_by(predictor_of(rows, ALONE, 100)[0], rows)
+    whole = scored_by(scorer_of(rows, ALONE, 100)[0], rows)
 
     def work(ranks: Ranks) -> tuple[list[Scored], int, list[str]]:
-        predictor, lookup = predictor_of(rows, ranks, 16)
+        scorer, lookup = scorer_of(rows, ranks, 16)
         notices: list[str] = []
-        budget = predictor.budget(notices.append)
+        budget = scorer.budget(notices.append)
         lookup.limit = 9 if ranks.rank == 2 else 100
-        scored = [scored_by(predictor, rows, budget=budget) for _ in range(3)]
+        scored = [scored_by(scorer, rows, budget=budget) for _ in range(3)]
         return scored, budget.max_tokens, notices
 
     results = on_ranks(3, work)
@@ -311,8 +304,8 @@ def test_no_rows_are_no_passes() -> None:
     rows = rows_of("binary", 5)
 
     def work(ranks: Ranks) -> tuple[np.ndarray, list[list[int]]]:
-        predictor, lookup = predictor_of(rows, ranks, 5, lockstep=True)
-        return predictor.score_store(rows.store, np.array([], dtype=np.int64))["label"], lookup.passes
+        scorer, lookup = scorer_of(rows, ranks, 5, lockstep=True)
+        return scorer.score_store(rows.store, np.array([], dtype=np.int64))["label"], lookup.passes
 
     for scores, passes in on_ranks(3, work):
         assert scores.shape == (0, 2) and passes == []

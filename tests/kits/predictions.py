@@ -11,7 +11,8 @@ import numpy as np
 from kits.runs import Listener
 from textune.config.sources import Columns, Labels
 from textune.config.taskkinds import AutoTask
-from textune.data.reading.windows import StreamOptions, read_rows, stream_format
+from textune.data.reading.streamoptions import StreamOptions, stream_format
+from textune.data.reading.windows import read_rows
 from textune.model.outofmemory import CallerBudget
 from textune.pipeline.predict import predict_file
 from textune.prediction.card import HeadCard, ModelCard
@@ -35,13 +36,14 @@ def card_of(**changes: Any) -> ModelCard:
 
 
 class Parrot:
-    """A predictor that keeps the texts it is given, and gives every one the same scores."""
+    """A predictor, and its own scorer, that keeps the texts it is given, and gives every one the same scores."""
 
     def __init__(self, scores: Any = (0.123456789, 0.876543211), **card: Any) -> None:
         self.card = card_of(**card)
         self.texts: list[str] = []
         self.pairs: list[str] = []
         self.ranks = ALONE
+        self.scorer = self
         self.scores = scores
 
     def budget(self, on_notice: Callable[[str], None]) -> CallerBudget:

@@ -328,3 +328,9 @@ def test_a_column_of_another_name_is_no_metadata(tree: dict[str, Any], tmp_path:
     tree["data"] = {"train": {"files": str(write(tmp_path / "corpus.jsonl", rows))}, "validation": {"kind": "none"}}
     (train,) = checked(tree).sets
     assert train.documents == 2 and train.documents_with["url"] == 1
+
+
+@pytest.mark.parametrize("name", ["train", "evaluations.news"])
+def test_a_file_that_is_not_left_out_is_named_with_its_set(tree: dict[str, Any], name: str) -> None:
+    with refused(DataError, key=f"data.{name}.exclude", value="other.jsonl", reason="it names no file"):
+        checked(tree, f"data.{name}.exclude=other.jsonl")

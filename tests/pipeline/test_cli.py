@@ -254,16 +254,16 @@ def test_hints_name_options_where_there_is_no_config(run: Any, trained: Any, hom
 
 @pytest.mark.parametrize("verb", ["evaluate", "predict"])
 def test_max_tokens_reaches_the_predictor(run: Any, trained: Any, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import textune.prediction.predictor
+    import textune.prediction.scorer
 
     seen = []
-    real = textune.prediction.predictor.cut_by_tokens
+    real = textune.prediction.scorer.cut_by_tokens
 
     def spy(lengths: Any, max_tokens: int, **more: Any) -> Any:
         seen.append(max_tokens)
         return real(lengths, max_tokens, **more)
 
-    monkeypatch.setattr(textune.prediction.predictor, "cut_by_tokens", spy)
+    monkeypatch.setattr(textune.prediction.scorer, "cut_by_tokens", spy)
     assert run(verb, trained[0].run, "--max-tokens", 31, stdin="a film\n").code == 0
     assert set(seen) == {31}
     assert run(verb, trained[0].run, "--max-tokens", 0, stdin="a film\n").code == 2

@@ -288,9 +288,9 @@ def test_several_tasks_read_the_same_windows(home: Path, tmp_path: Path) -> None
     textune.train(home / "config.toml", run=tmp_path / "run", overrides=overrides)
     predictor = load_predictor(tmp_path / "run")
     store = predictor.encode(texts_of(home))
-    whole = predictor.score_store(store)
+    whole = predictor.scorer.score_store(store)
     assert {name: scores.shape for name, scores in whole.items()} == {"label": (40, 2), "long": (40, 2)}
-    for name, scores in load_predictor(tmp_path / "run", max_tokens=10).score_store(store).items():
+    for name, scores in load_predictor(tmp_path / "run", max_tokens=10).scorer.score_store(store).items():
         np.testing.assert_allclose(scores, whole[name], atol=1e-6)
 
 

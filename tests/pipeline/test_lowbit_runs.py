@@ -97,7 +97,7 @@ def test_adapters_are_opened_beside_the_same_weights_of_few_bits(adapters: Path,
     report = json.loads((adapters / "report.json").read_text(encoding="utf-8"))
     assert textune.evaluate(adapters).to_dict()["metrics"] == report["metrics"]
     opened = load(adapters)
-    assert opened.model.low_bits is not None
+    assert opened.scorer.model.low_bits is not None
     scores = textune.load(adapters).score(TEXTS)
     for source in (adapters, adapters / "checkpoints" / "step-6"):
         done = export(source, tmp_path / source.name, form="merged")
@@ -156,7 +156,7 @@ def test_a_run_on_files_of_gptq_is_opened_beside_them_and_merged(packed: Path, t
     assert note is not None and note.quantize is None
     assert json.loads((run / "manifest.json").read_text(encoding="utf-8"))["facts"]["weight_bits"] == 4
     opened = load(run)
-    assert opened.model.low_bits is not None and opened.model.low_bits.bits == 4
+    assert opened.scorer.model.low_bits is not None and opened.scorer.model.low_bits.bits == 4
     report = json.loads((run / "report.json").read_text(encoding="utf-8"))
     assert textune.evaluate(run).to_dict()["metrics"] == report["metrics"]
     scores = textune.load(run).score(TEXTS)

@@ -59,7 +59,7 @@ def test_the_length_is_said_and_saved(place: Path, rows: str, length: int, share
     assert json.loads((run / "best" / "textune.json").read_text())["max_length"] == length
     predictor = load(run, device="cpu")
     assert predictor.encode([LONG * 9]).lengths.tolist() == [length]
-    assert predictor.tokenizer.model_max_length == length
+    assert predictor.scorer.tokenizer.model_max_length == length
     report = textune.evaluate(run, device="cpu")
     assert report.num_rows == 6
 

@@ -78,16 +78,16 @@ def test_prediction_goes_on_in_smaller_parts(trained: Any, limits: dict[str, int
     expected = textune.load(trained[0].run).score(texts)
     predictor = load(trained[0].run)
     said: list[str] = []
-    budget = predictor.budget(said.append)
+    budget = predictor.scorer.budget(said.append)
     limits.update(predicting=100)
     store = predictor.encode(texts)
-    np.testing.assert_allclose(predictor.score_store(store, budget=budget)["label"], expected, atol=1e-6)
+    np.testing.assert_allclose(predictor.scorer.score_store(store, budget=budget)["label"], expected, atol=1e-6)
     assert budget.max_tokens <= 100
     assert said and all(HALVED.match(notice) for notice in said)
     before = len(said)
-    np.testing.assert_allclose(predictor.score_store(store, budget=budget)["label"], expected, atol=1e-6)
+    np.testing.assert_allclose(predictor.scorer.score_store(store, budget=budget)["label"], expected, atol=1e-6)
     assert len(said) == before  # the caller's budget stays halved
-    assert predictor.max_tokens > 100  # that of other callers does not
+    assert predictor.scorer.max_tokens > 100  # that of other callers does not
 
 
 def test_a_model_loaded_for_good_says_when_memory_runs_out(trained: Any, limits: dict[str, int]) -> None:

@@ -152,7 +152,7 @@ def test_a_table_under_two_names_is_saved_once_and_stays_one(place: Path, tmp_pa
     names = load_file(tmp_path / "run" / "best" / "model.safetensors").keys()
     assert ("own.table.weight" in names) + ("own.same.weight" in names) == 1 and "own.scale" in names
     model = textune.load(tmp_path / "run", code=TWICE)
-    own = model._predictor.model.hf.own
+    own = model._predictor.scorer.model.hf.own
     assert own.same.weight is own.table.weight
     assert model.score(["a film"], ["0.1"]).tolist() != model.score(["a film"], ["0.9"]).tolist()
 

@@ -14,7 +14,7 @@ import textune
 from textune.cli import main
 from textune.config.paths import user_path
 from textune.config.sources import DataSection, FilesSource
-from textune.data.reading.windows import output_format_of
+from textune.data.reading.streamoptions import output_format_of
 from textune.errors import ConfigError, DataError
 from textune.prediction.ownfiles import own_sources, read_as_run
 

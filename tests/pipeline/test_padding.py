@@ -19,7 +19,8 @@ from textune.errors import ConfigError
 from textune.model import backbone
 from textune.pipeline.build import build_parts
 from textune.prediction.load import load
-from textune.run.parts import batches_of, predictor_of
+from textune.prediction.predictor import Predictor
+from textune.run.parts import batches_of, scorer_of
 from textune.run.tracking import SilentTracker
 from textune.training.loop import StepResult
 
@@ -99,7 +100,7 @@ def test_every_shape_is_the_same(place: Path, monkeypatch: pytest.MonkeyPatch) -
         return forward(model, batch)
 
     monkeypatch.setattr(backbone.TextModel, "forward", watched)
-    predictor_of(parts).score(["good", "a film " * 9])
+    Predictor(scorer_of(parts)).score(["good", "a film " * 9])
     assert set(seen) == {LENGTH}  # evaluation while training, too
 
 
@@ -124,7 +125,7 @@ def test_what_is_computed_stays_within_the_budget(place: Path) -> None:
 
 def test_a_saved_model_predicts_without_the_padding(place: Path, tmp_path: Path) -> None:
     run = textune.train(_config(place, pad="max_length"), run=tmp_path / "run").run
-    assert load(run, device="cpu").model.layout == "packed"
+    assert load(run, device="cpu").scorer.model.layout == "packed"
 
 
 @pytest.mark.parametrize(

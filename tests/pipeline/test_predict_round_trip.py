@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kits.predictions import Parrot, predict
 
-from textune.data.reading.windows import StreamOptions, read_rows
+from textune.data.reading.streamoptions import StreamOptions
+from textune.data.reading.windows import read_rows
 from textune.errors import DataError
 
 ADDED = {"predicted_label": "pos", "predicted_score": 0.876543}

@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -36,13 +37,15 @@ from textune.cli import main
 from textune.config.sources import Columns, FilesSource
 from textune.data.columns import select_columns
 from textune.data.reading.sources import read_source
-from textune.data.reading.windows import OpenRows, StreamOptions, Window, read_rows, stream_format
+from textune.data.reading.streamoptions import StreamOptions, stream_format
+from textune.data.reading.windows import OpenRows, Window, read_rows
 from textune.errors import DataError, ModelError, RunError, TextuneError
 from textune.model import device as device_module
 from textune.model import processor
 from textune.pipeline.predict import predict_file
 from textune.prediction.load import load
 from textune.prediction.predictor import Predictor
+from textune.prediction.scorer import Scorer
 
 # --- the same texts as in training -----------------------------------------------------------------------------------
 
@@ -277,7 +280,7 @@ def test_scores_become_labels(problem: Any, scores: list[Any], labels: list[Any]
     found, best_N = head.answers.answer_rows(array, head.decide(array))
     assert found == labels and best_N.tolist() == best
     predictor = Predictor.__new__(Predictor)
-    predictor.card, predictor.task = card, card.build_task()
+    predictor.card, predictor.scorer = card, cast(Scorer, SimpleNamespace(task=card.build_task()))
     for prediction, label, score, row in zip(
         predictor.name_scores({"label": array})["label"], labels, best, scores, strict=True
     ):
@@ -569,7 +572,7 @@ def test_the_precision_of_the_run_comes_back(saved: Path, monkeypatch: pytest.Mo
     ):
         assert textune.load(saved, device="cpu").device.precision == "fp32"
     said: list[str] = []
-    assert load(saved, device="cpu", on_notice=said.append).device.precision == "fp32" and len(said) == 1
+    assert load(saved, device="cpu", on_notice=said.append).scorer.device.precision == "fp32" and len(said) == 1
     with refused(ModelError, key="precision", value="bf16"):
         textune.load(saved, device="cpu", precision="bf16")
     with refused(ModelError, key="train.precision", value="bf16"):
@@ -584,12 +587,13 @@ def test_int8_is_near_fp32_in_every_verb(
     texts = [row["text"] for row in reviews(60, seed=5)]
     exact = textune.load(trained[0].run, device="cpu", precision="fp32").score(texts)
     predictor = load(trained[0].run, precision="int8")
-    assert str(predictor.device).endswith("fp32") and not predictor.model.hf.bert.encoder.layer[0].output.dense.weight
+    scorer = predictor.scorer
+    assert str(scorer.device).endswith("fp32") and not scorer.model.hf.bert.encoder.layer[0].output.dense.weight
     scores = predictor.score(texts)
     assert 0 < np.abs(scores - exact).max() < 0.05
     assert np.abs(predictor.score(texts[:1]) - scores[:1]).max() < 1e-3  # whatever else is in the batch
     with pytest.raises(ModelError, match="cannot be saved"):
-        predictor.save(tmp_path)
+        scorer.save(tmp_path)
 
     report = textune.evaluate(trained[0].run, precision="int8")
     assert report.value == pytest.approx(textune.evaluate(trained[0].run, precision="fp32").value, abs=0.05)
@@ -662,11 +666,11 @@ def test_the_bound_of_the_run_comes_back(saved: Path) -> None:
     for key in ("max_tokens", "metric"):
         card.pop(key, None)
     (saved / "textune.json").write_text(json.dumps(card))
-    assert load(saved).max_tokens == 16384  # a card of an earlier version
+    assert load(saved).scorer.max_tokens == 16384  # a card of an earlier version
     change_card(saved, max_tokens=100, metric="f1")
     loaded = load(saved)
-    assert (loaded.max_tokens, loaded.card.metric) == (100, "f1")
-    assert load(saved, max_tokens=50).max_tokens == 50
+    assert (loaded.scorer.max_tokens, loaded.card.metric) == (100, "f1")
+    assert load(saved, max_tokens=50).scorer.max_tokens == 50
 
 
 def test_a_damaged_card_names_the_key(saved: Path) -> None:

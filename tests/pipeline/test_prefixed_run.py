@@ -18,7 +18,7 @@ from kits.runs import Listener, reviews, signal_after, write_config, write_csv, 
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import textune
-from textune.data.reading.windows import StreamOptions
+from textune.data.reading.streamoptions import StreamOptions
 from textune.errors import DataError, Preempted
 from textune.pipeline.predict import predict_file
 from textune.prediction.load import load
@@ -270,8 +270,8 @@ def test_every_kind_of_task_is_trained_and_predicted(
     given = {"data.train.kind": "given", "data.train.name": "rows", **overrides, "train.duration": "2 steps"}
     result = trained(place, tmp_path / "run", given, rows={"rows": rows})
     predictor = load(tmp_path / "run", on_notice=lambda _: None)
-    scores = predictor.score_store(predictor.encode(rows))
-    changed = predictor.score_store(predictor.encode([{**row, "year": 3} for row in rows]))
+    scores = predictor.scorer.score_store(predictor.encode(rows))
+    changed = predictor.scorer.score_store(predictor.encode([{**row, "year": 3} for row in rows]))
     assert all(not np.allclose(scores[head], changed[head]) for head in scores)
     report = textune.evaluate(tmp_path / "run", rows={"rows": rows})
     assert report.metrics == result.reports["validation"].metrics

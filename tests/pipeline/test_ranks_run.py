@@ -18,7 +18,7 @@ from kits.runs import Listener, reviews, write_csv
 import textune
 from textune.cli import main
 from textune.config.sources import Columns, FilesSource
-from textune.data.reading.windows import StreamOptions
+from textune.data.reading.streamoptions import StreamOptions
 from textune.errors import DataError
 from textune.pipeline.predict import predict_file
 from textune.prediction.load import load

@@ -51,9 +51,9 @@ def validation(trained: Any, predictor: Predictor) -> TokenRows:
 def test_a_split_in_batches_is_the_split_at_once(predictor: Predictor, validation: TokenRows) -> None:
     num_rows, tracker = len(validation), Progress()
     metrics = compute_metrics(
-        score_rows(predictor, validation, tracker, place=str, stage="evaluating").by_head["label"]
+        score_rows(predictor.scorer, validation, tracker, place=str, stage="evaluating").by_head["label"]
     )
-    scores = predictor.score_store(validation.store, validation.examples)["label"]
+    scores = predictor.scorer.score_store(validation.store, validation.examples)["label"]
     assert metrics == compute_metrics(scored_rows("binary", validation.targets["label"], scores))
     assert len(tracker.said) > 5 and {(stage, total) for stage, _, total in tracker.said} == {("evaluating", num_rows)}
     done = [done for _, done, _ in tracker.said]
@@ -62,7 +62,7 @@ def test_a_split_in_batches_is_the_split_at_once(predictor: Predictor, validatio
 
 def test_batches_hold_every_row_once_and_the_longest_first(predictor: Predictor, validation: TokenRows) -> None:
     store, chosen = validation.store, validation.examples
-    batches = list(predictor.score_batches(store, chosen))
+    batches = list(predictor.scorer.score_batches(store, chosen))
     positions = np.concatenate([batch.positions for batch in batches])
     assert np.array_equal(np.sort(positions), np.arange(len(chosen)))
     assert all(
@@ -77,22 +77,22 @@ def test_many_classes_bound_the_rows_of_a_batch(
     predictor: Predictor, validation: TokenRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, chosen = validation.store, validation.examples
-    whole = predictor.score_store(store, chosen)["label"]
-    monkeypatch.setattr("textune.prediction.predictor.MAX_SCORES_AT_ONCE", 5)
-    batches = list(predictor.score_batches(store, chosen))
+    whole = predictor.scorer.score_store(store, chosen)["label"]
+    monkeypatch.setattr("textune.prediction.scorer.MAX_SCORES_AT_ONCE", 5)
+    batches = list(predictor.scorer.score_batches(store, chosen))
     assert max(len(batch.positions) for batch in batches) == 2
     assert np.array_equal(np.sort(np.concatenate([batch.positions for batch in batches])), np.arange(len(chosen)))
-    np.testing.assert_allclose(predictor.score_store(store, chosen)["label"], whole, atol=1e-5)
+    np.testing.assert_allclose(predictor.scorer.score_store(store, chosen)["label"], whole, atol=1e-5)
 
 
 def test_whoever_stops_early_leaves_the_model_as_it_was(predictor: Predictor, validation: TokenRows) -> None:
-    predictor.model.train()
-    batches = predictor.score_batches(validation.store, validation.examples)
+    predictor.scorer.model.train()
+    batches = predictor.scorer.score_batches(validation.store, validation.examples)
     next(batches)
-    assert all(module.training for module in predictor.model.modules())
-    predictor.model.eval()
+    assert all(module.training for module in predictor.scorer.model.modules())
+    predictor.scorer.model.eval()
     next(batches)
-    assert not any(module.training for module in predictor.model.modules())
+    assert not any(module.training for module in predictor.scorer.model.modules())
 
 
 def test_where_not_all_rows_are_ranked_the_run_and_its_report_say_so(

@@ -29,6 +29,7 @@ from textune.config.sources import (
 )
 from textune.config.taskkinds import (
     BinaryTask,
+    ConditionalLmTask,
     MulticlassTask,
     MultilabelTask,
     MultitaskTask,
@@ -129,7 +130,7 @@ EXPERIMENTS = {
     ),
     **{
         task.__name__: Experiment(task=task())
-        for task in (BinaryTask, MulticlassTask, MultilabelTask, MultitaskTask, RegressionTask)
+        for task in (BinaryTask, MulticlassTask, MultilabelTask, MultitaskTask, RegressionTask, ConditionalLmTask)
     },
     **{
         way.__name__: Experiment().model_copy(

@@ -103,12 +103,12 @@ def test_threads_that_predict_at_once_get_the_same_scores(trained: Any, compile:
     together = Barrier(len(sets))
 
     def work(number: int) -> list[np.ndarray]:
-        budget = model.budget()
+        budget = model.scorer.budget()
         together.wait(60)
         found = []
         for max_tokens in (budget.max_tokens, 64, 32):
             budget.max_tokens = max_tokens if number % 2 else budget.max_tokens
-            found.append(model.score_store(model.encode(sets[number]), budget=budget)["label"])
+            found.append(model.scorer.score_store(model.encode(sets[number]), budget=budget)["label"])
         return found
 
     with ThreadPoolExecutor(len(sets)) as pool:

@@ -12,7 +12,8 @@ import textune
 from textune.config.load import load_config
 from textune.errors import ConfigError
 from textune.pipeline.build import build_parts
-from textune.run.parts import predictor_of
+from textune.prediction.predictor import Predictor
+from textune.run.parts import scorer_of
 from textune.run.tracking import SilentTracker
 
 
@@ -65,8 +66,8 @@ def test_words_of_the_held_out_rows_alone_are_kept(home: Path, tmp_path: Path) -
 def test_the_live_model_refuses_a_new_text_and_the_saved_one_does_not(home: Path) -> None:
     loaded = load_config(home / "config.toml", ["train.compact_vocabulary=on"])
     parts = build_parts(loaded.experiment, tracker=SilentTracker(), audit=False)
-    predictor = predictor_of(parts)
-    seen = predictor.score_store(parts.rows["test"].store, parts.rows["test"].examples)["label"]
+    predictor = Predictor(scorer_of(parts))
+    seen = predictor.scorer.score_store(parts.rows["test"].store, parts.rows["test"].examples)["label"]
     assert np.isfinite(seen).all()
     with pytest.raises(RuntimeError, match="for other texts, use the saved model"):
         predictor.score(["zebra xylophone"])

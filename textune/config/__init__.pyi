@@ -75,6 +75,7 @@ from .starter import validation_ratio as validation_ratio
 from .taskkinds import AutoTask as AutoTask
 from .taskkinds import BinaryTask as BinaryTask
 from .taskkinds import ClassWeights as ClassWeights
+from .taskkinds import ConditionalLmTask as ConditionalLmTask
 from .taskkinds import MultitaskTask as MultitaskTask
 from .taskkinds import PythonTask as PythonTask
 from .taskkinds import RegressionTask as RegressionTask

@@ -110,6 +110,9 @@ class MetadataSection(Section):
     on_bad_metadata: Literal["error", "report"] = "error"
     """Metadata that cannot be rendered as it says, such as a span beyond the text: `error` stops with the row and the
     value, `report` leaves the entry out and reports how many."""
+    position: Literal["prefix", "suffix"] = "prefix"
+    """Where the fields of a document stand: before its text, or behind it, where they can be learned as something to
+    predict (`task.metadata_loss`)."""
     separator: str = " | "
     """Between the fields of the prefix."""
     key_value_separator: str = ": "

@@ -18,6 +18,7 @@ from textune.config.documents import MetadataSection
 from textune.config.engines import engine_problems
 from textune.config.evaluations import evaluation_problems
 from textune.config.fields import Place, keys_of
+from textune.config.languages import language_problems
 from textune.config.longtexts import window_problems
 from textune.config.lowbits import low_bit_problems
 from textune.config.lowrank import lora_problems
@@ -172,7 +173,7 @@ def require_runnable(experiment: Experiment) -> None:
     problems += [*multitask_problems(experiment), *evaluation_problems(experiment), *stream_problems(experiment)]
     problems += [*rate_problems(experiment), *loss_problems(experiment), *window_problems(experiment)]
     problems += [*lora_problems(experiment), *low_bit_problems(experiment), *engine_problems(experiment)]
-    problems += [*rendering_problems(experiment), *prefix_problems(experiment)]
+    problems += [*rendering_problems(experiment), *language_problems(experiment), *prefix_problems(experiment)]
     refuse(problems)
 
 

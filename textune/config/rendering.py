@@ -10,6 +10,7 @@ from textune.config.problems import Problem
 from textune.config.schema import Experiment
 from textune.config.section import Section
 from textune.config.sources import ConcatSource, SetsByType, StreamSource
+from textune.config.taskkinds import ConditionalLmTask
 from textune.config.toml import format_key
 from textune.wording import listing, nearest, repeated_names
 
@@ -31,7 +32,7 @@ _OF_CLASSIFIERS = {
 
 
 def rendering_problems(experiment: Experiment) -> list[Problem]:
-    """Documents are rendered for language models, which no task trains."""
+    """Documents are rendered for language models alone."""
     if experiment.metadata is None:
         return [
             Problem(
@@ -43,8 +44,12 @@ def rendering_problems(experiment: Experiment) -> list[Problem]:
             for place, source in _sources(experiment)
             if source.by_type
         ]
-    message = "metadata renders documents for a language model, and no task trains one: tasks are classifiers."
-    return [Problem(("metadata",), message, "Leave the section out; textune render and textune check read it.")]
+    if isinstance(experiment.task, ConditionalLmTask):
+        return document_problems(experiment)
+    kind = experiment.task.kind
+    message = f'metadata renders documents for a language model, but task.kind = "{kind}" trains a classifier.'
+    hint = 'Set task.kind = "conditional_lm", or leave the section out (columns before a text: data.metadata).'
+    return [Problem(("metadata",), message, hint)]
 
 
 def document_problems(experiment: Experiment) -> list[Problem]:

@@ -133,6 +133,12 @@ class ModelSection(ModelKeys):
     compiles where that is faster, `on` stops where it is impossible."""
     config: dict[str, Any] = {}
     """Changes to the backbone's own configuration, such as `{ hidden_dropout_prob = 0.2 }`."""
+    init: Literal["pretrained", "scratch"] = "pretrained"
+    """Where the weights of a language model come from: the backbone's files, or, with `scratch`, a draw by
+    `train.seed`; the folder then holds a configuration and no weights."""
+    added_tokens: Names = ()
+    """Special tokens that a language model's tokenizer is given, such as `["<HTML>", "</HTML>"]`, each with a new row
+    of embeddings."""
     lora: Lora | None = None
     """Train few numbers beside the backbone's frozen weights; a table, which may be empty (`[model.lora]`)."""
     quantize: Quantize | None = None

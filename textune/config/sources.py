@@ -306,9 +306,18 @@ class DataSection(Section):
     metadata: Annotated[MetadataPrefix | None, ShortForm("columns")] = None
     """Columns that are written before each text: a table, or their names alone, such as `["source", "date"]`
     (docs/metadata.md)."""
+    chunks: Literal["document", "fixed"] = "document"
+    """How a language model's documents become rows of tokens. `document`: each by itself, cut where it is longer than
+    `tokens.max_length`. `fixed`: documents one after the other, the end-of-text token between them, cut into rows of
+    exactly `tokens.max_length` tokens."""
     on_bad_row: OnBadRow = "error"
     """A row that cannot be read or has no label: `error` stops with its place and reason, `skip` skips it and reports
     how many were skipped."""
+
+    @property
+    def held_out(self) -> dict[str, HeldOut]:
+        """Where the rows of every evaluation set come from, by name: validation, test, then those of `evaluations`."""
+        return {"validation": self.validation, "test": self.test, **self.evaluations}
 
 
 ConcatSource.model_rebuild()

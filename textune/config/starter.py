@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from textune.config.toml import align, format_string, format_value, printable, shorten
 
@@ -66,7 +65,7 @@ class StarterFacts:
     """Whether some rows cannot be used and must be skipped."""
     is_lines: bool = False
     """Whether the file holds lines of text in which no labels were found."""
-    task: Literal["auto", "binary", "multiclass", "multilabel", "regression"] = "auto"
+    task: str = "auto"
     """What the labels look like."""
     labels: tuple[str, ...] = ()
     """The distinct labels, or the first of them."""

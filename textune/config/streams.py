@@ -7,7 +7,7 @@ from textune.config.problems import Problem
 from textune.config.schema import Experiment
 from textune.config.section import Section
 from textune.config.sources import Absent, SplitOff, StreamSource
-from textune.config.taskkinds import AutoTask, MultitaskTask, PythonTask, RegressionTask
+from textune.config.taskkinds import AutoTask, ConditionalLmTask, MultitaskTask, PythonTask, RegressionTask
 from textune.config.toml import format_key
 from textune.config.values import Duration
 
@@ -67,7 +67,7 @@ def _label_problems(experiment: Experiment) -> list[Problem]:
         message = 'task.kind = "auto" decides from the labels of all rows, which a stream does not know.'
         hint = "Set task.kind to binary, multiclass, multilabel, multitask or regression."
         return [Problem(("task", "kind"), message, hint)]
-    if isinstance(task, RegressionTask | PythonTask):
+    if isinstance(task, RegressionTask | ConditionalLmTask | PythonTask):
         return []
     problems = []
     named = bool(labels.names or labels.names_file or experiment.data.columns.labels)

@@ -99,6 +99,16 @@ class RegressionTask(Section):
     """`sigmoid` keeps predictions between 0 and 1."""
 
 
+class ConditionalLmTask(Section):
+    """A language model of documents, given their metadata."""
+
+    kind: Literal["conditional_lm"] = "conditional_lm"
+    """The next token of a document, given those before it and its metadata (docs/metadata.md)."""
+    metadata_loss: bool = False
+    """Whether tokens of metadata count in the loss as those of the text do. By default a model reads them and is not
+    asked to predict them."""
+
+
 class PythonTask(Section):
     """Your own class: how labels are read, the loss, scores, decisions and metrics."""
 
@@ -111,6 +121,13 @@ class PythonTask(Section):
 
 
 Task = Annotated[
-    AutoTask | BinaryTask | MulticlassTask | MultilabelTask | MultitaskTask | RegressionTask | PythonTask,
+    AutoTask
+    | BinaryTask
+    | MulticlassTask
+    | MultilabelTask
+    | MultitaskTask
+    | RegressionTask
+    | ConditionalLmTask
+    | PythonTask,
     Field(discriminator="kind"),
 ]

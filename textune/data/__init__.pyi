@@ -26,7 +26,6 @@ from .labels.names import given_names as given_names
 from .labels.names import names_by_user as names_by_user
 from .labels.values import MISSING as MISSING
 from .labels.values import has_label as has_label
-from .prepare import key_of as key_of
 from .prepare import prepare_data as prepare_data
 from .prepare import prepare_held_out as prepare_held_out
 from .prepared import PreparedData as PreparedData
@@ -57,15 +56,15 @@ from .reading.rows import Rows as Rows
 from .reading.rows import SkippedRow as SkippedRow
 from .reading.sources import GivenRows as GivenRows
 from .reading.sources import read_source as read_source
+from .reading.streamoptions import STANDARD as STANDARD
+from .reading.streamoptions import StreamOptions as StreamOptions
+from .reading.streamoptions import is_lasting as is_lasting
+from .reading.streamoptions import output_format_of as output_format_of
+from .reading.streamoptions import stream_format as stream_format
+from .reading.streamoptions import stream_name as stream_name
 from .reading.tables import open_tables as open_tables
-from .reading.windows import STANDARD as STANDARD
-from .reading.windows import StreamOptions as StreamOptions
 from .reading.windows import Window as Window
-from .reading.windows import is_lasting as is_lasting
 from .reading.windows import open_rows as open_rows
-from .reading.windows import output_format_of as output_format_of
-from .reading.windows import stream_format as stream_format
-from .reading.windows import stream_name as stream_name
 from .reading.windows import window_rows as window_rows
 from .reading.writer import RowWriter as RowWriter
 from .shards.blocks import Block as Block
@@ -78,4 +77,5 @@ from .shards.blocks import open_shards as open_shards
 from .shards.blocks import shard_of_rows as shard_of_rows
 from .shards.labelled import RowStream as RowStream
 from .shards.reader import MAX_LINE_BYTES as MAX_LINE_BYTES
+from .splits import key_of as key_of
 from .splits import set_aside as set_aside

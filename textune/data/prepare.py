@@ -15,7 +15,6 @@ from textune.config import (
     Absent,
     Columns,
     DataSection,
-    HeldOut,
     Labels,
     MetadataPrefix,
     OnBadRow,
@@ -28,7 +27,7 @@ from textune.data.labels import LABEL, LabelMap, LabelMaps, encode_by_head, has_
 from textune.data.prepared import PreparedData, Split
 from textune.data.reading import GivenRows, read_source
 from textune.data.shards import RowStream, open_stream, told_of_secrets
-from textune.data.splits import split_rows
+from textune.data.splits import key_of, split_rows
 from textune.errors import DataError
 from textune.wording import count
 
@@ -62,9 +61,7 @@ def prepare_data(
         for name, examples in sources.held_out.items()
     }
     train, shares = _set_aside(train, section)
-    splits = {"train": train} | {
-        name: split for name in _held_out_of(section) if (split := (held_out | shares).get(name))
-    }
+    splits = {"train": train} | {name: split for name in section.held_out if (split := (held_out | shares).get(name))}
     return PreparedData(splits, labels, (*sources.notes, *said, *seen), section.metadata, stream)
 
 
@@ -87,11 +84,6 @@ def prepare_held_out(
     return _encoded(name or "test", examples, label_maps, section, key=key)
 
 
-def key_of(name: str) -> str:
-    """The configuration key of a split or an evaluation set."""
-    return f"data.{name}" if name in ("train", "validation", "test") else f"data.evaluations.{name}"
-
-
 # --- the steps ------------------------------------------------------------------------------------------------------
 
 
@@ -111,10 +103,6 @@ class _Sources:
         return [note for examples in (self.train, *self.held_out.values()) for note in examples.rows.notes]
 
 
-def _held_out_of(section: DataSection) -> dict[str, HeldOut]:
-    return {"validation": section.validation, "test": section.test, **section.evaluations}
-
-
 def _read_sources(section: DataSection, given: GivenRows, labels: LabelMaps, *, with_labels: bool) -> _Sources:
     """`labels`: those of several tasks; others are found in what is read here."""
     bad, tasks = section.on_bad_row, tasks_in(labels)
@@ -132,7 +120,7 @@ def _read_sources(section: DataSection, given: GivenRows, labels: LabelMaps, *, 
     unweighted = _unweighted(section.columns)
     held_out = {
         name: read(source, unweighted, key=key_of(name))
-        for name, source in _held_out_of(section).items()
+        for name, source in section.held_out.items()
         if not isinstance(source, SplitOff | Absent)
     }
     return _Sources(train, stream, held_out)
@@ -181,7 +169,7 @@ def _set_aside(train: Split, section: DataSection) -> tuple[Split, dict[str, Spl
     """What is left for training, and the splits taken from training rows: test first, so it depends on no other
     key."""
     shares: dict[str, Split] = {}
-    sources = _held_out_of(section)
+    sources = section.held_out
     for name in ("test", "validation", *section.evaluations):
         source = sources[name]
         if isinstance(source, SplitOff):
@@ -210,7 +198,7 @@ def _read(
     tasks: tuple[str, ...] = (),
     prefix: MetadataPrefix | None = None,
 ) -> Examples:
-    rows = read_source(source, on_bad_row=on_bad_row, given=given)
+    rows = read_source(source, on_bad_row=on_bad_row, given=given, key=key if key.startswith("data.") else "")
     if rows.table.num_rows == 0:
         raise DataError(
             f"{key}: {rows.source} has no rows.", hint="Check the file, and `where` and `take` if they are set."

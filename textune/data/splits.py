@@ -40,15 +40,20 @@ def split_rows(
     return np.flatnonzero(~chosen_N), np.flatnonzero(chosen_N)
 
 
+def key_of(name: str) -> str:
+    """The configuration key of a split or an evaluation set."""
+    return f"data.{name}" if name in ("train", "validation", "test") else f"data.evaluations.{name}"
+
+
 def set_aside(rows: Rows, section: DataSection) -> tuple[Rows, dict[str, Rows]]:
     """The rows that are left for training, and by name the sets that are shares of them, where no labels matter: test
     first, so that it depends on no other key. DataError as `split_rows`."""
-    sources = {"test": section.test, "validation": section.validation, **section.evaluations}
+    sources = section.held_out
     left, shares = np.arange(len(rows)), {}
-    for name, source in sources.items():
+    for name in ("test", "validation", *section.evaluations):
+        source = sources[name]
         if isinstance(source, SplitOff):
-            key = f"data.evaluations.{name}" if name in section.evaluations else f"data.{name}"
-            kept, aside = split_rows(rows, left, {}, source, key=key)
+            kept, aside = split_rows(rows, left, {}, source, key=key_of(name))
             shares[name] = rows.take(left[aside])
             left = left[kept]
     return (rows.take(left) if shares else rows), shares

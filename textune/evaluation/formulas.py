@@ -16,7 +16,7 @@ import numpy as np
 
 from textune.evaluation.scored import Scored
 from textune.evaluation.undefined import UNDEFINED, mean_of_defined
-from textune.tasks import Counts, OwnFunction
+from textune.tasks import TOKENS, Counts, OwnFunction
 
 Formula = Callable[[Scored], float]
 Quotient = Callable[[Counts], np.ndarray]
@@ -320,3 +320,30 @@ def _as_given(scored: Scored, stored: np.ndarray) -> np.ndarray:
     choices = scored.answers.choices
     several = choices is not None and scored.answers.label_map.several
     return choices.hits(stored).astype(np.int64) if several and choices is not None else stored
+
+
+# --- texts -----------------------------------------------------------------------------------------------------------
+
+
+def bits_per(unit: int) -> Formula:
+    """Bits that a language model needs for the average character or byte of what is scored: a column of its
+    targets."""
+
+    def compute(scored: Scored) -> float:
+        nats, units = _of_text(scored, unit)
+        return nats / units / math.log(2) if units else UNDEFINED
+
+    return compute
+
+
+def perplexity(scored: Scored) -> float:
+    """exp of the negative log-likelihood of the average scored token: losses of 1 and 3 with 3 tokens and 1 give
+    exp(1.5)."""
+    nats, tokens = _of_text(scored, TOKENS)
+    return math.exp(nats / tokens) if tokens else UNDEFINED
+
+
+def _of_text(scored: Scored, unit: int) -> tuple[float, float]:
+    """The nats of all rows, and how much of a unit was scored."""
+    weights = np.ones(len(scored)) if scored.weights is None else scored.weights
+    return float(weights @ scored.predictions), float(weights @ scored.targets[:, unit])

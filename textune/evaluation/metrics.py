@@ -18,6 +18,7 @@ from textune.evaluation import formulas
 from textune.evaluation.formulas import Formula, averaged, class_areas, f_measure, precision, recall
 from textune.evaluation.scored import Scored
 from textune.evaluation.undefined import UNDEFINED
+from textune.tasks import BYTES, CHARACTERS
 
 if TYPE_CHECKING:
     from textune.tasks import Answers, Measures, OwnFunction
@@ -162,6 +163,31 @@ METRICS: dict[str, Metric] = {
             "mean absolute error as a share of the target",
             "scores",
             "a target is 0",
+        ),
+        Metric(
+            "bits_per_character",
+            False,
+            formulas.bits_per(CHARACTERS),
+            "negative log2-likelihood of the text / its characters",
+            "scores",
+            "no character is scored",
+        ),
+        Metric(
+            "bits_per_byte",
+            False,
+            formulas.bits_per(BYTES),
+            "negative log2-likelihood of the text / its bytes in UTF-8",
+            "scores",
+            "no byte is scored",
+        ),
+        Metric(
+            "perplexity",
+            False,
+            formulas.perplexity,
+            "exp(negative log-likelihood of the text / its tokens); depends on the tokenizer",
+            "scores",
+            "no token is scored",
+            bounded=False,
         ),
     )
 }

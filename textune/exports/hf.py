@@ -33,7 +33,7 @@ from textune.model import (
     skeleton,
 )
 from textune.owncode import require_allowed
-from textune.prediction import ModelCard, Predictor, load, read_card, settle_copy, write_card
+from textune.prediction import ModelCard, Scorer, load_scorer, read_card, settle_copy, write_card
 from textune.run import Identity, state_of
 from textune.training import (
     KEPT_IDS,
@@ -96,8 +96,8 @@ def export(
         card = read_card(model)
         chosen = _form(form, None if card.adapters is None else card.adapters.merge, source, model)
         if card.adapters is not None and chosen == "merged":
-            predictor = load(model, device="cpu", precision="fp32", compile="off", code=code)
-            write_folder(target, lambda folder: _save_merged(predictor, card, folder))
+            scorer = load_scorer(model, device="cpu", precision="fp32", compile="off", code=code)
+            write_folder(target, lambda folder: _save_merged(scorer, card, folder))
         else:
             write_folder(target, lambda folder: _copy_model(model, folder))
         return Exported(target, card.step, model, chosen, read_card(target).merge_change)
@@ -138,8 +138,8 @@ def _where_adapters_are(source: Path) -> str:
     return f"A checkpoint still has them: `textune export {saved.folder} --adapter --out FOLDER`."
 
 
-def _save_merged(predictor: Predictor, card: ModelCard, folder: Path) -> None:
-    predictor.save(folder, merge=True)
+def _save_merged(scorer: Scorer, card: ModelCard, folder: Path) -> None:
+    scorer.save(folder, merge=True)
     change = read_card(folder).merge_change
     write_card(card.model_copy(update={"adapters": None, "merge_change": change}), folder)
 

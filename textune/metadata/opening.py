@@ -51,7 +51,7 @@ def open_documents(data: DataSection, given: GivenRows) -> OpenedDocuments:
     `read_document_rows` and `set_aside`."""
     if isinstance(data.train, StreamSource):
         return OpenedDocuments(open_shards(data.train), {})
-    rows, shares = set_aside(read_document_rows(data.train, data.on_bad_row, given), data)
+    rows, shares = set_aside(read_document_rows(data.train, data.on_bad_row, given, key="data.train"), data)
     return OpenedDocuments(shard_of_rows(rows), shares)
 
 

@@ -17,7 +17,6 @@ from textune.config import (
     Columns,
     DataSection,
     Experiment,
-    HeldOut,
     MetadataSection,
     SetsByType,
     Source,
@@ -192,7 +191,7 @@ def check_documents(
     sets = []
     for name, source in _sources(data).items():
         counted = CheckedSet(name)
-        for rows in _rows_of(source, data, given):
+        for rows in _rows_of(name, source, data, given):
             counted.add(rows, data.columns, lenient)
         sets.append(counted)
     found = {type_ for one in sets for type_ in one.found}
@@ -218,17 +217,16 @@ def _estimate(experiment: Experiment, section: MetadataSection, given: GivenRows
 
 def _sources(data: DataSection) -> dict[str, Source | StreamSource]:
     """All sources of rows by the name of their set; a share of the training rows has none of its own."""
-    held_out: dict[str, HeldOut] = {"validation": data.validation, "test": data.test, **data.evaluations}
-    own = {name: source for name, source in held_out.items() if not isinstance(source, SplitOff | Absent)}
+    own = {name: source for name, source in data.held_out.items() if not isinstance(source, SplitOff | Absent)}
     return {"train": data.train, **own}
 
 
-def _rows_of(source: Source | StreamSource, data: DataSection, given: GivenRows) -> Iterator[Rows]:
+def _rows_of(name: str, source: Source | StreamSource, data: DataSection, given: GivenRows) -> Iterator[Rows]:
     """The rows, some at a time, with all their columns of metadata."""
     if isinstance(source, StreamSource):
         yield from _first_block(source, data)
         return
-    rows = read_document_rows(source, data.on_bad_row, given)
+    rows = read_document_rows(source, data.on_bad_row, given, key=key_of(name))
     for first in range(0, len(rows), SAMPLE_ROWS):
         table = rows.table.slice(first, SAMPLE_ROWS)
         places = rows.places.take(np.arange(first, first + table.num_rows))
@@ -290,7 +288,7 @@ def _findings(counted: CheckedSet, *, refuses: bool) -> list[Finding]:
 
 def _empty_sets(counted: CheckedSet, data: DataSection) -> list[Finding]:
     """Sets by type that would have no document."""
-    source = {"validation": data.validation, "test": data.test, **data.evaluations}.get(counted.name)
+    source = data.held_out.get(counted.name)
     findings = []
     for type_ in source.by_type if isinstance(source, SetsByType) else ():
         if not counted.documents_with[type_]:

@@ -39,7 +39,7 @@ from textune.errors import ConfigError, DataError, RunError
 from textune.evaluation import MainMetric, Report, resolve_metric
 from textune.jsontext import parse_json
 from textune.owncode import require_allowed
-from textune.prediction import ModelCard, Predictor, data_source, load
+from textune.prediction import ModelCard, Predictor, Scorer, data_source, load
 from textune.ranks import joined
 from textune.run import SilentTracker, Tracker, report_split, write_report
 from textune.wording import listing
@@ -88,14 +88,14 @@ def evaluate(
             on_notice=tracker.notice,
         )
         card = predictor.card
-        main = resolve_metric(metric or card.metric, predictor.task.heads)
+        main = resolve_metric(metric or card.metric, predictor.scorer.task.heads)
         _require_loss(main, card, run)
         experiment, section, tokens = _settings_of(run, card)
         if data is None:
             allowed = [code] if isinstance(code, str) else code
-            chosen = _own_rows(run, experiment, predictor, part, rows or {}, code=allowed)
+            chosen = _own_rows(run, experiment, predictor.scorer, part, rows or {}, code=allowed)
         else:
-            chosen = _rows_of(data, columns, predictor, on_bad_row=on_bad_row, tracker=tracker)
+            chosen = _rows_of(data, columns, predictor.scorer, on_bad_row=on_bad_row, tracker=tracker)
         report = _report(predictor, chosen, main, section, tokens, tracker)
         if ranks.is_first and (run / "manifest.json").is_file():
             _keep(report, run / "evaluations", re.sub(r"[^\w.-]+", "_", chosen.name), tracker)
@@ -125,7 +125,7 @@ def _report(
     """Tokenise, score and report."""
     split, tokenised = _tokenised(chosen.split, predictor, tokens, tracker, drop_longer=chosen.drop_longer)
     return report_split(
-        predictor,
+        predictor.scorer,
         split,
         tokenised,
         metric=main,
@@ -158,7 +158,7 @@ def _require_loss(metric: MainMetric, card: ModelCard, run: Path) -> None:
 
 def _python_sources(section: DataSection) -> list[str]:
     """The classes and functions of the user's own that the data of a run comes from."""
-    left: list[Section] = [section.train, section.validation, section.test, *section.evaluations.values()]
+    left: list[Section] = [section.train, *section.held_out.values()]
     found = []
     while left:
         source = left.pop()
@@ -193,7 +193,7 @@ def _tokenised(
     """The rows of at most `drop_longer` tokens, and their tokens, from the cache if they are there; DataError if ranks
     read different rows.
     """
-    ranks, examples = predictor.ranks, found.examples
+    ranks, examples = predictor.scorer.ranks, found.examples
     if ranks.broadcast(found.fingerprint) != found.fingerprint:
         raise DataError(
             f"rank {ranks.rank} reads other rows than the first rank ({examples.rows.source}).",
@@ -237,13 +237,13 @@ def _columns(given: Columns | Mapping[str, object] | None, card: ModelCard) -> C
 def _rows_of(
     data: object,
     columns: Columns | Mapping[str, object] | None,
-    predictor: Predictor,
+    scorer: Scorer,
     *,
     on_bad_row: OnBadRow,
     tracker: Tracker,
 ) -> _Chosen:
     """Labelled rows of files, for a model that knows its labels."""
-    card, label_maps = predictor.card, predictor.task.label_maps
+    card, label_maps = scorer.card, scorer.task.label_maps
     source, said = data_source(card.sources, data)
     if said:
         tracker.notice(said)
@@ -269,14 +269,14 @@ def _rows_of(
 def _own_rows(
     run: Path,
     experiment: Experiment | None,
-    predictor: Predictor,
+    scorer: Scorer,
     part: str | None,
     given: GivenRows,
     *,
     code: Sequence[str],
 ) -> _Chosen:
     """The run's own test (else validation) rows, or those of the set `part`; `code`: the user's own that may run."""
-    card, label_maps = predictor.card, predictor.task.label_maps
+    card, label_maps = scorer.card, scorer.task.label_maps
     stated = label_maps if are_stated(label_maps) else {}
     if experiment is None:
         raise RunError(
@@ -326,7 +326,7 @@ def _own_rows(
 
 def _source_of(section: DataSection, name: str) -> TrainSource | HeldOut:
     """Where the rows of a split or an evaluation set come from; ConfigError for an unknown name."""
-    sources = {"train": section.train, "validation": section.validation, "test": section.test, **section.evaluations}
+    sources: dict[str, TrainSource | HeldOut] = {"train": section.train, **section.held_out}
     if name not in sources:
         raise ConfigError(
             f'part = "{name}" is not a set of this run.', hint=f"It has {listing(sources, 8)}.", key="part", value=name

@@ -30,7 +30,7 @@ class TrainedModel:
     @property
     def device(self) -> Device:
         """Where and in which precision it computes."""
-        return self._predictor.device
+        return self._predictor.scorer.device
 
     def predict(self, texts: object, pairs: object = None) -> list[Prediction] | dict[str, list[Prediction]]:
         """Label and scores of each text (or text pair), in order; of a model of several tasks, such a list by task.
@@ -61,7 +61,7 @@ class TrainedModel:
         kind = "texts" if card.columns.text_pair is None else "pairs of texts"
         windows = " in windows" if card.long == "windows" else ""
         limit = f"{kind}{windows} of at most {card.max_length} tokens"
-        return f"<TrainedModel: {card.problem}{labels}, {limit}, {self._predictor.device}>"
+        return f"<TrainedModel: {card.problem}{labels}, {limit}, {self._predictor.scorer.device}>"
 
 
 def load(

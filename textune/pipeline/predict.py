@@ -56,8 +56,8 @@ def predict_file(
 
     Several ranks (those of `predictor`) all call it: each scores its share of every window.
     """
-    budget = predictor.budget(tracker.notice)
-    if not predictor.ranks.is_first:
+    budget = predictor.scorer.budget(tracker.notice)
+    if not predictor.scorer.ranks.is_first:
         return _score_along(predictor, budget)
     require_target(source, target, force=force)
     card = predictor.card
@@ -126,14 +126,14 @@ def _predict_rows(
     windows = ahead(_tokenised(predictor, rows), 1, name="textune-reader")
     with ThreadPoolExecutor(1, "textune-writer") as behind_us, contextlib.closing(windows):
         for window, store in windows:
-            store = predictor.ranks.broadcast(store)
-            scores = predictor.score_store(store, place=partial(rows.source.place, window), budget=budget)
+            store = predictor.scorer.ranks.broadcast(store)
+            scores = predictor.scorer.score_store(store, place=partial(rows.source.place, window), budget=budget)
             if behind is not None:
                 behind.result()
             behind = behind_us.submit(write, window, scores)
             done += len(window.numbers)
             tracker.progress("predicting", done, max(total, done) if total else 0)
-        predictor.ranks.broadcast(None)
+        predictor.scorer.ranks.broadcast(None)
         if behind is not None:
             behind.result()
     return done
@@ -143,8 +143,8 @@ def _score_along(predictor: Predictor, budget: CallerBudget) -> int:
     """Score this rank's share of every window that the first rank reads; returns the number of rows of all."""
     done = 0
     nothing: TokenStore | None = None  # only what the first rank gives counts
-    while (store := predictor.ranks.broadcast(nothing)) is not None:
-        predictor.score_store(store, budget=budget)
+    while (store := predictor.scorer.ranks.broadcast(nothing)) is not None:
+        predictor.scorer.score_store(store, budget=budget)
         done += store.num_examples
     return done
 

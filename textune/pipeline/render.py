@@ -115,7 +115,7 @@ def _set_of(experiment: Experiment, part: str) -> str:
     """The name of the rows that a set is made of. ConfigError for a set that is not there."""
     data = experiment.data
     known = {TRAIN: TRAIN}
-    for name, source in {"validation": data.validation, "test": data.test, **data.evaluations}.items():
+    for name, source in data.held_out.items():
         if isinstance(source, SetsByType):
             sets = [name, *(set_by_type(name, type_) for type_ in source.by_type)]
             known |= dict.fromkeys([*sets, *([set_by_type(name)] if source.by_type else [])], name)
@@ -174,12 +174,12 @@ class _Writer:
     def write_held_out(self, part: str, name: str, given: GivenRows) -> None:
         """The first rows of a held-out set, with all their metadata."""
         data = self._experiment.data
-        source = {"validation": data.validation, "test": data.test, **data.evaluations}[name]
+        source = data.held_out[name]
         assert isinstance(source, SetsByType)
         if isinstance(source, SplitOff):
             rows = open_documents(data, given).shares[name]
         else:
-            rows = read_document_rows(source, data.on_bad_row, given)
+            rows = read_document_rows(source, data.on_bad_row, given, key=key_of(name))
         read = read_documents(rows, data.columns, self._section)
         found = next(one for one in sets_of(name, source, rows, read.documents, key=key_of(name)) if one.name == part)
         documents = with_types(found.documents, np.arange(min(self._num_rows, len(found))), self._section.types)

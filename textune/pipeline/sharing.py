@@ -15,6 +15,7 @@ from textune.data import (
     HeldOutTexts,
     NeededColumns,
     Rows,
+    key_of,
     open_shards,
     select_texts,
 )
@@ -32,7 +33,9 @@ def shared_documents(
 ) -> list[Finding]:
     """An error for each held-out set with texts of training rows; all shards of a stream are read once for it, their
     texts alone. A set that is a share of the training rows is not compared."""
-    rows_of = {name: read_document_rows(source, data.on_bad_row, given) for name, source in held_out.items()}
+    rows_of = {
+        name: read_document_rows(source, data.on_bad_row, given, key=key_of(name)) for name, source in held_out.items()
+    }
     texts = {name: select_texts(rows, data.columns)[0] for name, rows in rows_of.items()}
     if not texts:
         return []
@@ -59,7 +62,7 @@ def shared_documents(
 
 def _training_rows(data: DataSection, given: GivenRows, tracker: Tracker) -> Iterator[Rows]:
     if not isinstance(data.train, StreamSource):
-        yield read_document_rows(data.train, data.on_bad_row, given)
+        yield read_document_rows(data.train, data.on_bad_row, given, key=key_of("train"))
         return
     stream = open_shards(data.train)
     size = sum(shard.size for shard in stream.shards)

@@ -1,5 +1,5 @@
-"""The one inference path: a live model or a saved folder in, `Predictor` out: a table of rows to a table of
-predictions; after `training`, before `evaluation`.
+"""The one inference path: a live model or a saved folder in, `Scorer` out (rows of tokens to scores), or
+`Predictor` (a table of rows to a table of predictions); after `training`, before `evaluation`.
 """
 
 import lazy_loader

@@ -5,14 +5,16 @@ from .card import settle_copy as settle_copy
 from .card import write_card as write_card
 from .load import find_model as find_model
 from .load import load as load
+from .load import load_scorer as load_scorer
 from .ownfiles import data_source as data_source
 from .ownfiles import read_as_run as read_as_run
 from .predictor import Prediction as Prediction
 from .predictor import Predictor as Predictor
-from .predictor import Scores as Scores
 from .rows import encode_rows as encode_rows
 from .rows import named_scores as named_scores
 from .rows import predict_table as predict_table
 from .rows import prediction_fields as prediction_fields
+from .scorer import Scorer as Scorer
+from .scorer import Scores as Scores
 from .windows import Input as Input
 from .windows import InputPass as InputPass

@@ -1,4 +1,4 @@
-"""Opens a saved model: a run folder or a model folder in, a `Predictor` out."""
+"""Opens a saved model: a run folder or a model folder in, a `Scorer` or `Predictor` out."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ from textune.model import (
 from textune.owncode import require_allowed
 from textune.prediction.card import ModelCard, read_card
 from textune.prediction.predictor import Predictor
+from textune.prediction.scorer import Scorer
 from textune.ranks import ALONE, Ranks
 
 
@@ -49,6 +50,32 @@ def load(
     ranks: Ranks = ALONE,
     on_notice: Callable[[str], None] = warnings.warn,
 ) -> Predictor:
+    """Open a model that predicts texts; options and errors as in `load_scorer`."""
+    return Predictor(
+        load_scorer(
+            folder,
+            device=device,
+            precision=precision,
+            max_tokens=max_tokens,
+            compile=compile,
+            code=code,
+            ranks=ranks,
+            on_notice=on_notice,
+        )
+    )
+
+
+def load_scorer(
+    folder: str | Path,
+    *,
+    device: DeviceName = "auto",
+    precision: PredictionPrecision = "auto",
+    max_tokens: int | None = None,
+    compile: Switch = "auto",
+    code: str | Sequence[str] = (),
+    ranks: Ranks = ALONE,
+    on_notice: Callable[[str], None] = warnings.warn,
+) -> Scorer:
     """Open a run folder (its best model) or a model folder that textune saved.
 
     `precision = "auto"` is the one of the model's own run, or fp32 where this machine lacks it or is slower with it;
@@ -60,7 +87,7 @@ def load(
     `ranks`: processes that each open it and share the work. `on_notice` is called where another precision is used,
     where the model takes shorter texts than its card says, and what happens while it predicts.
     """
-    require_words(load, device=device, precision=precision, compile=compile)
+    require_words(load_scorer, device=device, precision=precision, compile=compile)
     require_count("max_tokens", max_tokens)
     folder = find_model(folder)
     card = read_card(folder)
@@ -92,7 +119,7 @@ def load(
     prepare(model, Recipe(chosen, "prediction", int8=int8, quantize=quantize, adapting=adapting, compiled=compiled))
     card = _within_positions(card, model, folder, on_notice)
     limit = max(max_tokens or card.max_tokens, card.max_length)
-    return Predictor(model, tokenizer, task, card, device=chosen, max_tokens=limit, ranks=ranks, on_notice=on_notice)
+    return Scorer(model, tokenizer, task, card, device=chosen, max_tokens=limit, ranks=ranks, on_notice=on_notice)
 
 
 def _require_whole(card: ModelCard, folder: Path) -> None:

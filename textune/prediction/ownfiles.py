@@ -33,7 +33,7 @@ READING = (
 def own_sources(section: DataSection) -> dict[str, FilesSource]:
     """The way of reading files of each suffix, where it is not the usual one; without the files."""
     found: dict[str, FilesSource] = {}
-    for source in (section.train, section.validation, section.test, *section.evaluations.values()):
+    for source in (section.train, *section.held_out.values()):
         for one in source.sources if isinstance(source, ConcatSource) else [source]:
             if isinstance(one, FilesSource):
                 kept = FilesSource(**{key: getattr(one, key) for key in READING})

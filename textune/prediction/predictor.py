@@ -1,49 +1,26 @@
-"""The one inference path: a live model or a saved folder in, batched predictions out; after `training`, before
-`evaluation`.
+"""Texts with labels: texts or rows in, what a model says of them out.
 
-texts --TextEncoder--> token store --sort by length, cut by tokens--> packed forward --> scores, in their order
+texts --TextEncoder--> token store --Scorer--> scores --decision--> labels
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import torch
 
-from textune.batches import (
-    Assembler,
-    RowStore,
-    RowTexts,
-    TextEncoder,
-    Tokens,
-    TokenStore,
-    cut_by_tokens,
-    make_row_store,
-    require_uncut,
-)
+from textune.batches import RowTexts, TextEncoder, TokenStore, make_row_store
 from textune.data import given_texts, going_without
-from textune.errors import Advice, DataError, ModelError
-from textune.model import AdapterNote, CallerBudget, Device, TextModel, free_cached, is_out_of_memory, merging_change
-from textune.prediction.card import ModelCard, read_card, write_card
-from textune.ranks import ALONE, Ranks
-from textune.tasks import Head, Task, nth_row, require_numbers
+from textune.errors import Advice, DataError
+from textune.prediction.card import ModelCard
+from textune.prediction.scorer import Scorer, Scores
+from textune.tasks import Head, nth_row
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-MAX_SCORES_AT_ONCE = 1 << 23
-"""Scores (rows x classes) computed at once: 64 MB for each of the few copies on the way to probabilities."""
 TOO_LONG = 'Shorten or split the text: the model was trained with tokens.truncate = "error".'
-NO_ROOM = "Shorten the texts (in a config: tokens.max_length), or use a machine with more memory."
-
 
 T = TypeVar("T")
-Scores = dict[str, np.ndarray]
-"""By head: float64 [N, K] probabilities, or [N] values for regression."""
 
 
 class Prediction(NamedTuple):
@@ -57,181 +34,19 @@ class Prediction(NamedTuple):
     """Every label's probability."""
 
 
-class ScoredBatch(NamedTuple):
-    """Rows that were scored together."""
-
-    positions: np.ndarray
-    """int64 [n] which of the chosen rows these are."""
-    scores: Scores
-    """float64 [n, K] probabilities, or [n] values for regression, by head."""
-    losses: dict[str, np.ndarray] | None = None
-    """The task's own loss of each row, float32 [n] by head, where targets were given."""
-
-
 class Predictor:
-    """Scores texts with one model; the same code evaluates during training, from a saved folder and in a service."""
+    """Predicts texts with the model of a scorer."""
 
-    def __init__(
-        self,
-        model: TextModel,
-        tokenizer: PreTrainedTokenizerBase,
-        task: Task,
-        card: ModelCard,
-        *,
-        device: Device,
-        max_tokens: int,
-        ranks: Ranks = ALONE,
-        lockstep: bool = False,
-        on_notice: Callable[[str], None] = lambda _: None,
-        outputs: Callable[[Tokens], torch.Tensor] | None = None,
-    ) -> None:
-        """`ranks` share the work; what scores rows must then be called by all of them, for the same rows.
-
-        `max_tokens` and `on_notice` are the budget of each call that brings none of its own. `lockstep`: every rank
-        must make as many forward passes as the others, since each pass gathers weights from all of them. `outputs`
-        computes a batch where that is not the model's own call: a learner's, which gathers its weights.
-        """
-        self.model: Final = model
-        self._outputs: Final = outputs or model
-        self.tokenizer: Final = tokenizer
-        self.task: Final = task
-        self.card: Final = card
-        self.device: Final = device
-        self.max_tokens: Final = max_tokens
-        self.ranks: Final = ranks
-        self.lockstep: Final = lockstep
-        self.encoder: Final = TextEncoder(tokenizer, card.tokens, prefix=card.metadata, if_too_long=TOO_LONG)
-        self._on_notice: Final = on_notice
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer: Final = scorer
+        self.card: Final = scorer.card
+        self.encoder: Final = TextEncoder(
+            scorer.tokenizer, scorer.card.tokens, prefix=scorer.card.metadata, if_too_long=TOO_LONG
+        )
         self._said_without: set[tuple[str, ...]] = set()
 
-    def budget(self, on_notice: Callable[[str], None] | None = None) -> CallerBudget:
-        """A budget for one caller, who keeps it over several calls: what one finds out about memory, the next one
-        knows."""
-        return CallerBudget(self.max_tokens, on_notice or self._on_notice)
-
-    def score_batches(
-        self,
-        store: RowStore,
-        indices: np.ndarray | None = None,
-        *,
-        place: Callable[[int], str] = nth_row,
-        budget: CallerBudget | None = None,
-        targets: Callable[[np.ndarray], Mapping[str, np.ndarray]] | None = None,
-    ) -> Iterator[ScoredBatch]:
-        """Score the chosen rows, all of them without `indices`; each row once, in batches of similar length.
-
-        Of several ranks each yields its own batches, which together are those of a process alone; all must come to the
-        end. Nothing is kept between batches, so whoever needs little of the scores needs little memory. `budget`: the
-        caller's own, halved where memory runs out; without it, a new one. `targets` of rows, by their positions: their
-        losses are computed as well. ModelError where a score is not a number, whose row `place` names by its position:
-        this is the one place that all scores come from.
-        """
-        budget = budget or self.budget()
-        chosen = np.arange(store.num_examples) if indices is None else indices
-        lengths = store.example_lengths(chosen)
-        assembler = self._assembler()
-        # Memory may have run out on some ranks only: all cut alike, or rows would be scored twice and others never.
-        budget.max_tokens = -self.ranks.all_max([-budget.max_tokens])[0]
-        if self.lockstep and assembler.windows:
-            require_uncut(int(lengths.max(initial=0)), budget.max_tokens, key="evaluate.max_tokens")
-        batches = self._cut(np.arange(len(chosen)), lengths, budget.max_tokens)
-        # In turns: sizes descend, so no rank gets more than about one batch more than another.
-        to_do = batches[self.ranks.rank :: self.ranks.world]
-        num_idle = -(-len(batches) // self.ranks.world) - len(to_do) if self.lockstep else 0
-        to_do = [*to_do, *batches[-1:] * num_idle][::-1]
-        while to_do:
-            positions = to_do.pop()
-            batch = assembler.tokens(store, chosen[positions], budget.max_tokens)
-            try:
-                scores, losses = self._score_batch(batch, None if targets is None else targets(positions))
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-            else:
-                for of_head in scores.values():
-                    require_numbers(of_head, positions, num_rows=len(chosen), place=place)
-                if len(to_do) >= num_idle:
-                    yield ScoredBatch(positions, scores, losses)
-                continue
-            if self.lockstep and not self.ranks.alone:
-                raise _refuse_halving(batch.num_laid_out, budget.max_tokens)
-            free_cached(self.device.torch)
-            budget.halve(batch, doing="predicting", hint=NO_ROOM)
-            to_do = self._cut(np.concatenate([*to_do, positions]), lengths, budget.max_tokens)[::-1]
-
-    def _assembler(self) -> Assembler:
-        """Lays examples out as this model wants them."""
-        model = self.model
-        cost = model.group_cost(self.device.dtype)
-        return Assembler(
-            model.layout, model.pad_id, group_cost=cost, padding=model.padding, windows=model.pooling is not None
-        )
-
-    def _cut(self, positions: np.ndarray, lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
-        """These rows in batches, the longest first: if they do not fit into memory, that shows at once."""
-        # Many classes bound the rows at once as well, however short these are.
-        max_rows = max(1, MAX_SCORES_AT_ONCE // self.task.num_outputs)
-        alike = cut_by_tokens(self.model.padding.widths(lengths[positions]), max_tokens, layout=self.model.layout)
-        return [
-            positions[cut[max(0, stop - max_rows) : stop]]
-            for cut in reversed(alike)
-            for stop in range(len(cut), 0, -max_rows)
-        ]
-
-    def _score_batch(
-        self, batch: Tokens, targets: Mapping[str, np.ndarray] | None
-    ) -> tuple[Scores, dict[str, np.ndarray] | None]:
-        """Scores and, with targets, losses of a batch, in the order of its rows; it leaves nothing behind, so that it
-        can be tried again."""
-        # A model that was loaded is in this mode already: several threads may predict at once.
-        was_training = self.model.training
-        if was_training:
-            self.model.eval()
-        try:
-            # Weights that are gathered for a pass are used again in training: tensors of inference could not be.
-            with torch.no_grad() if self.lockstep else torch.inference_mode():
-                with self.device.autocast():
-                    logits_BC = self._outputs(batch.to(self.device.torch))
-                by_head = self.task.scores(logits_BC.double())
-                scores = {name: of_head.cpu().numpy() for name, of_head in by_head.items()}
-                return scores, None if targets is None else self._losses(logits_BC, targets)
-        finally:
-            if was_training:
-                self.model.train()
-
-    def _losses(self, logits_BC: torch.Tensor, targets: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The losses in float32, as training computes them."""
-        on_device = {
-            name: torch.from_numpy(np.ascontiguousarray(values)).to(logits_BC.device)
-            for name, values in targets.items()
-        }
-        losses = self.task.row_losses(logits_BC.float(), on_device)
-        return {name: losses_B.cpu().numpy() for name, losses_B in losses.items()}
-
-    def score_store(
-        self,
-        store: RowStore,
-        indices: np.ndarray | None = None,
-        *,
-        place: Callable[[int], str] = nth_row,
-        budget: CallerBudget | None = None,
-    ) -> Scores:
-        """Scores of the chosen rows in their given order.
-
-        Of several ranks each scores its share, and each gets the scores of all rows. `place`, `budget`: as in
-        `score_batches`.
-        """
-        num_rows = store.num_examples if indices is None else len(indices)
-        scores = {
-            head.name: np.zeros(head.answers.score_shape(num_rows), dtype=np.float64) for head in self.task.heads
-        }
-        for batch in self.score_batches(store, indices, place=place, budget=budget):
-            for name, of_head in batch.scores.items():
-                scores[name][batch.positions] = of_head
-        return {name: self.ranks.merge_shares(of_head) for name, of_head in scores.items()}
-
     def encode(self, texts: object, pairs: object = None) -> TokenStore:
-        """Tokens of texts (or text pairs), for `score_store`.
+        """Tokens of texts (or text pairs), for `Scorer.score_store`.
 
         `texts`: a list of texts or anything like it (a generator, a column of a table), or a table or list of
         dictionaries with the columns that the model was trained on. InputError for what is not a list of texts; errors
@@ -250,7 +65,7 @@ class Predictor:
         lacking = tuple(name for name, num in zip(prefix.columns, without, strict=True) if num)
         if lacking and lacking not in self._said_without:
             self._said_without.add(lacking)
-            self._on_notice(going_without(prefix, without, num_rows))
+            self.scorer.on_notice(going_without(prefix, without, num_rows))
 
     def encode_texts(
         self,
@@ -272,55 +87,16 @@ class Predictor:
     def score(self, texts: object, pairs: object = None) -> np.ndarray | Scores:
         """Scores of texts (or text pairs): float64 [N, K] probabilities, or [N] values for regression; such an array
         by head, where there are several. Errors as `encode`."""
-        return _of_one(self.score_store(self.encode(texts, pairs)))
+        return _of_one(self.scorer.score_store(self.encode(texts, pairs)))
 
     def predict(self, texts: object, pairs: object = None) -> list[Prediction] | dict[str, list[Prediction]]:
         """Predict texts, or text pairs, in order; a list by head, where there are several. What they may be and errors
         as in `encode`."""
-        return _of_one(self.name_scores(self.score_store(self.encode(texts, pairs))))
+        return _of_one(self.name_scores(self.scorer.score_store(self.encode(texts, pairs))))
 
     def name_scores(self, scores: Scores) -> dict[str, list[Prediction]]:
         """Put label names to scores."""
-        return {head.name: _named(head, scores[head.name]) for head in self.task.heads}
-
-    def save(
-        self,
-        folder: Path,
-        weights: dict[str, torch.Tensor] | None = None,
-        *,
-        step: int | None = None,
-        value: float | None = None,
-        max_tokens: int | None = None,
-        merge: bool | None = None,
-    ) -> None:
-        """Write a plain Hugging Face folder, or an adapter folder, plus `textune.json`; `folder` must exist.
-
-        `weights`: the state of the Hugging Face model where the model itself holds only parts of it. `step` and
-        `value` of the main metric are noted in the card, and `max_tokens` where evaluation ran out of memory with that
-        of the config: whoever loads the model need not find that out again. `merge`: as of `TextModel.save`.
-        """
-        self.model.save(folder, weights, merge=merge)
-        adapters = self.model.adapter_note(folder, merge)
-        self.save_card(folder, step=step, value=value, max_tokens=max_tokens, adapters=adapters)
-        if adapters is None and (change := merging_change(self.model, self.device)) is not None:
-            write_card(read_card(folder).model_copy(update={"merge_change": change}), folder)
-
-    def save_card(
-        self,
-        folder: Path,
-        *,
-        step: int | None = None,
-        value: float | None = None,
-        max_tokens: int | None = None,
-        adapters: AdapterNote | None = None,
-    ) -> None:
-        """Write what stands beside the weights: the tokenizer and `textune.json`; numbers as in `save`."""
-        # So that plain transformers cuts where textune does (head_tail is textune's own).
-        self.tokenizer.model_max_length = self.card.max_length
-        self.tokenizer.truncation_side = "left" if self.card.truncate == "tail" else "right"
-        self.tokenizer.save_pretrained(folder)
-        changed = {"max_tokens": max_tokens or self.max_tokens, "step": step, "value": value, "adapters": adapters}
-        write_card(self.card.model_copy(update=changed), folder)
+        return {head.name: _named(head, scores[head.name]) for head in self.scorer.task.heads}
 
 
 def _of_one(by_head: dict[str, T]) -> T | dict[str, T]:
@@ -360,12 +136,3 @@ def require_pairs(
             hint=leave_out,
             key="data.columns.text_pair",
         )
-
-
-def _refuse_halving(num_tokens: int, max_tokens: int) -> ModelError:
-    return ModelError(
-        f"out of memory while predicting {num_tokens:,} tokens at once, and ranks that share one model's weights"
-        f" cannot each"
-        " continue in smaller parts.",
-        hint=f"Lower evaluate.max_tokens = {max_tokens}.",
-    )

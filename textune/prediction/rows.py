@@ -17,7 +17,8 @@ from textune.data import Rows, given_fields, given_rows, select_texts
 from textune.errors import Setting, Words
 from textune.model import CallerBudget
 from textune.prediction.card import ModelCard
-from textune.prediction.predictor import Predictor, Scores, require_pairs
+from textune.prediction.predictor import Predictor, require_pairs
+from textune.prediction.scorer import Scores
 from textune.tasks import Answer, Head
 
 LABEL, SCORE = "predicted_label", "predicted_score"
@@ -38,13 +39,13 @@ def predict_table(
 
     `table`: of Arrow, pandas, polars or the datasets library, a dictionary of columns, or a list of dictionaries.
     `columns`: where the text stands in it, by default as in the training data. `budget` as in
-    `Predictor.score_batches`. Several threads may call it at once. InputError or DataError where a column is missing
+    `Scorer.score_batches`. Several threads may call it at once. InputError or DataError where a column is missing
     or a row has no usable text.
     """
     columns = columns or predictor.card.columns
     rows = given_rows(table, columns, predictor.card.metadata)
     predictor.note_without(given_fields(rows, predictor.card.metadata), len(rows))
-    scores = predictor.score_store(encode_rows(predictor, rows, columns), place=rows.place, budget=budget)
+    scores = predictor.scorer.score_store(encode_rows(predictor, rows, columns), place=rows.place, budget=budget)
     return named_scores(scores, predictor.card, all_scores=all_scores)
 
 

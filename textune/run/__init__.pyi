@@ -8,7 +8,7 @@ from .manifest import read_manifest as read_manifest
 from .parts import Parts as Parts
 from .parts import Settings as Settings
 from .parts import batches_of as batches_of
-from .parts import predictor_of as predictor_of
+from .parts import scorer_of as scorer_of
 from .rehearsal import one_batch_of_everything as one_batch_of_everything
 from .rehearsal import scratch_folder as scratch_folder
 from .report import report_split as report_split

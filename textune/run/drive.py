@@ -175,7 +175,7 @@ class Drive:
                 weights = setup.learner.model_state()
                 bound = setup.budget.max_tokens
                 setup.keeper.save_model(
-                    step, lambda path: setup.predictor.save(path, weights, max_tokens=bound), value=value
+                    step, lambda path: setup.scorer.save(path, weights, max_tokens=bound), value=value
                 )
         else:
             setup.keeper.save(setup.learner, step, self._state().to_dict(), value=value)

@@ -78,7 +78,7 @@ class Evaluator:
         setup, step = self._setup, self._progress.step
         stage = "evaluating" if name == "validation" else f"evaluating {name}"
         scored = score_rows(
-            setup.predictor,
+            setup.scorer,
             rows,
             setup.tracker,
             place=setup.parts.data.splits[name].examples.place,
@@ -129,7 +129,7 @@ class Evaluator:
         if setup.learner.ranks.is_first:
             bound = setup.budget.max_tokens
             setup.folder.save_best(
-                lambda path: setup.predictor.save(path, weights, step=step, value=value, max_tokens=bound)
+                lambda path: setup.scorer.save(path, weights, step=step, value=value, max_tokens=bound)
             )
         setup.learner.ranks.wait()
 

@@ -11,7 +11,7 @@ from textune.config import EvaluateSection, TrainSection
 from textune.data import PreparedData
 from textune.evaluation import MainMetric
 from textune.model import Device, TextModel, TokenBudget
-from textune.prediction import ModelCard, Predictor
+from textune.prediction import ModelCard, Scorer
 from textune.ranks import ALONE, Ranks
 from textune.tasks import Task
 from textune.training import Learner
@@ -68,9 +68,9 @@ def num_truncated(parts: Parts) -> dict[str, int]:
     return {name: rows.num_truncated for name, rows in parts.rows.items() if not (streamed and name == "train")}
 
 
-def predictor_of(parts: Parts, learner: Learner | None = None) -> Predictor:
+def scorer_of(parts: Parts, learner: Learner | None = None) -> Scorer:
     """The live model behind the one inference path; that of `learner`, where one trains it."""
-    return Predictor(
+    return Scorer(
         parts.model,
         parts.tokenizer,
         parts.task,

@@ -28,7 +28,7 @@ from textune.evaluation import (
     render,
 )
 from textune.model import CallerBudget, change_in_words
-from textune.prediction import Predictor, load
+from textune.prediction import Scorer, load_scorer
 from textune.run.folder import RunFolder, report_stem
 from textune.run.parts import Parts
 from textune.run.tracking import Tracker
@@ -36,7 +36,7 @@ from textune.tasks import Task
 
 
 def score_rows(
-    predictor: Predictor,
+    scorer: Scorer,
     rows: TokenRows,
     tracker: Tracker,
     *,
@@ -50,10 +50,10 @@ def score_rows(
 
     Of several ranks each scores its share, and each gets the result of all: the same bits as those of a process alone.
     `with_losses`: keep the task's own loss of each as well. None where `stop`, asked after each batch, says so.
-    `place` names an example; `budget` as in `Predictor.score_batches`.
+    `place` names an example; `budget` as in `Scorer.score_batches`.
     """
-    budget = budget or predictor.budget(tracker.notice)
-    task, ranks, num_rows = predictor.task, predictor.ranks, len(rows)
+    budget = budget or scorer.budget(tracker.notice)
+    task, ranks, num_rows = scorer.task, scorer.ranks, len(rows)
 
     def place_of(position: int) -> str:
         return place(int(rows.examples[position]))
@@ -63,7 +63,7 @@ def score_rows(
 
     reduction = TaskReduction(task.heads, labelled_rows(rows), num_rows=num_rows, with_losses=with_losses)
     num_done = 0
-    batches = predictor.score_batches(
+    batches = scorer.score_batches(
         rows.store, rows.examples, place=place_of, budget=budget, targets=targets_of if with_losses else None
     )
     for batch in batches:
@@ -90,7 +90,7 @@ def _weighted(task: Task, losses: Mapping[str, np.ndarray], targets: Mapping[str
 
 
 def report_split(
-    predictor: Predictor,
+    scorer: Scorer,
     split: Split,
     rows: TokenRows,
     *,
@@ -101,10 +101,10 @@ def report_split(
     tracker: Tracker,
     budget: CallerBudget | None = None,
 ) -> Report:
-    """Score one split with a model and report on it. `budget` as in `Predictor.score_batches`."""
+    """Score one split with a model and report on it. `budget` as in `Scorer.score_batches`."""
     place, stage = split.examples.place, f"evaluating {split.name}"
     scored = score_rows(
-        predictor, rows, tracker, place=place, stage=stage, budget=budget, with_losses=metric.needs_losses
+        scorer, rows, tracker, place=place, stage=stage, budget=budget, with_losses=metric.needs_losses
     )
     assert scored is not None
     examples = split.chosen_examples
@@ -126,9 +126,7 @@ def report_split(
         bootstrap=bootstrap,
         mistakes=mistakes,
     )
-    score = partial(
-        score_rows, predictor, tracker=tracker, place=place, budget=budget, with_losses=metric.needs_losses
-    )
+    score = partial(score_rows, scorer, tracker=tracker, place=place, budget=budget, with_losses=metric.needs_losses)
     return replace(report, lifts=tuple(_lifts(score, rows, scored, metric, name=split.name, samples=bootstrap)))
 
 
@@ -163,7 +161,7 @@ def write_reports(parts: Parts, folder: RunFolder, tracker: Tracker) -> dict[str
     """Report on the saved model, not on the live one: what is reported is what was kept. Called by all ranks
     together."""
     device: Literal["cpu", "cuda"] = "cuda" if parts.device.torch.type == "cuda" else "cpu"
-    saved = load(
+    saved = load_scorer(
         folder.best,
         device=device,
         precision=parts.device.precision,

@@ -22,7 +22,7 @@ from textune.run.facts import Facts, run_facts
 from textune.run.folder import RunFolder
 from textune.run.header import describe
 from textune.run.manifest import Ending, Manifest, Resumption, command_line, git_state, machine, now, versions
-from textune.run.parts import Parts, batches_of, num_truncated, predictor_of
+from textune.run.parts import Parts, batches_of, num_truncated, scorer_of
 from textune.run.report import write_reports
 from textune.run.same import compare_identity, identity_at, identity_of, not_fitting
 from textune.run.setup import Setup
@@ -232,15 +232,15 @@ class Session:
             on_notice=tracker.notice,
         )
         keeper.open(self._start.step)
-        predictor = predictor_of(parts, learner)
+        scorer = scorer_of(parts, learner)
         return Setup(
             parts=parts,
             config=self._config.resolved,
             identity=identity,
             learner=learner,
             loader=batches_of(parts, learner=learner, state=None if state is None else dict(state.loader)),
-            predictor=predictor,
-            budget=predictor.budget(tracker.notice),
+            scorer=scorer,
+            budget=scorer.budget(tracker.notice),
             best=BestTracker(section.early_stopping, higher_is_better=parts.metric.higher_is_better),
             folder=self._folder,
             keeper=keeper,
@@ -328,7 +328,7 @@ def small_files(parts: Parts, folder: RunFolder) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory(suffix=WRITING, dir=folder.checkpoints) as scratch:
         model = Path(scratch)
         parts.model.save_config(model)
-        predictor_of(parts).save_card(model)
+        scorer_of(parts).save_card(model)
         files = {f"model/{path.relative_to(model)}": path.read_bytes() for path in model.rglob("*") if path.is_file()}
     kept = parts.model.kept_ids
     if kept is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from textune.batches import Batches
 from textune.model import CallerBudget
-from textune.prediction import Predictor
+from textune.prediction import Scorer
 from textune.run.folder import RunFolder
 from textune.run.parts import Parts
 from textune.run.signals import Interruption
@@ -31,7 +31,7 @@ class Setup:
     identity: Identity
     learner: Learner
     loader: Batches
-    predictor: Predictor
+    scorer: Scorer
     """The model in training, for evaluation."""
     budget: CallerBudget
     """Tokens that an evaluation computes at once."""

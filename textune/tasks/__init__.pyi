@@ -10,6 +10,9 @@ from .decision import Decision as Decision
 from .decision import nth_row as nth_row
 from .decision import require_numbers as require_numbers
 from .head import Head as Head
+from .language import BYTES as BYTES
+from .language import CHARACTERS as CHARACTERS
+from .language import TOKENS as TOKENS
 from .task import ByHead as ByHead
 from .task import Task as Task
 from .task import build_task as build_task

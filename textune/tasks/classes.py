@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from textune.config import BinaryTask, ClassWeights, MultitaskTask, PythonTask, RegressionTask, Task
+from textune.config import BinaryTask, ClassWeights, ConditionalLmTask, MultitaskTask, PythonTask, RegressionTask, Task
 from textune.data import LABEL, MISSING, LabelMap
 from textune.errors import DataError
 from textune.tasks.answers import Answer, Constant, Counts, Measures, require_probabilities, surprise
@@ -252,7 +252,9 @@ def build_classes(
     section: Task, name: str, label_map: LabelMap, targets: np.ndarray | None, decision: Decision
 ) -> ClassHead:
     """The head of that name for these classes; the other arguments as in `build_task`."""
-    assert not isinstance(section, RegressionTask | PythonTask), "labels were read as another kind than the task's"
+    assert not isinstance(section, RegressionTask | ConditionalLmTask | PythonTask), (
+        "labels were read as another kind than the task's"
+    )
     one_output = isinstance(section, BinaryTask) and section.num_logits == 1
     wanted = section.class_weights
     wanted = _weights_of(wanted, name) if isinstance(section, MultitaskTask) else wanted

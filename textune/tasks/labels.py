@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from textune.config import PythonTask, RegressionTask, Task
+from textune.config import ConditionalLmTask, PythonTask, RegressionTask, Task
 from textune.data import LABEL, LabelMap
 from textune.errors import DataError
 from textune.tasks.answers import Answer, Constant, Counts, Measures, require_probabilities, surprise
@@ -239,7 +239,9 @@ def build_labels(
     section: Task, name: str, label_map: LabelMap, targets: np.ndarray | None, decision: Decision
 ) -> LabelHead:
     """The head of that name for these labels; the other arguments as in `build_task`."""
-    assert not isinstance(section, RegressionTask | PythonTask), "labels were read as another kind than the task's"
+    assert not isinstance(section, RegressionTask | ConditionalLmTask | PythonTask), (
+        "labels were read as another kind than the task's"
+    )
     return LabelHead(
         label_map,
         label_smoothing=section.label_smoothing,

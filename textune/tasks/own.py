@@ -179,11 +179,11 @@ def _open(section: PythonTask) -> tuple[OwnObject, LabelMap, OwnTask]:
     code.require_class(METHODS)
     own: OwnTask = code.build(section.options)
     given = _attribute(code, own, "answers")
-    problem = next((known for known in get_args(Problem) if known == given), None)
+    problem = next((known for known in get_args(Problem) if known == given and known in _ANSWERS), None)
     if problem is None:
-        near = nearest(str(given), get_args(Problem))
+        near = nearest(str(given), _ANSWERS)
         hint = f"Did you mean {near!r}?" if near else ""
-        raise code.error(f"answers = {given!r:.60} is not one of {listing(get_args(Problem))}", hint=hint, value=given)
+        raise code.error(f"answers = {given!r:.60} is not one of {listing(_ANSWERS)}", hint=hint, value=given)
     labels = _names(code, "labels", _attribute(code, own, "labels"))
     fewest, most = _NUM_LABELS[problem]
     if len(labels) < fewest or (most is not None and len(labels) > most):

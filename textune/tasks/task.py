@@ -27,6 +27,7 @@ from textune.tasks.classes import BINARY, MULTICLASS, ClassHead, build_classes
 from textune.tasks.decision import USUAL, Decision
 from textune.tasks.head import Head
 from textune.tasks.labels import MULTILABEL, LabelHead, build_labels
+from textune.tasks.language import LANGUAGE, build_language
 from textune.tasks.number import REGRESSION, build_number
 from textune.tasks.own import OWN, build_own, own_labels
 
@@ -46,6 +47,7 @@ KINDS: dict[str, _Kind] = {
     "multiclass": _Kind(build_classes, MULTICLASS),
     "multilabel": _Kind(build_labels, MULTILABEL),
     "regression": _Kind(build_number, REGRESSION),
+    "language": _Kind(build_language, LANGUAGE),
     "python": _Kind(build_own, OWN),
 }
 """Every kind of head: by the problem that the label map tells; `python` for a class of the user's own."""

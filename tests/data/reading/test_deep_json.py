@@ -17,7 +17,8 @@ from textune.config.schema import ModelSection
 from textune.config.sources import Columns, Labels, StreamSource
 from textune.data.inspect.guess import guess_layout
 from textune.data.labels.names import given_names
-from textune.data.reading.windows import StreamOptions, read_rows
+from textune.data.reading.streamoptions import StreamOptions
+from textune.data.reading.windows import read_rows
 from textune.data.shards.labelled import open_stream
 from textune.errors import TextuneError
 from textune.evaluation.render.json import read_report

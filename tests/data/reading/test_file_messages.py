@@ -20,7 +20,8 @@ from kits.rows import cells, packed_rows, read
 from textune.config.sources import Columns, FilesSource, Labels, StreamSource
 from textune.data.inspect.guess import guess_layout
 from textune.data.reading.sources import read_source
-from textune.data.reading.windows import StreamOptions, read_rows, stream_format
+from textune.data.reading.streamoptions import StreamOptions, stream_format
+from textune.data.reading.windows import read_rows
 from textune.data.shards.labelled import open_stream
 from textune.errors import DataError
 

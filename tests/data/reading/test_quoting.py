@@ -14,7 +14,8 @@ from kits.rows import cells, read
 
 from textune.config.sources import FilesSource
 from textune.data.reading.sources import read_source
-from textune.data.reading.windows import StreamOptions, read_rows
+from textune.data.reading.streamoptions import StreamOptions
+from textune.data.reading.windows import read_rows
 from textune.errors import DataError
 
 _TAKEN_OFF = "cells are enclosed in double quotes, as in csv; the quotes are removed"

@@ -11,7 +11,8 @@ import pytest
 from kits.errors import refused
 from kits.rows import cells, read
 
-from textune.data.reading.windows import StreamOptions, read_rows
+from textune.data.reading.streamoptions import StreamOptions
+from textune.data.reading.windows import read_rows
 from textune.errors import DataError
 
 _TEXTS, _LABELS = ["a", "b", "c"], ["x", "y", "x"]

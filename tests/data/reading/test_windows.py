@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kits.errors import refused
 
-from textune.data.reading.windows import StreamOptions, open_rows, read_rows, stream_format
+from textune.data.reading.streamoptions import StreamOptions, stream_format
+from textune.data.reading.windows import open_rows, read_rows
 from textune.errors import DataError
 
 

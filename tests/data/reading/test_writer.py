@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from textune.data.reading.windows import StreamOptions, read_rows
+from textune.data.reading.streamoptions import StreamOptions
+from textune.data.reading.windows import read_rows
 from textune.data.reading.writer import RowWriter
 from textune.errors import DataError
 

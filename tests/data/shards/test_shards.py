@@ -21,8 +21,8 @@ from kits.streams import make_rows, open_rows, read_bytes, web_server, write_sha
 
 from textune.config.sources import Columns
 from textune.data.reading.files import short_names
+from textune.data.shards import far
 from textune.data.shards import reader as shards
-from textune.data.shards import remote
 from textune.data.shards.blocks import BlockReader, Cursor
 from textune.data.shards.reader import BEGINNING, open_reader, shard_format
 from textune.data.shards.remote import find_shards, open_shard
@@ -33,7 +33,7 @@ WANTED = frozenset({"text", "label"})
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(far, "RETRY_SECONDS", 0.0)
 
 
 def all_rows(location: str, chunk: int = 4) -> list[Any]:
@@ -156,7 +156,7 @@ def test_broken_connections_are_made_again(tmp_path: Path) -> None:
         server.refusals = [503] * 50
         with pytest.raises(DataError, match=r"a\.jsonl cannot be read: the server answers 503"):
             read_bytes(open_shard(shard))
-        assert len(server.requests) == 1 + remote.TRIES
+        assert len(server.requests) == 1 + far.TRIES
     with pytest.raises(DataError, match=r"a\.jsonl cannot be read: .*refused"):
         read_bytes(open_shard(shard))
 
@@ -220,7 +220,7 @@ def test_a_connection_that_always_breaks_is_tried_so_many_times(tmp_path: Path) 
         with open_shard(shard) as file, pytest.raises(DataError, match="the connection ended before the file did"):
             file.seek(900)
             file.read()
-        assert len(server.requests) == 1 + remote.TRIES
+        assert len(server.requests) == 1 + far.TRIES
 
 
 # --- stores ----------------------------------------------------------------------------------------------------------
@@ -325,11 +325,11 @@ def test_connections_to_a_store_are_made_again(flaky: FlakyStore) -> None:
     FlakyStore.breaks += [OSError("reset")] * 50
     with pytest.raises(DataError, match=r"flaky://h/a\.jsonl cannot be read: reset"):
         open_shard(shard)
-    assert len(FlakyStore.breaks) == 50 - remote.TRIES
+    assert len(FlakyStore.breaks) == 50 - far.TRIES
     FlakyStore.breaks += [PermissionError("no")]
     with pytest.raises(DataError, match=r"a\.jsonl cannot be read: no"):
         open_shard(shard)
-    assert len(FlakyStore.breaks) == 50 - remote.TRIES
+    assert len(FlakyStore.breaks) == 50 - far.TRIES
 
 
 # --- what is wrong, in a sentence ------------------------------------------------------------------------------------

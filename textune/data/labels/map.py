@@ -11,7 +11,7 @@ import numpy as np
 from textune.data.labels.values import whole
 from textune.wording import count, listing
 
-Problem = Literal["binary", "multiclass", "multilabel", "regression"]
+Problem = Literal["binary", "multiclass", "multilabel", "regression", "language"]
 
 LABEL = "label"
 """Name of the targets made from the label column, and of the head that learns them."""
@@ -34,7 +34,7 @@ class LabelMap:
 
     problem: Problem
     names: tuple[str, ...]
-    """Label names; for regression the one name `score`."""
+    """Label names; for regression the one name `score`, for a language model `text`."""
     multi_hot: bool | None = None
     """Multilabel: whether lists in the data are multi-hot rows. None: decided by each data set's own lists."""
     own: OwnLabels | None = field(default=None, compare=False, repr=False)
@@ -48,7 +48,7 @@ class LabelMap:
     @property
     def choices(self) -> tuple[str, ...]:
         """The labels that a row may have; none for numbers."""
-        return () if self.problem == "regression" else self.names
+        return () if self.problem in ("regression", "language") else self.names
 
     @property
     def exclusive(self) -> bool:
@@ -92,6 +92,8 @@ LabelMaps = Mapping[str, LabelMap]
 """What each head predicts, by its name, in the order of the heads; a task with one head calls it `LABEL`."""
 
 REGRESSION = LabelMap("regression", ("score",))
+LANGUAGE = LabelMap("language", ("text",))
+"""What a language model predicts: the text itself."""
 
 
 def are_stated(label_maps: LabelMaps) -> bool:

@@ -55,15 +55,17 @@ def read_source(
     on_bad_row: OnBadRow = "error",
     given: GivenRows = MappingProxyType({}),
     may_lack: MayLack = lacks_none,
+    key: str = "",
 ) -> Rows:
     """All rows of a source, selected as its section says; `given` are the rows in memory that it can name; `may_lack`:
-    columns that not all of several files need to have.
+    columns that not all of several files need to have; `key`: where the source stands in the configuration, such as
+    `data.train`.
 
     `on_bad_row`: "error" raises DataError for the first row that cannot be read and says how many more there are;
     "skip" leaves them out and lists them in `Rows.skipped`. A file that cannot be read and a source without rows are
     errors.
     """
-    piece, name = _read(source, on_bad_row, given, may_lack)
+    piece, name = _read(source, on_bad_row, given, may_lack, key)
     if piece.table.num_rows == 0:
         raise _no_rows(piece, name)
     return Rows(
@@ -92,10 +94,10 @@ def _no_rows(piece: Piece, name: str) -> DataError:
     return DataError(f"{name} holds no rows.", hint="It needs rows below the header line." if has_header else "")
 
 
-def _read(source: Source, on_bad_row: OnBadRow, given: GivenRows, may_lack: MayLack) -> tuple[Piece, str]:
+def _read(source: Source, on_bad_row: OnBadRow, given: GivenRows, may_lack: MayLack, key: str) -> tuple[Piece, str]:
     """One source with its selection applied, and its short name."""
     if isinstance(source, FilesSource):
-        piece, name = _read_files(source, on_bad_row, may_lack)
+        piece, name = _read_files(source, on_bad_row, may_lack, key)
     elif isinstance(source, HubSource):
         piece, name = read_hub(source), source.name
     elif isinstance(source, SavedSource):
@@ -105,31 +107,38 @@ def _read(source: Source, on_bad_row: OnBadRow, given: GivenRows, may_lack: MayL
     elif isinstance(source, GivenSource):
         piece, name = _read_given(source, given), source.name
     else:
-        piece, name = _read_concat(source, on_bad_row, given, may_lack)
+        piece, name = _read_concat(source, on_bad_row, given, may_lack, key)
     if piece.bad and on_bad_row == "error":
         raise refuse(piece.bad, name)
     return select_rows(piece, source, name=name), name
 
 
-def _read_concat(source: ConcatSource, on_bad_row: OnBadRow, given: GivenRows, may_lack: MayLack) -> tuple[Piece, str]:
-    pieces, names = zip(*(_read(one, on_bad_row, given, may_lack) for one in source.sources), strict=True)
+def _read_concat(
+    source: ConcatSource, on_bad_row: OnBadRow, given: GivenRows, may_lack: MayLack, key: str
+) -> tuple[Piece, str]:
+    read = (
+        _read(one, on_bad_row, given, may_lack, f"{key}.sources[{number}]" if key else "")
+        for number, one in enumerate(source.sources)
+    )
+    pieces, names = zip(*read, strict=True)
     return join_pieces(pieces, names, may_lack), " + ".join(names) if len(
         names
     ) <= 3 else f"{names[0]} and {len(names) - 1} more"
 
 
-def _read_files(source: FilesSource, on_bad_row: OnBadRow, may_lack: MayLack) -> tuple[Piece, str]:
-    paths = find_files(source.files)
+def _read_files(source: FilesSource, on_bad_row: OnBadRow, may_lack: MayLack, key: str) -> tuple[Piece, str]:
+    place = f"{key}." if key else ""
+    paths = find_files(source.files, key=f"{place}files")
     labels: list[Path | None] = [None] * len(paths)
     if source.label_files:
-        given = find_files(source.label_files, key="label_files")
+        given = find_files(source.label_files, key=f"{place}label_files")
         if len(given) != len(paths):
             found = f"{count(len(paths), 'text file')} and {count(len(given), 'label file')}"
             raise DataError(f"{found}: each text file needs its own label file.")
         labels = list(given)
     else:
         paths = list(dict.fromkeys(paths))
-    kept = without_excluded([path.as_posix() for path in paths], source.exclude)
+    kept = without_excluded([path.as_posix() for path in paths], source.exclude, key=f"{place}exclude")
     paths, labels = [paths[index] for index in kept], [labels[index] for index in kept]
     names = short_names(paths)
     require_fitting(source, {format_of(path, source.format) for path in paths}, paths[0].name)

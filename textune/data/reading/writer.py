@@ -28,8 +28,9 @@ from textune.atomic import WRITING, publish, sync_tree
 from textune.data.reading.files import COMPRESSION
 from textune.data.reading.plainrows import as_cell, as_json, plain_rows, reason_of
 from textune.data.reading.rowtypes import Misfit, RowTypes, Unwritable, columns_of
+from textune.data.reading.streamoptions import STANDARD, StreamOptions
 from textune.data.reading.tables import DAMAGE
-from textune.data.reading.windows import STANDARD, Row, RowBlock, StreamOptions
+from textune.data.reading.windows import Row, RowBlock
 from textune.errors import DataError
 
 Formatted: TypeAlias = str | pa.Table

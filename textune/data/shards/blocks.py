@@ -24,7 +24,8 @@ from textune.config import OnBadRow, StreamSource
 from textune.data.reading import Piece, Rows, SkippedRow, missing_column, refuse
 from textune.data.shards.memory import RowsReader
 from textune.data.shards.reader import BEGINNING, Position, ShardFormat, ShardReader, open_reader, shard_format
-from textune.data.shards.remote import Shard, find_shards
+from textune.data.shards.remote import find_shards
+from textune.data.shards.shard import Shard
 from textune.draws import Draws
 from textune.errors import DataError
 from textune.wording import count

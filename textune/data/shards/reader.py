@@ -32,7 +32,8 @@ from textune.data.reading import (
     text_blocks,
     undecodable,
 )
-from textune.data.shards.remote import Shard, open_shard
+from textune.data.shards.remote import open_shard
+from textune.data.shards.shard import Shard
 from textune.errors import DataError
 
 MAX_LINE_BYTES = 64 << 20

@@ -1,5 +1,5 @@
 """URLs of shards: what may be shown of them, what is secret in them, and what is sent to a web server. Below
-`remote.py`.
+`far.py`.
 
 Passwords and signatures are in the user information or the query of a URL; neither names the file, so neither is
 shown.

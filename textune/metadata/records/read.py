@@ -67,9 +67,9 @@ def is_of_metadata(column: str) -> bool:
     return column == COLUMN or (column.startswith(COLUMN_PREFIX) and column != COLUMN_PREFIX)
 
 
-def read_document_rows(source: Source, on_bad_row: OnBadRow, given: GivenRows) -> Rows:
+def read_document_rows(source: Source, on_bad_row: OnBadRow, given: GivenRows, *, key: str = "") -> Rows:
     """All rows of a source as `read_source`; not all of its files need to have the same columns of metadata."""
-    return read_source(source, on_bad_row=on_bad_row, given=given, may_lack=is_of_metadata)
+    return read_source(source, on_bad_row=on_bad_row, given=given, may_lack=is_of_metadata, key=key)
 
 
 def read_documents(rows: Rows, columns: Columns, section: MetadataSection) -> ReadDocuments:

@@ -1,0 +1,72 @@
+"""What a language model (`task.kind = "conditional_lm"`) cannot go with, and keys that are for it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from textune.config.fields import Place
+from textune.config.problems import Problem
+from textune.config.schema import Experiment, ModelSection, PythonModel
+from textune.config.taskkinds import ConditionalLmTask
+from textune.config.toml import format_key, format_value
+
+
+def language_problems(experiment: Experiment) -> list[Problem]:
+    """Every key that contradicts the kind of the task."""
+    if isinstance(experiment.task, ConditionalLmTask):
+        return [*_without_meaning(experiment), _not_yet()]
+    return [*_of_language_models(experiment)]
+
+
+def _not_yet() -> Problem:
+    message = 'task.kind = "conditional_lm" cannot be trained yet.'
+    return Problem(("task", "kind"), message, "textune render and textune check read the section metadata.")
+
+
+def _of_language_models(experiment: Experiment) -> Iterator[Problem]:
+    """Keys that only a language model has."""
+    model, data = experiment.model, experiment.data
+    wrong: list[tuple[Place, object]] = []
+    if isinstance(model, ModelSection):
+        wrong += [(("model", "init"), model.init)] if model.init != "pretrained" else []
+        wrong += [(("model", "added_tokens"), model.added_tokens)] if model.added_tokens else []
+    wrong += [(("data", "chunks"), data.chunks)] if data.chunks != "document" else []
+    for place, value in wrong:
+        key = format_key(*place)
+        message = (
+            f'{key} = {format_value(value)} is for language models, but task.kind = "{experiment.task.kind}" trains a'
+            " classifier."
+        )
+        yield Problem(place, message, 'Leave it out, or set task.kind = "conditional_lm".', value)
+
+
+def _without_meaning(experiment: Experiment) -> Iterator[Problem]:
+    """Keys that a language model has no use for."""
+    data, train, model = experiment.data, experiment.train, experiment.model
+    if isinstance(model, PythonModel):
+        message = 'model.kind = "python" is a classifier, but task.kind = "conditional_lm" trains a language model.'
+        yield Problem(("model", "kind"), message, "Name a backbone of transformers.", "python")
+    wrong: list[tuple[Place, object, str]] = [
+        (("data", "labels", name), value, "texts are learned from, and no label is read")
+        for name in ("names", "names_file", "delimiter")
+        if (value := getattr(data.labels, name))
+    ]
+    if data.columns.labels:
+        wrong.append(
+            (("data", "columns", "labels"), data.columns.labels, "texts are learned from, and no label is read")
+        )
+    if data.columns.weight is not None:
+        wrong.append((("data", "columns", "weight"), data.columns.weight, "every token weighs the same"))
+    if train.order not in ("shuffle", "sequential"):
+        wrong.append((("train", "order"), train.order, "documents are read as a stream, and become rows on the way"))
+    if train.compact_vocabulary == "on":
+        wrong.append(
+            (("train", "compact_vocabulary"), "on", "a language model predicts every token of its vocabulary")
+        )
+    if experiment.evaluate.train:
+        wrong.append((("evaluate", "train"), True, "training documents are rendered anew in every epoch"))
+    for place, value, reason in wrong:
+        message = (
+            f'{format_key(*place)} = {format_value(value)} cannot go with task.kind = "conditional_lm": {reason}.'
+        )
+        yield Problem(place, message, "Leave it out.", value)
