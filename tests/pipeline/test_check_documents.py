@@ -259,14 +259,14 @@ def test_long_prefixes_are_counted_by_field(tree: dict[str, Any], tmp_path: Path
     char_tokenizer().save_pretrained(tmp_path / "tokenizer")
     keys = {"model.tokenizer": str(tmp_path / "tokenizer"), "data.validation.kind": "none"}
     whole = overridden(tree, keys | {"tokens.max_length": 200})
-    assert whole.words["prefixes"].startswith("none of 2 documents")
+    assert whole.words["fields"].startswith("none of 2 documents")
     some = overridden(tree, keys | {"tokens.max_length": 60})
-    assert some.words["prefixes"].startswith("1 of 2 documents (50.0%)") and "timestamp of 1" in some.words["prefixes"]
+    assert some.words["fields"].startswith("1 of 2 documents (50.0%)") and "timestamp of 1" in some.words["fields"]
     assert some.to_dict()["estimate"]["trimmed"] == 1  # type: ignore[index, call-overload]
     assert {one.code for one in some.findings} == {one.code for one in whole.findings}
     for on_bad, level in (("error", "error"), ("report", "warning")):
         none = overridden(tree, keys | {"tokens.max_length": 20, "metadata.on_bad_metadata": on_bad})
-        found = [finding for finding in none.findings if finding.code == "prefix-without-room"]
+        found = [finding for finding in none.findings if finding.code == "fields-without-room"]
         assert [(finding.level, finding.count) for finding in found] == [(level, 2)]
 
 
@@ -275,7 +275,7 @@ def test_documents_without_any_chunk_are_refused(tree: dict[str, Any], tmp_path:
     keys = {"model.tokenizer": str(tmp_path / "tokenizer"), "data.validation.kind": "none"}
     result = overridden(tree, keys | {"metadata.min_tokens": 1000})
     assert [(one.level, one.count) for one in result.findings if one.code == "no-chunks"] == [("error", 3)]
-    assert result.words["chunks"] and "prefixes" not in result.words
+    assert result.words["chunks"] and "fields" not in result.words
     assert not [one for one in overridden(tree, keys).findings if one.code == "no-chunks"]
 
 

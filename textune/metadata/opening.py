@@ -203,16 +203,16 @@ class DocumentEstimate:
         if not num_chunked:
             return {}
         if not counts.trimmed:
-            prefixes = f"none of {count(num_chunked, 'document')} has one longer than metadata.prefix_share allows"
+            fields = f"none of {count(num_chunked, 'document')} has more than metadata.prefix_share has room for"
         else:
             share = counts.trimmed / num_chunked
-            prefixes = (
-                f"{counts.trimmed:,} of {count(num_chunked, 'document')} ({share:.1%}) have one longer than"
-                f" metadata.prefix_share allows: {counts.prefixes}"
+            fields = (
+                f"{counts.trimmed:,} of {count(num_chunked, 'document')} ({share:.1%}) have more than"
+                f" metadata.prefix_share has room for: {counts.lost}"
             )
         words = counts.words
         tags = [words[name] for name in ("split", "not_reopened") if name in words]
-        return {"prefixes": prefixes} | ({"tags": ", ".join(tags)} if tags else {})
+        return {"fields": fields} | ({"tags": ", ".join(tags)} if tags else {})
 
     def to_dict(self) -> dict[str, Any]:
         """As a JSON object."""

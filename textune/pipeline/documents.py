@@ -301,7 +301,7 @@ def _empty_sets(counted: CheckedSet, data: DataSection) -> list[Finding]:
 
 
 def _without_chunks(estimate: DocumentEstimate | None, *, refuses: bool) -> list[Finding]:
-    """A sample without a chunk, and documents whose prefix leaves no room for text; `refuses`: whether these are an
+    """A sample without a chunk, and documents whose fields leave no room for text; `refuses`: whether these are an
     error."""
     if estimate is None:
         return []
@@ -313,9 +313,9 @@ def _without_chunks(estimate: DocumentEstimate | None, *, refuses: bool) -> list
         return []
     num = estimate.counts.bare
     documents = f"{num:,} of {count(estimate.documents, 'document')} of the sample"
-    message = f"train: no field of the prefix fits within metadata.prefix_share of tokens.max_length: {documents}."
+    message = f"train: none of the fields fits within metadata.prefix_share of tokens.max_length: {documents}."
     hint = ' Raise one of them, or set metadata.on_bad_metadata to "report": these documents then go without.'
-    return [Finding("error" if refuses else "warning", "prefix-without-room", message + hint * refuses, num)]
+    return [Finding("error" if refuses else "warning", "fields-without-room", message + hint * refuses, num)]
 
 
 def _share(num: int, total: int) -> str:

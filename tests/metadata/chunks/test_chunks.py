@@ -130,7 +130,7 @@ def test_cut_prefixes_are_those_of_documents_with_a_chunk() -> None:
     assert ChunkCounts.from_flat(bare.flat) == bare
     both = ChunkCounts.sum([counts, bare, ChunkCounts(split=3, not_reopened=1)])
     assert both == ChunkCounts(empty=2, trimmed=4, bare=2, left_out={"title": 4, "url": 2}, split=3, not_reopened=1)
-    assert "title of 4, url of 2; 2 documents" in both.prefixes and both.words.keys() == {
+    assert "title of 4, url of 2; 2 documents" in both.lost and both.words.keys() == {
         "trimmed",
         "split",
         "not_reopened",
