@@ -15,7 +15,7 @@ from textune.batches.plan import Plan
 from textune.batches.streamed import StreamLoader
 from textune.config.documents import MetadataSection
 from textune.config.schema import TokensSection, TrainSection
-from textune.config.sources import Columns, StreamSource
+from textune.config.sources import DataSection, StreamSource
 from textune.data.shards.blocks import ShardStream, open_shards
 from textune.metadata.chunks.encoder import ChunkEncoder
 from textune.metadata.facts import DocumentFacts
@@ -69,6 +69,7 @@ def make_maker(
     on_bad_row: Any = "error",
     tokenizer: Any = TOKENIZER,
     max_length: int = MAX_LENGTH,
+    metadata_loss: bool = False,
     **keys: Any,
 ) -> DocumentMaker:
     """`keys`: of the section `metadata`."""
@@ -76,12 +77,12 @@ def make_maker(
     encoder = ChunkEncoder(tokenizer, TokensSection(max_length=max_length), section)
     return DocumentMaker(
         stream,
-        Columns(),
+        DataSection(on_bad_row=on_bad_row),
         section,
         encoder,
         seed=seed,
         facts=facts or DocumentFacts(),
-        on_bad_row=on_bad_row,
+        metadata_loss=metadata_loss,
     )
 
 

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from kits.documentstreams import (
@@ -28,9 +29,11 @@ from kits.errors import refused
 from kits.streams import take, write_shard
 
 import textune.metadata.maker as maker_module
+from textune.batches.rows import TokenRows
 from textune.config.sources import FilesSource, GivenSource
+from textune.data.labels.map import LABEL
 from textune.data.reading.sources import read_source
-from textune.data.shards.blocks import BlockReader, Cursor, shard_of_rows
+from textune.data.shards.blocks import Block, BlockReader, Cursor, shard_of_rows
 from textune.errors import DataError
 from textune.metadata.facts import DocumentFacts
 from textune.metadata.maker import DocumentMaker
@@ -132,6 +135,56 @@ def test_rows_in_memory_are_a_stream_of_one_shard(tmp_path: Path) -> None:
         with closing(BlockReader(stream, maker.needed, seed=0, shuffles=False)) as reader:
             block = reader.read(Cursor())
         assert [piece.places[0] for _, piece in block.pieces] == [read_source(source, given=given).place(0)]
+
+
+# --- what is scored -------------------------------------------------------------------------------------------------
+
+
+def scored(rows: TokenRows) -> list[int]:
+    """The slow way: tokens of mask 0 of each row, its first left out."""
+    store, counts = rows.store.whole(), []
+    for row in rows.rows.tolist():
+        mask = store.columns["mask"][store.offsets[row] : store.offsets[row + 1]].tolist()
+        counts.append(sum(one == 0 for one in mask[1:]))
+    return counts
+
+
+def block_of(maker: DocumentMaker) -> Block:
+    with closing(BlockReader(maker.source, maker.needed, seed=3, shuffles=True)) as reader:
+        return reader.read(Cursor())
+
+
+@pytest.mark.parametrize("metadata_loss", [False, True])
+def test_targets_are_the_numbers_of_scored_tokens(files: list[str], metadata_loss: bool) -> None:
+    maker = make_maker(open_documents(files), metadata_loss=metadata_loss, end_token="never")
+    rows = maker.make(block_of(maker)).rows
+    targets_N3 = rows.targets[LABEL]
+    assert targets_N3.dtype == np.int64 and targets_N3[:, 0].tolist() == scored(rows)
+    assert not targets_N3[:, 1:].any(), "characters and bytes are asked of evaluations alone"
+    masked = [bool(mask) for mask in rows.store.whole().columns["mask"].tolist()]
+    if metadata_loss:
+        assert not any(masked) and targets_N3[:, 0].tolist() == (rows.lengths - 1).tolist()
+    else:
+        assert any(masked) and (targets_N3[:, 0] < rows.lengths - 1).any()
+
+
+def test_documents_without_a_scored_token_have_no_rows_and_are_counted(tmp_path: Path) -> None:
+    """A text of one token with nothing before it."""
+    plain = {"metadata": []}
+    rows = [{"text": "a"} | plain, {"text": "bc"} | plain, {"text": "d"} | plain, {"text": ""} | plain, make_row(4)]
+    maker = make_maker(open_documents([str(write_shard(tmp_path / "a.jsonl", rows))]), max_length=200)
+    made = maker.make(block_of(maker))
+    texts = [text for text, _ in epoch_of(maker)]
+    assert sorted(texts)[-1] == "bc" and len(texts) == 2
+    assert made.after.cut["unscored"] == 2 and made.after.short == 1
+    assert any("2 documents left out" in notice for notice in made.notices)
+
+
+def test_an_epoch_without_a_scored_token_is_refused(tmp_path: Path) -> None:
+    rows = [{"text": letter, "metadata": []} for letter in "abc"]
+    maker = make_maker(open_documents([str(write_shard(tmp_path / "a.jsonl", rows))]))
+    with refused(DataError, key="metadata.begin_token", value="auto"):
+        epoch_of(maker)
 
 
 # --- ranks, prefetch and resuming -----------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def test_a_curriculum_knows_the_number_of_documents(files: list[str]) -> None:
     in_epochs = run_of(stream_of(files, num_rows=TOTAL), duration="2.5 epochs", curriculum=curriculum)
     assert in_epochs.maker().facts.num_documents == round(2.5 * TOTAL)
     in_steps = run_of(stream_of(files), duration="100 steps", curriculum=curriculum)
-    estimate = in_steps.estimate()
+    estimate = in_steps.sample().estimate
     assert estimate.documents == TOTAL and estimate.chunks > TOTAL
     maker = in_steps.maker()
     assert maker.facts.num_documents == round(700 * TOTAL / estimate.chunks)
@@ -98,7 +98,7 @@ def test_the_average_probability_of_a_run() -> None:
 
 def test_an_estimate_of_all_documents_is_what_an_epoch_has(files: list[str]) -> None:
     run = run_of(stream_of(files, num_rows=TOTAL, block_rows=8), probability=0.5)
-    estimate = run.estimate()
+    estimate = run.sample().estimate
     loader = make_loader(run.maker(), batch_size=1, prefetch=0)
     num_rows, num_tokens = 0, 0
     for batch in take(loader, estimate.chunks):
@@ -131,7 +131,7 @@ def test_epochs_of_documents_are_steps_of_their_chunks(files: list[str]) -> None
     """Known from a sample, and kept: the plan of a run that goes on is the same."""
     run = run_of(stream_of(files, num_rows=TOTAL), duration="2 epochs", probability=0.7)
     maker = run.maker()
-    num_chunks = run.estimate().chunks
+    num_chunks = run.sample().estimate.chunks
     assert maker.state == {"chunks_per_epoch": num_chunks}
     assert run.plan(maker).total_steps == 2 * -(-num_chunks // 7)
     again = run.maker(state={"maker": dict(maker.state)})

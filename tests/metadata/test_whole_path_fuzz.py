@@ -14,7 +14,7 @@ from kits.rendered import char_tokenizer
 
 from textune.config.documents import MetadataSection
 from textune.config.schema import TokensSection
-from textune.config.sources import Columns
+from textune.config.sources import DataSection
 from textune.data.shards.blocks import shard_of_rows
 from textune.errors import TextuneError
 from textune.metadata.chunks.encoder import ChunkEncoder
@@ -64,12 +64,11 @@ def go_through(draw: random.Random, rows: list[Row]) -> tuple[int, int]:
     encoder = ChunkEncoder(TOKENIZER, TokensSection(max_length=max_length), section)
     maker = DocumentMaker(
         shard_of_rows(table),
-        Columns(),
+        DataSection(on_bad_row="skip"),
         section,
         encoder,
         seed=draw.randrange(9),
         facts=DocumentFacts(),
-        on_bad_row="skip",
     )
     made = maker.chunks_of(table, epoch=draw.randrange(3), before=0)
     chunks, store = made.chunks, made.chunks.store

@@ -23,6 +23,7 @@ from .layout import cut_by_tokens as cut_by_tokens
 from .loader import Batches as Batches
 from .loader import Loader as Loader
 from .maker import MadeRows as MadeRows
+from .maker import RowMaker as RowMaker
 from .maker import TextMaker as TextMaker
 from .maker import is_milestone as is_milestone
 from .maker import skipped_so_far as skipped_so_far

@@ -26,6 +26,7 @@ from .labels.names import given_names as given_names
 from .labels.names import names_by_user as names_by_user
 from .labels.values import MISSING as MISSING
 from .labels.values import has_label as has_label
+from .prepare import labelled_stream as labelled_stream
 from .prepare import prepare_data as prepare_data
 from .prepare import prepare_held_out as prepare_held_out
 from .prepared import PreparedData as PreparedData

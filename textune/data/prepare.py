@@ -62,7 +62,23 @@ def prepare_data(
     }
     train, shares = _set_aside(train, section)
     splits = {"train": train} | {name: split for name in section.held_out if (split := (held_out | shares).get(name))}
-    return PreparedData(splits, labels, (*sources.notes, *said, *seen), section.metadata, stream)
+    return PreparedData(
+        splits, labels, (*sources.notes, *said, *seen), section.metadata, None if stream is None else stream.source
+    )
+
+
+def labelled_stream(prepared: PreparedData, section: DataSection) -> RowStream | None:
+    """What makes labelled examples of streamed training rows; None where these are not streamed."""
+    if prepared.stream is None:
+        return None
+    return RowStream(
+        prepared.stream,
+        section.columns,
+        section.labels,
+        section.on_bad_row,
+        section.metadata,
+        dict(prepared.label_maps),
+    )
 
 
 def prepare_held_out(

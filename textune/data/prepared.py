@@ -11,7 +11,7 @@ from textune.config import MetadataPrefix
 from textune.data.columns import Examples
 from textune.data.labels import LabelMap, LabelMaps
 from textune.data.reading import SkippedRow
-from textune.data.shards import RowStream
+from textune.data.shards import ShardStream
 from textune.wording import count
 
 
@@ -106,8 +106,8 @@ class PreparedData:
     """Decisions and observations along the way, as sentences."""
     prefix: MetadataPrefix | None = None
     """Columns that are written before each text."""
-    stream: RowStream | None = None
-    """All training rows if they are streamed; `train` then holds the first block."""
+    stream: ShardStream | None = None
+    """All training rows if they are streamed; `train` then holds the first of them."""
 
     @property
     def train(self) -> Split:
@@ -144,7 +144,7 @@ class PreparedData:
     def num_rows(self) -> dict[str, int | None]:
         """Rows of each split; None for a stream of unknown length."""
         known: dict[str, int | None] = {name: len(split) for name, split in self.splits.items()}
-        return known if self.stream is None else known | {"train": self.stream.source.section.num_rows}
+        return known if self.stream is None else known | {"train": self.stream.section.num_rows}
 
     @property
     def fingerprints(self) -> dict[str, str]:

@@ -8,15 +8,15 @@ block it comes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from textune.batches import MadeRows, TokenRows, is_milestone, join_stores, skipped_so_far, wrong_number
-from textune.config import Columns, MetadataSection, OnBadRow
-from textune.data import Block, Cursor, NeededColumns, Rows, ShardStream, SkippedRow, no_rows
+from textune.batches import MadeRows, TokenRows, TokenStore, is_milestone, join_stores, skipped_so_far, wrong_number
+from textune.config import DataSection, MetadataSection
+from textune.data import LABEL, Block, Cursor, NeededColumns, Rows, ShardStream, SkippedRow, no_rows
 from textune.errors import DataError
 from textune.metadata.chunks import ChunkCounts, ChunkEncoder, Chunks
 from textune.metadata.documents import Documents
@@ -59,27 +59,38 @@ class MadeChunks:
         return self.num_documents - len(self.chunks.documents)
 
 
+class TrainingRows(NamedTuple):
+    """Chunks as a model is trained on them."""
+
+    rows: TokenRows
+    """Document after document."""
+    num_unscored: int
+    """Documents that have none, since none of their tokens is scored."""
+
+
 class DocumentMaker:
     """Makes chunks of documents; a `RowMaker`."""
 
     def __init__(
         self,
         source: ShardStream,
-        columns: Columns,
+        data: DataSection,
         section: MetadataSection,
         encoder: ChunkEncoder,
         *,
         seed: int,
         facts: DocumentFacts,
-        on_bad_row: OnBadRow,
+        metadata_loss: bool = False,
     ) -> None:
-        """`seed`: of the run; `facts`: what sampling needs to know of the data."""
+        """`seed`: of the run; `facts`: what sampling needs to know of the data; `metadata_loss`: whether tokens of
+        metadata are scored, too."""
         self.source = source
         self.facts = facts
-        self.columns = columns
+        self.columns = data.columns
         self.section = section
         self._encoder = encoder
-        self._on_bad_row = on_bad_row
+        self._on_bad_row = data.on_bad_row
+        self._metadata_loss = metadata_loss
         self._sampler = Sampler(section.sampling, seed, facts.counts, facts.num_documents)
 
     @property
@@ -93,10 +104,11 @@ class DocumentMaker:
         return self.facts.to_dict()
 
     def make(self, block: Block) -> MadeRows:
-        """The chunks of a block's documents.
+        """The chunks of a block's documents; their targets are the numbers of scored tokens, and twice 0 for what
+        only an evaluation asks. Documents without a scored token have no rows.
 
         DataError for rows, and for pieces of metadata, that cannot be used unless they are to be left out, and for an
-        epoch without a chunk.
+        epoch without a row.
         """
         before = block.before
         made: list[MadeChunks] = []
@@ -104,24 +116,23 @@ class DocumentMaker:
         for rows in self.rows_of(block):
             made.append(self.chunks_of(rows, epoch=before.epoch, before=before.read + num_read))
             num_read += made[-1].num_documents
-        num_short = sum(one.num_short for one in made)
+        trained = self.training_rows([one.chunks.store for one in made])
+        num_short, num_unscored = sum(one.num_short for one in made), trained.num_unscored
+        num_used = num_read - num_short - num_unscored
         skipped = tuple(row for _, piece in block.pieces for row in piece.bad)
         after = block.counted(
-            rows=num_read - num_short,
+            rows=num_used,
             read=num_read,
             short=num_short,
             skipped=len(skipped),
             bad_entries=sum(one.bad.total for one in made),
-            cut=ChunkCounts.sum(one.chunks.counts for one in made).cut,
+            cut=ChunkCounts.sum([ChunkCounts(unscored=num_unscored), *(one.chunks.counts for one in made)]).cut,
         )
-        num_rows = before.rows + num_read - num_short
+        num_rows = before.rows + num_used
         if block.is_last and not num_rows:
-            raise self._nothing_left(skipped, num_short)
+            raise self._nothing_left(skipped, num_short=num_short, num_unscored=num_unscored)
         notices = [*skipped_so_far(block, after, skipped), *self._left_out(block, after, made)]
-        store = join_stores([one.chunks.store for one in made], names=COLUMNS)
-        # Each chunk is an example of its own: those of a document need not be trained on together.
-        store = replace(store, example=np.arange(len(store)))
-        rows_of_tokens = TokenRows(store, block.order(len(store)), {}, None)
+        rows_of_tokens = trained.rows.at(block.order(len(trained.rows)))
         return MadeRows(rows_of_tokens, after, (*notices, *wrong_number(self.source, block, num_rows)))
 
     def rows_of(self, block: Block) -> Iterator[Rows]:
@@ -150,7 +161,31 @@ class DocumentMaker:
             if is_milestone(block.before.cut.get(name, 0), after.cut[name]):
                 yield f"of the stream so far: {words}"
 
-    def _nothing_left(self, skipped: tuple[SkippedRow, ...], num_short: int) -> DataError:
+    def training_rows(self, chunks: Sequence[TokenStore]) -> TrainingRows:
+        """What is trained on of the chunks of some documents after the other."""
+        store = join_stores(chunks, names=COLUMNS)
+        if self._metadata_loss:
+            store = replace(store, columns=store.columns | {"mask": np.zeros_like(store.columns["mask"])})
+        tokens_N = _scored_tokens(store)
+        is_scored_E = np.bincount(store.example, tokens_N, minlength=store.num_examples) > 0
+        kept = np.flatnonzero(is_scored_E[store.example])
+        targets_N3 = np.zeros((len(store), 3), np.int64)
+        targets_N3[:, 0] = tokens_N
+        # Each chunk is an example of its own: those of a document need not be trained on together.
+        store = replace(store, example=np.arange(len(store)))
+        return TrainingRows(TokenRows(store, kept, {LABEL: targets_N3}, None), int((~is_scored_E).sum()))
+
+    def _nothing_left(self, skipped: tuple[SkippedRow, ...], *, num_short: int, num_unscored: int) -> DataError:
+        if num_unscored:
+            return DataError(
+                f"no document of {self.source.name} has a token to learn: each has one token of text, and nothing"
+                " before it that predicts it.",
+                hint='Check data.columns.text, or set metadata.begin_token = "always".',
+                key="metadata.begin_token",
+                value=self.section.begin_token,
+                place=self.source.name,
+                reason="no token is scored",
+            )
         if not num_short:
             return no_rows(self.source.name, skipped)
         limit = self.section.min_tokens
@@ -172,3 +207,12 @@ def _slices(rows: Rows) -> Iterator[Rows]:
             yield from _slices(replace(rows, table=rows.table.slice(first, behind - first), places=places))
     elif num:
         yield rows
+
+
+def _scored_tokens(store: TokenStore) -> np.ndarray:
+    """int64 [N] how many tokens of each row have mask 0, its first one left out: nothing predicts that."""
+    if not len(store):
+        return np.zeros(0, np.int64)
+    scored_T = store.columns["mask"] == 0
+    scored_T[store.offsets[:-1]] = False
+    return np.add.reduceat(scored_T, store.offsets[:-1], dtype=np.int64)

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from textune.batches import Plan
+from textune.batches import Plan, TokenRows
 from textune.config import DataSection, MetadataSection, Sampling, StreamSource, TrainSection, UniformTypes
 from textune.data import (
     BlockReader,
@@ -64,6 +65,8 @@ class DocumentRun:
     section: MetadataSection
     encoder: ChunkEncoder
     train: TrainSection
+    metadata_loss: bool = False
+    """Whether tokens of metadata are scored, too."""
 
     def maker(self, *, state: Mapping[str, Any] | None = None) -> DocumentMaker:
         """The maker of its rows. `state`: that of its loader, where the run continues; nothing is counted anew then.
@@ -72,35 +75,40 @@ class DocumentRun:
         """
         if state is not None:
             return self._maker(DocumentFacts.from_dict(state.get("maker", {})))
-        counts = self._counts()
         in_epochs = self.train.duration.unit == "epochs"
         if not in_epochs and not self.section.sampling.curriculum:
-            return self._maker(DocumentFacts(counts))
-        estimate = self._estimate(counts, SAMPLED_DOCUMENTS)
+            return self._maker(DocumentFacts(self._counts))
+        estimate = self._new_sample.estimate
         num_documents = self._num_documents(estimate) if self.section.sampling.curriculum else None
-        return self._maker(DocumentFacts(counts, num_documents, estimate.chunks_per_epoch if in_epochs else None))
+        chunks_per_epoch = estimate.chunks_per_epoch if in_epochs else None
+        return self._maker(DocumentFacts(self._counts, num_documents, chunks_per_epoch))
 
     def plan(self, maker: DocumentMaker) -> Plan:
         """Its steps: an epoch of documents counts as about as many rows of tokens as a sample of them says."""
         return Plan.of(self.train, maker.facts.chunks_per_epoch)
 
-    def estimate(self, num_documents: int = SAMPLED_DOCUMENTS) -> DocumentEstimate:
-        """What about so many of its documents become in the first epoch, at the average probability of the run."""
-        return self._estimate(self._counts(), num_documents)
+    def sample(self, *, state: Mapping[str, Any] | None = None) -> DocumentSample:
+        """What some of its documents become in the first epoch, at the average probability of the run; `state` as for
+        `maker`."""
+        if state is None:
+            return self._new_sample
+        return self._sample(DocumentFacts.from_dict(state.get("maker", {})).counts)
 
     def _maker(self, facts: DocumentFacts, sampling: Sampling | None = None) -> DocumentMaker:
         section = self.section if sampling is None else self.section.model_copy(update={"sampling": sampling})
         return DocumentMaker(
             self.source,
-            self.data.columns,
+            self.data,
             section,
             self.encoder,
             seed=self.train.seed,
             facts=facts,
-            on_bad_row=self.data.on_bad_row,
+            metadata_loss=self.metadata_loss,
         )
 
+    @cached_property
     def _counts(self) -> TypeCounts | None:
+        """Of a run that begins."""
         sampling = self.section.sampling
         if not isinstance(sampling, UniformTypes) or sampling.weights != "counts":
             return None
@@ -115,10 +123,15 @@ class DocumentRun:
             return max(1, round(num_rows * duration.amount))
         return max(1, round(duration.amount * self.train.batch_size / estimate.chunks_per_document))
 
-    def _estimate(self, counts: TypeCounts | None, num_documents: int) -> DocumentEstimate:
+    @cached_property
+    def _new_sample(self) -> DocumentSample:
+        """Of a run that begins."""
+        return self._sample(self._counts)
+
+    def _sample(self, counts: TypeCounts | None) -> DocumentSample:
         sampling = self.section.sampling
         average = sampling.model_copy(update={"probability": mean_probability(sampling), "curriculum": ()})
-        return estimate(self._maker(DocumentFacts(counts), average), num_documents)
+        return sample(self._maker(DocumentFacts(counts), average), SAMPLED_DOCUMENTS)
 
 
 def mean_probability(sampling: Sampling) -> float:
@@ -212,7 +225,8 @@ class DocumentEstimate:
             )
         words = counts.words
         tags = [words[name] for name in ("split", "not_reopened") if name in words]
-        return {"fields": fields} | ({"tags": ", ".join(tags)} if tags else {})
+        unscored = {"unscored": words["unscored"]} if "unscored" in words else {}
+        return {"fields": fields} | ({"tags": ", ".join(tags)} if tags else {}) | unscored
 
     def to_dict(self) -> dict[str, Any]:
         """As a JSON object."""
@@ -221,22 +235,33 @@ class DocumentEstimate:
         return numbers | {name: value for name, value in vars(self.counts).items() if name != "short"}
 
 
-def estimate(maker: DocumentMaker, num_documents: int) -> DocumentEstimate:
+class DocumentSample(NamedTuple):
+    """What some documents become."""
+
+    estimate: DocumentEstimate
+    rows: TokenRows
+    """Their rows of tokens."""
+
+
+def sample(maker: DocumentMaker, num_documents: int) -> DocumentSample:
     """What about so many of the training documents become in the first epoch; all, if there are not so many."""
     found = DocumentEstimate(0, 0, 0, 0, 0, num_rows=maker.source.section.num_rows)
+    stores = []
     for rows in _sampled_rows(maker, num_documents):
         made = maker.chunks_of(rows, epoch=0, before=0)
         store = made.chunks.store
+        stores.append(store)
         found = replace(
             found,
             documents=found.documents + made.num_documents,
             short=found.short + made.num_short,
-            chunks=found.chunks + len(store),
-            tokens=found.tokens + len(store.ids),
             metadata_tokens=found.metadata_tokens + int(store.columns["mask"].sum()),
             counts=ChunkCounts.sum([found.counts, made.chunks.counts]),
         )
-    return found
+    trained = maker.training_rows(stores)
+    counts = ChunkCounts.sum([found.counts, ChunkCounts(unscored=trained.num_unscored)])
+    chunks, tokens = len(trained.rows), int(trained.rows.lengths.sum())
+    return DocumentSample(replace(found, chunks=chunks, tokens=tokens, counts=counts), trained.rows)
 
 
 def _sampled_rows(maker: DocumentMaker, num_rows: int | None) -> Iterator[Rows]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from textune.batches import (
     Plan,
     TextEncoder,
+    TextMaker,
     TokenRows,
     cache_folder,
     choose_max_length,
@@ -30,7 +31,7 @@ from textune.config import (
     require_runnable,
     sets_at_each_evaluation,
 )
-from textune.data import GivenRows, PreparedData, prepare_data, require_sound
+from textune.data import GivenRows, PreparedData, labelled_stream, prepare_data, require_sound
 from textune.evaluation import MainMetric, resolve_metric
 from textune.model import (
     Adapting,
@@ -107,11 +108,15 @@ def build_parts(
     labelled, rows = _tokenised(experiment, labelled, loaded, tracker=tracker, ranks=ranks)
     data, task, metric = labelled
     model = loaded.model
+    stream = labelled_stream(data, experiment.data)
+    maker = None if stream is None else TextMaker(stream, loaded.encoder, seed=train.seed)
 
     plan = Plan.of(train, data.num_rows["train"])
     require_learner(train, device, ranks, steps_per_epoch=plan.steps_per_epoch)
     _require_sets(experiment, labelled, loaded, rows)
-    prepared = _prepared(experiment, model, data, rows, device=device, plan=plan, ranks=ranks, earlier=earlier)
+    prepared = _prepared(
+        experiment, model, rows, streamed=maker is not None, device=device, plan=plan, ranks=ranks, earlier=earlier
+    )
     assert prepared.budget is not None, "it was measured"
     _require_uncut(experiment, rows, max_tokens=prepared.budget.max_tokens)
     card = _card(experiment, labelled, loaded, device)
@@ -136,6 +141,7 @@ def build_parts(
         plan=plan,
         card=card,
         max_length_reason=loaded.max_length_reason,
+        maker=maker,
         ranks=ranks,
     )
 
@@ -297,9 +303,9 @@ def _card(experiment: Experiment, labelled: _Labelled, loaded: _Loaded, device: 
 def _prepared(
     experiment: Experiment,
     model: TextModel,
-    data: PreparedData,
     rows: Mapping[str, TokenRows],
     *,
+    streamed: bool,
     device: Device,
     plan: Plan,
     ranks: Ranks,
@@ -312,13 +318,13 @@ def _prepared(
     alone = sharing_kind(section, ranks) == "alone"
     stores = {id(of_split.store): of_split.store for of_split in rows.values()}.values()
     vocabulary = (
-        Occurring(
+        FullTable("which tokens occur in a stream is not known in advance")
+        if streamed
+        else Occurring(
             [ids for store in stores for ids in store.occurring],
             mode=section.compact_vocabulary,
             rule_obstacle=cutting_obstacle(section.optimizer),
         )
-        if data.stream is None
-        else FullTable("which tokens occur in a stream is not known in advance")
     )
     recipe = Recipe(
         device,

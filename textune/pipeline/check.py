@@ -177,7 +177,7 @@ def _measured(costs: Costs, parts: Parts, learner: Learner, tracker: Tracker) ->
     speed = float(np.median(speeds))
     return replace(
         costs,
-        seconds=round(parts.plan.num_tokens(parts.rows["train"], streamed=parts.data.stream is not None) / speed, 1),
+        seconds=round(parts.plan.num_tokens(parts.rows["train"], streamed=parts.maker is not None) / speed, 1),
         tokens_per_second=round(speed, 1),
         batches_measured=len(speeds),
     )

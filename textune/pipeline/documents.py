@@ -212,7 +212,7 @@ def _estimate(experiment: Experiment, section: MetadataSection, given: GivenRows
         return None
     encoder = ChunkEncoder(load_tokenizer(experiment.model), experiment.tokens, section)
     source = open_documents(experiment.data, given).train
-    return DocumentRun(source, experiment.data, section, encoder, experiment.train).estimate()
+    return DocumentRun(source, experiment.data, section, encoder, experiment.train).sample().estimate
 
 
 def _sources(data: DataSection) -> dict[str, Source | StreamSource]:

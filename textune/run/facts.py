@@ -114,7 +114,7 @@ class Facts:
 
 def run_facts(parts: Parts) -> Facts:
     """The facts of a run whose parts are built."""
-    section, stream = parts.settings.train, parts.data.stream
+    section, maker = parts.settings.train, parts.maker
     train, limit = parts.rows["train"], parts.card.max_length
     batches = parts.plan.batches(0, train.lengths, train.weights)
     adapters = parts.model.adapters
@@ -124,11 +124,11 @@ def run_facts(parts: Parts) -> Facts:
         rows=parts.data.num_rows,
         rows_left_out=parts.data.num_left_out,
         rows_truncated=sum(rows.num_truncated for rows in parts.rows.values()),
-        shards=None if stream is None else len(stream.source.shards),
-        rows_sampled=None if stream is None else len(train),
+        shards=None if maker is None else len(maker.source.shards),
+        rows_sampled=None if maker is None else len(train),
         max_length=limit,
         max_length_reason=parts.max_length_reason,
-        tokens_per_epoch=int(train.lengths[np.concatenate(batches)].sum()) if stream is None else None,
+        tokens_per_epoch=int(train.lengths[np.concatenate(batches)].sum()) if maker is None else None,
         tokens_mean=round(float(train.lengths.mean()), 2),
         tokens_median=int(np.median(train.lengths)),
         tokens_longest=int(train.lengths.max()),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from textune.batches import Assembler, Batches, Loader, Plan, StreamLoader, TextEncoder, TextMaker, TokenRows
+from textune.batches import Assembler, Batches, Loader, Plan, RowMaker, StreamLoader, TextEncoder, TokenRows
 from textune.config import EvaluateSection, TrainSection
 from textune.data import PreparedData
 from textune.evaluation import MainMetric
@@ -58,14 +58,16 @@ class Parts:
     """What is saved beside the model."""
     max_length_reason: str
     """How the longest row in tokens was chosen, in words."""
+    maker: RowMaker | None = None
+    """What makes training rows block by block; `rows["train"]` are then the first ones. None where all are there."""
     ranks: Ranks = ALONE
     """The processes that share the run."""
 
 
 def num_truncated(parts: Parts) -> dict[str, int]:
     """Rows of each split that lose tokens; a stream's are not known."""
-    streamed = parts.data.stream is not None
-    return {name: rows.num_truncated for name, rows in parts.rows.items() if not (streamed and name == "train")}
+    known = (name for name in parts.rows if name != "train" or parts.maker is None)
+    return {name: parts.rows[name].num_truncated for name in known}
 
 
 def scorer_of(parts: Parts, learner: Learner | None = None) -> Scorer:
@@ -92,7 +94,7 @@ def batches_of(
 ) -> Batches:
     """Batches for `learner` from the first step on, or from where another loader was when its state was taken.
 
-    They are of `rows`, by default the training rows, or of the stream where these are streamed.
+    They are of `rows`, by default the training rows; where these are made block by block, of those.
     """
     assembler = Assembler(
         layout=parts.model.layout,
@@ -106,8 +108,7 @@ def batches_of(
         lockstep=learner is not None and learner.lockstep,
     )
     prefetch, budget = parts.settings.train.prefetch, parts.budget.max_tokens
-    if parts.data.stream is None:
+    if parts.maker is None:
         chosen = parts.rows["train"] if rows is None else rows
         return Loader(chosen, parts.plan, assembler, prefetch=prefetch, max_tokens=budget, state=state)
-    maker = TextMaker(parts.data.stream, parts.encoder, seed=parts.settings.train.seed)
-    return StreamLoader(maker, parts.plan, assembler, prefetch=prefetch, max_tokens=budget, state=state)
+    return StreamLoader(parts.maker, parts.plan, assembler, prefetch=prefetch, max_tokens=budget, state=state)

@@ -30,6 +30,8 @@ class ChunkCounts:
     """Cuts within a tag, which was longer than a chunk, or a character."""
     not_reopened: int = 0
     """Tags that a chunk cut and that were not opened again for want of room."""
+    unscored: int = 0
+    """Documents without a row, since no token of their chunks is scored; counted where chunks become such rows."""
 
     @property
     def flat(self) -> dict[str, int]:
@@ -73,5 +75,6 @@ class ChunkCounts:
             f" {self.lost}",
             "split": f"{count(self.split, 'cut')} within a tag longer than a chunk, or within a character",
             "not_reopened": f"{count(self.not_reopened, 'tag')} cut by a chunk and not opened again, for want of room",
+            "unscored": f"{count(self.unscored, 'document')} left out: no token of theirs has anything before it",
         }
         return {name: text for name, text in words.items() if getattr(self, name)}
