@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from textune.config.fields import Place
 from textune.config.problems import Problem
-from textune.config.schema import Experiment, ModelSection, PythonModel
+from textune.config.schema import EvaluateSection, Experiment, ModelSection, PythonModel
 from textune.config.taskkinds import ConditionalLmTask
 from textune.config.toml import format_key, format_value
 
@@ -31,6 +31,8 @@ def _of_language_models(experiment: Experiment) -> Iterator[Problem]:
         wrong += [(("model", "init"), model.init)] if model.init != "pretrained" else []
         wrong += [(("model", "added_tokens"), model.added_tokens)] if model.added_tokens else []
     wrong += [(("data", "chunks"), data.chunks)] if data.chunks != "document" else []
+    arms = experiment.evaluate.arms
+    wrong += [(("evaluate", "arms"), arms)] if arms != EvaluateSection().arms else []
     for place, value in wrong:
         key = format_key(*place)
         message = (

@@ -19,6 +19,7 @@ from textune.config.sources import DataSection
 from textune.config.taskkinds import AutoTask, Task
 from textune.config.updaterules import AdamW, EarlyStopping, LinearSchedule, Optimizer, Schedule
 from textune.config.values import (
+    Arms,
     AttentionLayout,
     DeviceName,
     DottedPath,
@@ -254,6 +255,10 @@ class EvaluateSection(Section):
     """Number of most confident mistakes listed in the report."""
     train: Computed[bool] = False
     """Evaluate on the training rows too, as the set `train`: the gap to the validation rows shows overfitting."""
+    arms: Computed[Arms] = ("without",)
+    """What held-out documents with metadata are compared with, over the same characters. `without`: the same texts
+    without metadata, as the set `validation-without`; `same-context`: these cut where the documents with metadata are,
+    as `validation-same-context`."""
     at_end: Computed[Names] = ()
     """Sets of `data.evaluations`, or `train`, that are evaluated for the final report only, not during training; also
     `validation`, where `best_by` is another set."""

@@ -16,11 +16,11 @@ import numpy as np
 from textune.batches import TokenStore
 from textune.config import MetadataSection, TokensSection
 from textune.errors import DataError
+from textune.metadata.chunks.commonspans import Spans, common_spans, num_bytes, num_first, slices
 from textune.metadata.chunks.counts import ChunkCounts
 from textune.metadata.chunks.cutter import Cutter
 from textune.metadata.chunks.fieldtokens import FieldEncoder, FieldTokens
 from textune.metadata.chunks.rows import Part, TextPieces, join_parts
-from textune.metadata.chunks.samecontext import Spans, equal_spans, slices
 from textune.metadata.chunks.specialtokens import begin_token, end_token
 from textune.metadata.chunks.texttokens import Places, TextTokenizer, TextTokens, ranges
 from textune.metadata.documents import RenderedField, Rendered
@@ -51,13 +51,25 @@ class Chunks:
 
 
 @dataclass(frozen=True, eq=False)
-class SameContext:
-    """N chunks, and the same pieces of text without any metadata; both score the same characters."""
+class ScoredChunks:
+    """N chunks, document after document, whose tokens with mask 0 are scored."""
 
-    chunks: Chunks
-    plain: Chunks
-    characters: np.ndarray
-    """int64 [N] how many characters these are."""
+    store: TokenStore
+    """Columns `ids`, `mask`, `characters` and `bytes`: how much of the original text each scored token stands for that
+    none before it does. A row for each chunk; its examples are the E documents that have any."""
+    documents: np.ndarray
+    """int64 [E] which of the rendered documents each example of the store is, ascending."""
+
+
+class Compared(NamedTuple):
+    """The same documents written in three ways, which all score exactly the same characters."""
+
+    own: ScoredChunks
+    """With their metadata."""
+    without: ScoredChunks
+    """Without any, cut as documents without metadata are."""
+    same_context: ScoredChunks
+    """Without any, but cut where those with metadata are: a chunk has before it what the other one has of the text."""
 
 
 class _Cutting(NamedTuple):
@@ -102,18 +114,19 @@ class ChunkEncoder:
         metadata = cutting.in_suffix if self._metadata.score_inline else cutting.tokens.inserted
         return self._with_prefixes(cutting, metadata)
 
-    def same_context(self, rendered: Rendered, place: Place = "document {}".format) -> SameContext:
-        """The chunks of these documents, and beside each the same text without prefix and tags.
+    def compared(self, rendered: Rendered, bare: Rendered, place: Place = "document {}".format) -> Compared:
+        """These documents with metadata, and `bare`, the same ones rendered without any: what an evaluation scores.
 
-        A token without anything before it is not scored, and no tags are, whatever `metadata.score_inline`. In the
-        original system the text beside keeps its tags, and all of it is scored. Errors as `encode`.
+        A token without anything before it is not scored, nor are tags, whatever `metadata.score_inline`, and end
+        tokens. As in the original system the first token of text in a chunk is not either, and the text in the same
+        context keeps its tags. Errors as `encode`.
         """
-        cutting = self._cut(rendered, place)
-        if self._metadata.as_original:
-            chunks = self.encode(rendered, place)
-            store = self._store(cutting, [cutting.pieces.part(cutting.tokens, np.zeros(len(cutting.tokens.ids)))])
-            return SameContext(chunks, replace(chunks, store=store), chunks.end - chunks.start)
-        return self._equally_scored(cutting)
+        cutting, without = self._cut(rendered, place), self._cut(bare, place)
+        ways = (self._as_cut(cutting), self._as_cut(without), self._in_same_context(cutting))
+        codes = cutting.places.original("".join(cutting.texts))
+        spans, is_scored = common_spans([way.spans for way in ways], len(codes))
+        amounts = {"characters": is_scored.astype(np.int64), "bytes": np.where(is_scored, num_bytes(codes), 0)}
+        return Compared(*(way.scored(own, amounts) for way, own in zip(ways, spans, strict=True)))
 
     def _cut(self, rendered: Rendered, place: Place) -> _Cutting:
         metadata = self._metadata
@@ -226,38 +239,63 @@ class ChunkEncoder:
             example=np.cumsum(pieces.is_first) - 1,
         )
 
-    def _equally_scored(self, cutting: _Cutting) -> SameContext:
+    def _as_cut(self, cutting: _Cutting) -> _Way:
+        """The chunks as they are."""
         tokens, pieces, places = cutting.tokens, cutting.pieces, cutting.places
+        is_alone = (cutting.prefixes.length[pieces.document] == 0) & ~pieces.is_reopened & (self._begin is None)
+        left_out = tokens.inserted | pieces.unscored(len(tokens.ids), is_alone)
+        if self._metadata.as_original:
+            left_out[pieces.first_of(np.flatnonzero(~tokens.inserted))] = True
+        spans = Spans(places.within(tokens.start), places.within(tokens.end), left_out)
+        return _Way(spans, cutting.kept, lambda mask: self._with_prefixes(cutting, mask).store)
+
+    def _in_same_context(self, cutting: _Cutting) -> _Way:
+        """The pieces of the text that the chunks have, without prefix and tags."""
+        tokens, pieces, places = cutting.tokens, cutting.pieces, cutting.places
+        if self._metadata.as_original:
+            left_out = pieces.unscored(len(tokens.ids), np.ones(len(pieces.document), dtype=bool))
+            spans = Spans(places.within(tokens.start), places.within(tokens.end), left_out)
+            return _Way(spans, cutting.kept, lambda mask: self._store(cutting, [pieces.part(tokens, mask)]))
         first, behind = _characters(cutting)
-        begins = places.within(places.texts)
-        texts = slices(
-            "".join(cutting.texts), places, begins[pieces.document] + first, begins[pieces.document] + behind
-        )
+        begins = places.within(places.texts)[pieces.document]
+        texts = slices("".join(cutting.texts), places, begins + first, begins + behind)
         plain_places = Places.of(texts)
         # Only the first piece begins as a text does.
         spaced = self._tokenizer.spaces(texts, np.zeros(len(texts), dtype=bool)) & pieces.is_first
         plain = self._tokenizer.apart(texts, plain_places, spaced)
         if self._end is not None:
             plain = plain.followed_by(self._end, pieces.is_last)
-        is_alone = np.full(len(texts), self._begin is None)
         most = self._max_length - (self._begin is not None)
         plain_pieces = TextPieces.of(plain, np.arange(len(texts)), [[]] * len(texts)).up_to(most)
-        # Where each document begins in the texts beside: those that were left out are not there.
-        moved = np.zeros(len(begins) - 1, dtype=np.int64)
-        moved[pieces.document[::-1]] = (plain_places.texts[:-1] - first - begins[pieces.document])[::-1]
-        document = np.repeat(np.arange(len(moved)), np.diff(tokens.offsets))
-        has_prefix = cutting.prefixes.length[pieces.document] > 0
-        own = Spans(
-            places.within(tokens.start) + moved[document],
-            places.within(tokens.end) + moved[document],
-            tokens.inserted | pieces.unscored(len(tokens.ids), is_alone & ~has_prefix & ~pieces.is_reopened),
+        left_out = plain_pieces.unscored(len(plain.ids), np.full(len(texts), self._begin is None))
+        moved = np.repeat(begins + first - plain_places.texts[:-1], np.diff(plain.offsets))
+        return _Way(
+            Spans(plain.start + moved, plain.end + moved, left_out),
+            cutting.kept,
+            lambda mask: self._store(cutting, [plain_pieces.part(plain, mask)]),
         )
-        beside = Spans(plain.start, plain.end, plain_pieces.unscored(len(plain.ids), is_alone))
-        own, beside, scored = equal_spans(own, beside, int(plain_places.texts[-1]))
-        store = self._store(cutting, [plain_pieces.part(plain, beside.left_out)])
-        characters = np.diff(np.concatenate([[0], np.cumsum(scored)])[plain_places.texts])
-        chunks = self._with_prefixes(cutting, own.left_out)
-        return SameContext(chunks, replace(chunks, store=store), characters)
+
+
+class _Way(NamedTuple):
+    """One way to write documents, before it is known what all ways score."""
+
+    spans: Spans
+    """Of its tokens, in characters of the original texts."""
+    documents: np.ndarray
+    """As of `ScoredChunks`."""
+    store: Callable[[np.ndarray], TokenStore]
+    """The chunks with a mask (bool [T]) of all tokens."""
+
+    def scored(self, spans: Spans, amounts: dict[str, np.ndarray]) -> ScoredChunks:
+        """The chunks, where these tokens are left out; `amounts`, int64 [U] each: what a character counts."""
+        store = self.store(spans.left_out)
+        is_scored = store.columns["mask"] == 0
+        columns = dict(store.columns)
+        for name, of_characters in amounts.items():
+            columns[name] = np.zeros(len(is_scored), np.uint32)
+            # Every scored token is in one chunk, and chunks have them in order.
+            columns[name][is_scored] = num_first(spans, of_characters)[~spans.left_out]
+        return ScoredChunks(replace(store, columns=columns), self.documents)
 
 
 def _characters(cutting: _Cutting) -> tuple[np.ndarray, np.ndarray]:

@@ -11,17 +11,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tokenizers import AddedToken, Tokenizer
 
-from textune.ahead import ahead
-from textune.batches import cut_texts
 from textune.errors import ModelError
+from textune.metadata.chunks.flattokens import FlatTokenizer
 from textune.metadata.chunks.ownspaces import without_own_spaces
 from textune.metadata.documents import Insertions
 
@@ -30,8 +27,6 @@ if TYPE_CHECKING:
 
 MOST_KNOWN = 100_000
 """Different pieces that a tokenizer remembers: pages have the same tags again and again."""
-CHARACTERS_AT_ONCE = 250_000
-"""Tokenised at once, while a thread tokenises the next ones."""
 NONCHARACTERS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
 """What Unicode sets aside for use within a program. A text has none of them, or at least not all their sequences."""
 
@@ -102,6 +97,8 @@ class Places:
 
     def original(self, joined: str) -> np.ndarray:
         """uint32 [U] the characters of the original texts, from all rendered ones."""
+        if not len(self.start):
+            return characters(joined)
         changes = np.bincount(self.start, minlength=len(joined) + 1) - np.bincount(self.end, minlength=len(joined) + 1)
         return np.asarray(characters(joined)[np.cumsum(changes)[:-1] == 0])
 
@@ -140,9 +137,10 @@ class TextTokenizer:
                 value=type(tokenizer).__name__,
                 reason="a tokenizer without offsets",
             )
-        self._plain = _bare(tokenizer.backend_tokenizer)
-        self._apart, self._spaces = without_own_spaces(self._plain)
-        self._marking: dict[str, tuple[Tokenizer, int]] = {}
+        self._plain = FlatTokenizer.like(tokenizer.backend_tokenizer)
+        backend, self._spaces = without_own_spaces(self._plain.backend)
+        self._apart = self._plain if backend is self._plain.backend else FlatTokenizer.like(backend)
+        self._marking: dict[str, tuple[FlatTokenizer, int]] = {}
         self._known: dict[tuple[str, bool], tuple[np.ndarray, np.ndarray]] = {}
         """Ids, int32 [P], and spans, int64 [P, 2], of pieces that were inserted before, after a space or not."""
         first, word, both = self.lists(["b", "a", "b a"])
@@ -151,11 +149,11 @@ class TextTokenizer:
 
     def lists(self, texts: Iterable[str]) -> list[list[int]]:
         """The ids of each text."""
-        return [encoding.ids for encoding in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
+        return _ids(self._plain, texts)
 
     def lists_behind(self, texts: Iterable[str]) -> list[list[int]]:
         """The ids of each text, where it stands behind others: the tokenizer puts no space of its own before it."""
-        return [encoding.ids for encoding in self._apart.encode_batch_fast(list(texts), add_special_tokens=False)]
+        return _ids(self._apart, texts)
 
     def spaces(self, texts: Sequence[str], has_prefix: np.ndarray) -> np.ndarray:
         """bool [D] which texts are tokenised after a space. Behind a prefix (bool [D]) a text begins as a word does
@@ -165,14 +163,16 @@ class TextTokenizer:
 
     def apart(self, texts: Sequence[str], places: Places, spaced: np.ndarray) -> TextTokens:
         """Tokens that are either text or insertion; texts with `spaced` (bool [D]) are tokenised after a space."""
+        if not len(places.start):
+            return self._whole(self._apart, texts, places, spaced)
         starts, ends = places.runs()
         first_run = np.searchsorted(starts, places.texts)
         begins_inserted = np.isin(places.texts[:-1], starts) & (np.diff(first_run) > 0)
         tags, which = self._tags(texts, places, np.isin(places.start, places.texts[:-1][spaced & begins_inserted]))
         marker = _absent(texts)
-        backend, marker_id = self._marker(marker)
+        tokenizer, marker_id = self._marker(marker)
         spaced = spaced & ~begins_inserted
-        ids, start, end, offsets = _flat(backend, _marked(texts, places, marker, spaced))
+        ids, start, end, offsets = tokenizer.encode(_marked(texts, places, marker, spaced))
         marks = ids == marker_id
         num_marks = np.concatenate([[0], np.cumsum(marks)])
         text = np.repeat(np.arange(len(texts)), np.diff(offsets))
@@ -205,7 +205,7 @@ class TextTokenizer:
         new = [key for key in pieces if key not in self._known]
         if not new:
             return
-        ids, start, end, offsets = _flat(self._apart, [f" {text}" if space else text for text, space in new])
+        ids, start, end, offsets = self._apart.encode([f" {text}" if space else text for text, space in new])
         led = np.repeat([space for _, space in new], np.diff(offsets))
         spans = np.maximum(np.stack([start, end], axis=1) - led[:, None], 0)
         for key, (begin, stop) in zip(new, itertools.pairwise(offsets.tolist()), strict=True):
@@ -219,41 +219,29 @@ class TextTokenizer:
 
     def together(self, texts: Sequence[str], places: Places, spaced: np.ndarray) -> TextTokens:
         """Tokens of the whole texts; one with any inserted character, leading spaces aside, is inserted."""
-        led = [f" {text}" if space else text for text, space in zip(texts, spaced.tolist(), strict=True)]
-        ids, start, end, offsets = _flat(self._plain, led)
-        text = np.repeat(np.arange(len(texts)), np.diff(offsets))
-        shift = places.texts[text] - spaced[text]
-        start, end = np.maximum(start + shift, places.texts[text]), end + shift
-        behind_spaces = _behind_spaces("".join(texts), start, end)
-        return TextTokens(ids, start, end, inserted=places.holds(behind_spaces, end), offsets=offsets)
+        tokens = self._whole(self._plain, texts, places, spaced)
+        behind_spaces = _behind_spaces("".join(texts), tokens.start, tokens.end)
+        return replace(tokens, inserted=places.holds(behind_spaces, tokens.end))
 
-    def _marker(self, marker: str) -> tuple[Tokenizer, int]:
+    def _whole(self, tokenizer: FlatTokenizer, texts: Sequence[str], places: Places, spaced: np.ndarray) -> TextTokens:
+        """Tokens of texts as they are, none of them inserted; those with `spaced` after a space."""
+        led = [f" {text}" if space else text for text, space in zip(texts, spaced.tolist(), strict=True)]
+        ids, start, end, offsets = tokenizer.encode(led)
+        begin = np.repeat(places.texts[:-1], np.diff(offsets))
+        shift = np.repeat(places.texts[:-1] - spaced, np.diff(offsets))
+        start = np.maximum(start + shift, begin)
+        return TextTokens(ids, start, end + shift, np.zeros(len(ids), dtype=bool), offsets)
+
+    def _marker(self, marker: str) -> tuple[FlatTokenizer, int]:
         """The tokenizer that knows this marker, and the marker's id."""
         if marker not in self._marking:
-            backend = _bare(self._apart)
-            token = AddedToken(marker, normalized=False, special=True)
-            backend.add_special_tokens([token])
-            marker_id = backend.token_to_id(marker)
-            if marker_id is None or self._plain.id_to_token(marker_id) is not None:
-                # The numbers of the tokens have gaps, and new tokens are numbered from their count on: others fill
-                # them. Two markers never stand side by side in a text.
-                backend = _bare(self._apart)
-                free = max(self._plain.get_vocab().values()) + 1
-                fillers = [f"{marker}{marker}{number}" for number in range(backend.get_vocab_size(), free)]
-                backend.add_special_tokens([AddedToken(filler, normalized=False) for filler in fillers] + [token])
-                marker_id = backend.token_to_id(marker)
-            assert marker_id is not None
-            self._marking[marker] = (backend, marker_id)
+            self._marking[marker] = self._apart.with_token(marker)
         return self._marking[marker]
 
 
-def _bare(backend: Tokenizer) -> Tokenizer:
-    """A copy that neither truncates nor pads, nor takes spaces out of the spans of its tokens."""
-    copy: Tokenizer = Tokenizer.from_str(backend.to_str())
-    copy.no_truncation()
-    copy.no_padding()
-    copy.post_processor = None
-    return copy
+def _ids(tokenizer: FlatTokenizer, texts: Iterable[str]) -> list[list[int]]:
+    encodings = tokenizer.backend.encode_batch_fast(list(texts), add_special_tokens=False)
+    return [encoding.ids for encoding in encodings]
 
 
 def _absent(texts: Sequence[str]) -> str:
@@ -306,24 +294,6 @@ def ranges(start: np.ndarray, length: np.ndarray) -> np.ndarray:
     """int64 the positions in ranges (int64 [R] each), one range after the other."""
     before = np.cumsum(length) - length
     return np.asarray(np.repeat(start - before, length) + np.arange(length.sum()))
-
-
-def _flat(backend: Tokenizer, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Ids int32 [T], first characters and those behind, int64 [T] each, and where each text begins, int64 [D+1]."""
-    ids, spans, lengths = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], [np.zeros(1, np.int64)]
-    chained = itertools.chain.from_iterable
-    parts = [part for part, _ in cut_texts(texts, characters=CHARACTERS_AT_ONCE)]
-    # The fast variant of this call forgets the offsets.
-    tokenised = (backend.encode_batch(part, add_special_tokens=False) for part in parts)
-    with closing(ahead(tokenised, depth=int(len(parts) > 1), name="textune-tokenizer")) as results:
-        for encodings in results:
-            lengths.append(np.fromiter(map(len, encodings), np.int64, len(encodings)))
-            total = int(lengths[-1].sum())
-            ids.append(np.fromiter(chained(encoding.ids for encoding in encodings), np.int32, total))
-            pairs = chained(encoding.offsets for encoding in encodings)
-            spans.append(np.fromiter(chained(pairs), np.int64, 2 * total))
-    start, end = np.concatenate(spans).reshape(-1, 2).T
-    return np.concatenate(ids), start, end, np.cumsum(np.concatenate(lengths))
 
 
 def _behind_spaces(joined: str, start: np.ndarray, end: np.ndarray) -> np.ndarray:
