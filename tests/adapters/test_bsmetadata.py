@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 from tests.kits.bsmetadata import TEST_FILE, V2, V2_ZERO, shards, v2, value, zero_file
 from tests.kits.cli import runner
 from tests.kits.errors import refused
-from textune.adapters import convert_bsmetadata, load_foreign
+from textune.adapters.bsmetadata.convert import convert_bsmetadata
 from textune.adapters.bsmetadata.keys import DATA, HTML, METADATA
+from textune.adapters.foreign import load_foreign
 from textune.config.load import load_config
 from textune.config.sources import FilesSource, StreamSource
 from textune.errors import ConfigError
@@ -47,7 +48,7 @@ def test_the_published_files_convert_and_load_to_the_same_values_however_they_ar
 
 
 def _toml(foreign: Any) -> str:
-    from textune.adapters import as_toml
+    from textune.adapters.written import as_toml
 
     return as_toml(foreign)
 
@@ -67,7 +68,7 @@ def test_a_config_written_elsewhere_names_the_same_files(folder: Path) -> None:
     words = (DATA + "dataset_name=data", DATA + "validation_file=b.jsonl.gz")
     here = load_foreign(v2(*words)).experiment
     (folder / "configs").mkdir()
-    from textune.pipeline import convert
+    from textune.pipeline.convert import convert
 
     convert(v2(*words), "configs/v2.toml")
     there = load_config("configs/v2.toml").experiment

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from tests.kits.bsmetadata import shards, v2, value, zero_file
-from textune.adapters import Foreign
 from textune.adapters.bsmetadata.deepspeed import UNUSED, USED
 from textune.adapters.bsmetadata.keys import DATA, HTML, KEYS, METADATA, RULES
+from textune.adapters.foreign import Foreign
 
 D, M, H, R = DATA, METADATA, HTML, RULES
 
@@ -260,7 +260,7 @@ def test_a_key_that_changes_nothing_is_named_with_the_reason(key: str) -> None:
 
 def test_what_the_dataclasses_say_where_the_file_is_silent(folder: Path) -> None:
     (folder / "short.yaml").write_text("max_train_steps: 10\ndata_config: {experiment: sample}\n")
-    from textune.adapters import convert_bsmetadata
+    from textune.adapters.bsmetadata.convert import convert_bsmetadata
 
     foreign = convert_bsmetadata(folder / "short.yaml")
     expected = {

@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from textune.adapters import Foreign, convert_bsmetadata
+from textune.adapters.bsmetadata.convert import convert_bsmetadata
+from textune.adapters.foreign import Foreign
 
 V2 = Path(__file__).parents[1] / "adapters" / "bsmetadata" / "v2.yaml"
 V2_ZERO = V2.with_suffix(".json")

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models
 from textune.config.documents import MetadataSection
 from textune.config.schema import TokensSection
 from textune.metadata.chunks.encoder import ChunkEncoder, Chunks
-from textune.metadata.documents import NO_POSITION, Insertions, RenderedField, Rendered
+from textune.metadata.documents import NO_POSITION, Insertions, Rendered, RenderedField
 
 PAD = "~"
 TYPES = ("url", "timestamp", "title", "html", "entity")

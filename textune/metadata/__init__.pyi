@@ -1,3 +1,4 @@
+from .chunks.counts import Bare as Bare
 from .chunks.counts import ChunkCounts as ChunkCounts
 from .chunks.encoder import ChunkEncoder as ChunkEncoder
 from .chunks.encoder import Chunks as Chunks
@@ -14,6 +15,7 @@ from .records.read import read_documents as read_documents
 from .records.read import require_inline_types as require_inline_types
 from .records.read import require_known_types as require_known_types
 from .rendering.render import render as render
+from .sets import DocumentSet as DocumentSet
 from .sets import sets_of as sets_of
 from .sets import with_types as with_types
 from .taggers.crew import Crew as Crew

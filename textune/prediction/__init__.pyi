@@ -14,6 +14,7 @@ from .rows import encode_rows as encode_rows
 from .rows import named_scores as named_scores
 from .rows import predict_table as predict_table
 from .rows import prediction_fields as prediction_fields
+from .rows import without_room as without_room
 from .scorer import Scorer as Scorer
 from .scorer import Scores as Scores
 from .windows import Input as Input

@@ -15,15 +15,16 @@ import numpy as np
 
 from textune.batches import TokenStore
 from textune.config import MetadataSection, TokensSection
+from textune.data import NUM_EXAMPLES
 from textune.errors import DataError
 from textune.metadata.chunks.commonspans import Spans, common_spans, num_bytes, num_first, slices
-from textune.metadata.chunks.counts import ChunkCounts
+from textune.metadata.chunks.counts import Bare, ChunkCounts
 from textune.metadata.chunks.cutter import Cutter
 from textune.metadata.chunks.fieldtokens import FieldEncoder, FieldTokens
 from textune.metadata.chunks.rows import Part, TextPieces, join_parts
 from textune.metadata.chunks.specialtokens import begin_token, end_token
 from textune.metadata.chunks.texttokens import Places, TextTokenizer, TextTokens, ranges
-from textune.metadata.documents import RenderedField, Rendered
+from textune.metadata.documents import Rendered, RenderedField
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -45,6 +46,8 @@ class Chunks:
     end: np.ndarray
     """int64 [N] the character after it. The chunks of a document have each of its characters once."""
     counts: ChunkCounts
+    bare: tuple[Bare, ...] = ()
+    """The first of the documents that go without a prefix."""
 
     def __len__(self) -> int:
         return len(self.store)
@@ -85,6 +88,7 @@ class _Cutting(NamedTuple):
     pieces: TextPieces
     kept: np.ndarray
     counts: ChunkCounts
+    bare: tuple[Bare, ...]
 
 
 class ChunkEncoder:
@@ -113,6 +117,10 @@ class ChunkEncoder:
         cutting = self._cut(rendered, place)
         metadata = cutting.in_suffix if self._metadata.score_inline else cutting.tokens.inserted
         return self._with_prefixes(cutting, metadata)
+
+    def trims(self, rendered: Rendered) -> np.ndarray:
+        """bool [D] which documents have a prefix or suffix that is too long, so that it loses fields."""
+        return self._fields.encode(rendered.fields).trimmed
 
     def compared(self, rendered: Rendered, bare: Rendered, place: Place = "document {}".format) -> Compared:
         """These documents with metadata, and `bare`, the same ones rendered without any: what an evaluation scores.
@@ -155,11 +163,12 @@ class ChunkEncoder:
             suffix=self._with_end(suffixes.length),
         )
         is_empty = num_counted == 0
+        bare = kept[(fields.trimmed & (fields.length == 0))[kept]]
         counts = ChunkCounts(
             empty=int(is_empty.sum()),
             short=int((~is_empty & (num_counted < metadata.min_tokens)).sum()),
             trimmed=int(fields.trimmed[kept].sum()),
-            bare=int((fields.trimmed & (fields.length == 0))[kept].sum()),
+            bare=len(bare),
             left_out={metadata.types[index]: number for index, number in fields.left_out(kept).items()},
             split=sum(cut.is_forced for document in kept for cut in cuts[document]),
             not_reopened=sum(cut.num_left_open for document in kept for cut in cuts[document]),
@@ -173,6 +182,7 @@ class ChunkEncoder:
             TextPieces.of(tokens, kept, [cuts[document] for document in kept]),
             kept,
             counts,
+            tuple(self._bare(rendered, document, place) for document in bare[:NUM_EXAMPLES].tolist()),
         )
 
     def _ended(self, tokens: TextTokens, suffixes: FieldTokens) -> tuple[TextTokens, np.ndarray]:
@@ -199,20 +209,23 @@ class ChunkEncoder:
         refused = kept[((room < 1) | without)[kept]]
         if len(refused):
             first = int(refused[0])
-            longest = max(rendered.fields[first], key=lambda part: len(part.text), default=RenderedField(0, ""))
-            name = self._metadata.types[longest.type]
+            bare = self._bare(rendered, first, place)
             raise DataError(
-                f"{place(first)}: the {position} leaves no room for text within tokens.max_length = {self._max_length} and"
-                f" metadata.prefix_share = {self._metadata.prefix_share}: none of its fields fits; the longest is"
-                f" {name} ({len(longest.text):,} characters).",
+                f"{bare.place}: the {position} leaves no room for text within tokens.max_length = {self._max_length}"
+                f" and metadata.prefix_share = {self._metadata.prefix_share}: none of its fields fits; the longest is"
+                f" {bare.longest} ({len(bare.text):,} characters).",
                 hint="Raise tokens.max_length or metadata.prefix_share, shorten what is around the fields"
                 ' (metadata.prefix_start, metadata.prefix_separator), or set metadata.on_bad_metadata = "report": such'
                 f" documents then go without a {position}.",
                 key="metadata.prefix_share",
-                value=longest.text,
-                place=place(first),
-                reason=f"the {position} leaves no room for text, and {name} is its longest field",
+                value=bare.text,
+                place=bare.place,
+                reason=f"the {position} leaves no room for text, and {bare.longest} is its longest field",
             )
+
+    def _bare(self, rendered: Rendered, document: int, place: Place) -> Bare:
+        longest = max(rendered.fields[document], key=lambda part: len(part.text), default=RenderedField(0, ""))
+        return Bare(place(document), self._metadata.types[longest.type], longest.text)
 
     def _with_prefixes(self, cutting: _Cutting, mask: np.ndarray) -> Chunks:
         """The chunks, with this mask (bool [T]) of the tokens of all texts."""
@@ -226,7 +239,7 @@ class ChunkEncoder:
         parts = [prefix, Part.of_lists(pieces.opening), own, Part.of_lists(pieces.closing)]
         store = self._store(cutting, parts if pieces.opening else [prefix, own])
         first, behind = _characters(cutting)
-        return Chunks(store, cutting.kept, first, behind, cutting.counts)
+        return Chunks(store, cutting.kept, first, behind, cutting.counts, cutting.bare)
 
     def _store(self, cutting: _Cutting, parts: list[Part]) -> TokenStore:
         """A row for each piece, with the begin token before its parts."""

@@ -6,8 +6,8 @@ import numpy as np
 
 from textune.config import MetadataSection
 from textune.metadata.documents import NO_POSITION, Documents, Rendered
-from textune.metadata.rendering.inline import insert_tags
 from textune.metadata.rendering.fields import rendered_fields
+from textune.metadata.rendering.inline import insert_tags
 
 
 def render(documents: Documents, section: MetadataSection, keep: np.ndarray | None = None) -> Rendered:
