@@ -30,6 +30,12 @@ def linears(hf: HuggingModel) -> dict[str, FamilyModule]:
     }
 
 
+def output_layer(hf: HuggingModel) -> FamilyModule | None:
+    """The layer of a language model that makes words of states; None of a classifier."""
+    find = getattr(hf, "get_output_embeddings", None)
+    return None if find is None else find()
+
+
 def shape_of(layer: FamilyModule) -> tuple[int, int]:
     """Inputs and outputs of a linear layer."""
     if isinstance(layer, Conv1D):
@@ -41,10 +47,11 @@ def targeted(hf: HuggingModel, targets: Sequence[str], *, whole: Collection[str]
     """The names of the layers that `targets` match, in the order of the model.
 
     `whole` are the names of the weights that are trained as they are. ConfigError where a target matches nothing, or
-    a layer of the head.
+    a layer of the head; of a language model, that is the layer that makes words of states.
     """
-    known = list(linears(hf))
-    of_head = {name for name in known if f"{name}.weight" in whole}
+    layers = linears(hf)
+    known, words = list(layers), output_layer(hf)
+    of_head = {name for name in known if f"{name}.weight" in whole or layers[name] is words}
     misread = _read_as_experts(hf, _last_parts(known))
     experts = {name for name in known if name.rpartition(".")[2] in misread}
     backbone = [name for name in known if name not in of_head | experts]
@@ -103,7 +110,8 @@ def _hits_head(target: str, name: str, others: Sequence[str]) -> ConfigError:
     better = f', or "{inside}.*{last}"' if inside and not name.startswith(f"{inside}.") else ""
     hint = f'Use "{ALL_LINEAR}", which leaves it out{better}.' if others else f'Leave it out, as "{ALL_LINEAR}" does.'
     return ConfigError(
-        f'{_KEY}: "{target}" matches {name}, which is trained whole anyway: it belongs to the head or starts new.',
+        f'{_KEY}: "{target}" matches {name}, which gets no adapter: it belongs to the head, makes words'
+        " of states, or starts new.",
         hint=hint,
         key=_KEY,
         value=target,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -75,6 +76,15 @@ class Compared(NamedTuple):
     """Without any, but cut where those with metadata are: a chunk has before it what the other one has of the text."""
 
 
+class Begun(NamedTuple):
+    """The beginning of a document."""
+
+    before: list[int]
+    """What stands before its text."""
+    text: list[int]
+    """Its text so far."""
+
+
 class _Cutting(NamedTuple):
     """Documents on their way to chunks."""
 
@@ -136,6 +146,30 @@ class ChunkEncoder:
         amounts = {"characters": is_scored.astype(np.int64), "bytes": np.where(is_scored, num_bytes(codes), 0)}
         return Compared(*(way.scored(own, amounts) for way, own in zip(ways, spans, strict=True)))
 
+    @property
+    def end_token(self) -> int | None:
+        """The token that ends a document; None where none does."""
+        return self._end
+
+    def begun(self, rendered: Rendered, place: Place = "document {}".format) -> list[Begun]:
+        """[D] the beginnings of documents whose texts go no further yet, for a model to go on with. Errors as
+        `encode`."""
+        prefixes, texts = self._prefixes.encode(rendered.fields), list(rendered.texts)
+        tokens = self._tokens(texts, Places.of(texts, rendered.insertions), prefixes.length > 0)
+        self._room(rendered, prefixes, np.arange(len(texts)), place)
+        begin = [] if self._begin is None else [self._begin]
+        bounds = zip(prefixes.start.tolist(), prefixes.length.tolist(), pairwise(tokens.offsets.tolist()), strict=True)
+        return [
+            Begun([*begin, *prefixes.ids[start : start + length].tolist()], tokens.ids[first:behind].tolist())
+            for start, length, (first, behind) in bounds
+        ]
+
+    def _tokens(self, texts: list[str], places: Places, has_prefix: np.ndarray) -> TextTokens:
+        """The tokens of texts, of which some stand behind a prefix (bool [D])."""
+        if self._metadata.as_original:
+            return self._tokenizer.together(texts, places, spaced=has_prefix)
+        return self._tokenizer.apart(texts, places, self._tokenizer.spaces(texts, has_prefix))
+
     def _cut(self, rendered: Rendered, place: Place) -> _Cutting:
         metadata = self._metadata
         fields = self._fields.encode(rendered.fields)
@@ -144,12 +178,9 @@ class ChunkEncoder:
         texts = list(rendered.texts)
         places = Places.of(texts, rendered.insertions)
         has_prefix = prefixes.length > 0
-        if metadata.as_original:
-            tokens = self._tokenizer.together(texts, places, spaced=has_prefix)
-            num_counted = np.diff(tokens.offsets)
-        else:
-            tokens = self._tokenizer.apart(texts, places, self._tokenizer.spaces(texts, has_prefix))
-            num_counted = np.diff(np.concatenate([[0], np.cumsum(~tokens.inserted)])[tokens.offsets])
+        tokens = self._tokens(texts, places, has_prefix)
+        counted = np.ones_like(tokens.inserted) if metadata.as_original else ~tokens.inserted
+        num_counted = np.diff(np.concatenate([[0], np.cumsum(counted)])[tokens.offsets])
         kept = np.flatnonzero(num_counted >= metadata.min_tokens)
         self._require_room(rendered, fields, kept, place)
         room = self._max_length - prefixes.length - (self._begin is not None)
