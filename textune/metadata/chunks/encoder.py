@@ -152,11 +152,12 @@ class ChunkEncoder:
         return self._end
 
     def begun(self, rendered: Rendered, place: Place = "document {}".format) -> list[Begun]:
-        """[D] the beginnings of documents whose texts go no further yet, for a model to go on with. Errors as
-        `encode`."""
-        prefixes, texts = self._prefixes.encode(rendered.fields), list(rendered.texts)
+        """[D] the beginnings of documents whose texts go no further yet, for a model to go on with: a suffix is none.
+        Errors as `encode`."""
+        fields, texts = self._fields.encode(rendered.fields), list(rendered.texts)
+        prefixes, _ = self._placed(fields)
         tokens = self._tokens(texts, Places.of(texts, rendered.insertions), prefixes.length > 0)
-        self._room(rendered, prefixes, np.arange(len(texts)), place)
+        self._require_room(rendered, fields, np.arange(len(texts)), place)
         begin = [] if self._begin is None else [self._begin]
         bounds = zip(prefixes.start.tolist(), prefixes.length.tolist(), pairwise(tokens.offsets.tolist()), strict=True)
         return [
@@ -173,8 +174,7 @@ class ChunkEncoder:
     def _cut(self, rendered: Rendered, place: Place) -> _Cutting:
         metadata = self._metadata
         fields = self._fields.encode(rendered.fields)
-        behind = metadata.position == "suffix"
-        prefixes, suffixes = (fields.nowhere, fields) if behind else (fields, fields.nowhere)
+        prefixes, suffixes = self._placed(fields)
         texts = list(rendered.texts)
         places = Places.of(texts, rendered.insertions)
         has_prefix = prefixes.length > 0
@@ -215,6 +215,10 @@ class ChunkEncoder:
             counts,
             tuple(self._bare(rendered, document, place) for document in bare[:NUM_EXAMPLES].tolist()),
         )
+
+    def _placed(self, fields: FieldTokens) -> tuple[FieldTokens, FieldTokens]:
+        """The prefixes and the suffixes that fields are: each document has one of the two at most."""
+        return (fields.nowhere, fields) if self._metadata.position == "suffix" else (fields, fields.nowhere)
 
     def _ended(self, tokens: TextTokens, suffixes: FieldTokens) -> tuple[TextTokens, np.ndarray]:
         """The tokens of texts with what stands behind each, and bool [T], which of them belong to suffixes."""
