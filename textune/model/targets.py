@@ -30,6 +30,13 @@ def linears(hf: HuggingModel) -> dict[str, FamilyModule]:
     }
 
 
+def word_layer(hf: HuggingModel) -> str:
+    """The name of the layer of a language model that projects on its words (the output embedding); empty where there
+    is none."""
+    output = getattr(hf, "get_output_embeddings", lambda: None)()
+    return next((name for name, module in hf.named_modules() if module is output), "") if output is not None else ""
+
+
 def shape_of(layer: FamilyModule) -> tuple[int, int]:
     """Inputs and outputs of a linear layer."""
     if isinstance(layer, Conv1D):
@@ -40,10 +47,11 @@ def shape_of(layer: FamilyModule) -> tuple[int, int]:
 def targeted(hf: HuggingModel, targets: Sequence[str], *, whole: Collection[str]) -> list[str]:
     """The names of the layers that `targets` match, in the order of the model.
 
-    `whole` are the names of the weights that are trained as they are. ConfigError where a target matches nothing, or
-    a layer of the head.
+    `whole` are the names of the weights that are trained as they are. "all-linear" leaves out the output embedding of
+    a language model, as peft does. ConfigError where a target matches nothing, a layer of the head, or an output
+    embedding that is tied to the token embeddings.
     """
-    known = list(linears(hf))
+    known, words = list(linears(hf)), word_layer(hf)
     of_head = {name for name in known if f"{name}.weight" in whole}
     misread = _read_as_experts(hf, _last_parts(known))
     experts = {name for name in known if name.rpartition(".")[2] in misread}
@@ -51,6 +59,7 @@ def targeted(hf: HuggingModel, targets: Sequence[str], *, whole: Collection[str]
     chosen: set[str] = set()
     for target in targets:
         found = {name for name in (backbone if target == ALL_LINEAR else known) if _matches(name, target)}
+        found -= {words} if target == ALL_LINEAR else set()
         if not found:
             raise _no_layer(hf, target, backbone)
         if hit := sorted(found & of_head):
@@ -63,8 +72,26 @@ def targeted(hf: HuggingModel, targets: Sequence[str], *, whole: Collection[str]
                 key=_KEY,
                 value=target,
             )
+        if words in found and _is_tied(hf, words):
+            raise _is_embedding(target, words)
         chosen |= found - experts
     return [name for name in known if name in chosen]
+
+
+def _is_tied(hf: HuggingModel, words: str) -> bool:
+    return hf.get_submodule(words).weight is hf.get_input_embeddings().weight
+
+
+def _is_embedding(target: str, words: str) -> ConfigError:
+    """A target matches an output embedding that is the table of token embeddings, too."""
+    return ConfigError(
+        f'{_KEY}: "{target}" matches {words}, whose weights are those of the token embeddings: an adapter would change'
+        " one of the two, and no model folder could hold both.",
+        hint=f'Use "{ALL_LINEAR}", which leaves it out.',
+        key=_KEY,
+        value=target,
+        reason=words,
+    )
 
 
 def _matches(name: str, target: str) -> bool:
