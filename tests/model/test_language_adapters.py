@@ -24,7 +24,7 @@ from kits.models import UNEVEN, Built, assert_same_gradients, gradients, random_
 from textune.config.adapters import Lora, Quantize
 from textune.errors import ConfigError
 from textune.model.lowbits import low_bit_layers
-from textune.model.targets import word_layer
+from textune.model.targets import output_layer
 
 peft = pytest.importorskip("peft", reason="the extra `lora` is not installed")
 
@@ -99,7 +99,7 @@ def nats(built: Built, rows: list[list[int]], masks: list[list[int]]) -> torch.T
 @pytest.mark.parametrize("keys", [{}, UNTIED])
 def test_words_keep_all_their_bits(keys: dict[str, Any], tmp_path: Path) -> None:
     built = build_language("llama", tmp_path, **keys)
-    assert word_layer(built.hf) == "lm_head"
+    assert output_layer(built.hf) is built.hf.lm_head
     layers = low_bit_layers(built.hf, whole=())
     assert "lm_head" not in layers and len(layers) == 14
     pytest.importorskip("bitsandbytes", reason="the extra `qlora` is not installed")

@@ -20,6 +20,7 @@ from textune import __version__
 from textune.cli.chaos import chaos
 from textune.cli.configs import check, init, presets, schema, show
 from textune.cli.documents import render
+from textune.cli.foreign import convert
 from textune.cli.glue import glue
 from textune.cli.launching import launch
 from textune.cli.models import evaluate, export, info, predict
@@ -149,6 +150,7 @@ class _Verbs(click.Group):
         schema,
         tag,
         render,
+        convert,
         glue,
         chaos,
     ],

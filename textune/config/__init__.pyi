@@ -31,7 +31,9 @@ from .paths import absolute as absolute
 from .paths import user_path as user_path
 from .presets import described_presets as described_presets
 from .presets import preset_names as preset_names
+from .problems import Problem as Problem
 from .problems import keys_called as keys_called
+from .problems import refuse as refuse
 from .reference import json_schema as json_schema
 from .reference import reference_markdown as reference_markdown
 from .rendering import arm_of_set as arm_of_set
@@ -81,8 +83,12 @@ from .taskkinds import MultitaskTask as MultitaskTask
 from .taskkinds import PythonTask as PythonTask
 from .taskkinds import RegressionTask as RegressionTask
 from .taskkinds import Task as Task
+from .toml import align as align
+from .toml import format_key as format_key
 from .toml import format_string as format_string
 from .toml import format_value as format_value
+from .toml import parse_key as parse_key
+from .toml import printable as printable
 from .updaterules import Adafactor as Adafactor
 from .updaterules import AdamW as AdamW
 from .updaterules import EarlyStopping as EarlyStopping

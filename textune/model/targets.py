@@ -30,11 +30,10 @@ def linears(hf: HuggingModel) -> dict[str, FamilyModule]:
     }
 
 
-def word_layer(hf: HuggingModel) -> str:
-    """The name of the layer of a language model that projects on its words (the output embedding); empty where there
-    is none."""
-    output = getattr(hf, "get_output_embeddings", lambda: None)()
-    return next((name for name, module in hf.named_modules() if module is output), "") if output is not None else ""
+def output_layer(hf: HuggingModel) -> FamilyModule | None:
+    """The layer of a language model that makes words of states; None of a classifier."""
+    find = getattr(hf, "get_output_embeddings", None)
+    return None if find is None else find()
 
 
 def shape_of(layer: FamilyModule) -> tuple[int, int]:
@@ -47,11 +46,13 @@ def shape_of(layer: FamilyModule) -> tuple[int, int]:
 def targeted(hf: HuggingModel, targets: Sequence[str], *, whole: Collection[str]) -> list[str]:
     """The names of the layers that `targets` match, in the order of the model.
 
-    `whole` are the names of the weights that are trained as they are. "all-linear" leaves out the output embedding of
-    a language model, as peft does. ConfigError where a target matches nothing, a layer of the head, or an output
-    embedding that is tied to the token embeddings.
+    `whole` are the names of the weights that are trained as they are. "all-linear" leaves out the layer of a
+    language model that makes words of states, as peft does. ConfigError where a target matches nothing, a layer of the
+    head, or that layer where its weights are those of the token embeddings.
     """
-    known, words = list(linears(hf)), word_layer(hf)
+    layers = linears(hf)
+    known, output = list(layers), output_layer(hf)
+    words = next((name for name in known if layers[name] is output), "")
     of_head = {name for name in known if f"{name}.weight" in whole}
     misread = _read_as_experts(hf, _last_parts(known))
     experts = {name for name in known if name.rpartition(".")[2] in misread}

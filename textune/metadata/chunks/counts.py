@@ -6,10 +6,26 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 
-from textune.wording import count, listing
+from textune.wording import count, listing, shorten
 
 _OF_TYPE = "left_out "
 """What the name of a type is behind in `ChunkCounts.flat`."""
+
+
+@dataclass(frozen=True)
+class Bare:
+    """A document that goes without a prefix, since none of its fields fits."""
+
+    place: str
+    """Where it comes from."""
+    longest: str
+    """The type of its longest field."""
+    text: str
+    """That field."""
+
+    def __str__(self) -> str:
+        field = f"the longest field is {self.longest}, with {count(len(self.text), 'character')}"
+        return f"{self.place}: {field}: {shorten(self.text, 60)}"
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,14 @@ class ChunkCounts:
         by_number = sorted(self.left_out.items(), key=lambda one: (-one[1], one[0]))
         bare = f"; {count(self.bare, 'document')} without any prefix" if self.bare else ""
         return f"left out are {listing(f'{name} of {num:,}' for name, num in by_number)}{bare}"
+
+    def trimmed_of(self, num_documents: int) -> str:
+        """How many of these documents have a prefix that is too long, and what is left out of them, in words."""
+        share = self.trimmed / num_documents
+        return (
+            f"{self.trimmed:,} of {count(num_documents, 'document')} ({share:.1%}) have one longer than"
+            f" metadata.prefix_share allows: {self.prefixes}"
+        )
 
     @property
     def words(self) -> dict[str, str]:

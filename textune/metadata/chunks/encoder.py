@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from textune.batches import TokenStore
 from textune.config import MetadataSection, TokensSection
+from textune.data import NUM_EXAMPLES
 from textune.errors import DataError
 from textune.metadata.chunks.commonspans import Spans, common_spans, num_bytes, num_first, slices
-from textune.metadata.chunks.counts import ChunkCounts
+from textune.metadata.chunks.counts import Bare, ChunkCounts
 from textune.metadata.chunks.cutter import Cutter
 from textune.metadata.chunks.prefixtokens import PrefixEncoder, PrefixTokens
 from textune.metadata.chunks.rows import Part, TextPieces, join_parts
@@ -45,6 +47,8 @@ class Chunks:
     end: np.ndarray
     """int64 [N] the character after it. The chunks of a document have each of its characters once."""
     counts: ChunkCounts
+    bare: tuple[Bare, ...] = ()
+    """The first of the documents that go without a prefix."""
 
     def __len__(self) -> int:
         return len(self.store)
@@ -72,6 +76,15 @@ class Compared(NamedTuple):
     """Without any, but cut where those with metadata are: a chunk has before it what the other one has of the text."""
 
 
+class Begun(NamedTuple):
+    """The beginning of a document."""
+
+    before: list[int]
+    """What stands before its text."""
+    text: list[int]
+    """Its text so far."""
+
+
 class _Cutting(NamedTuple):
     """Documents on their way to chunks."""
 
@@ -82,6 +95,7 @@ class _Cutting(NamedTuple):
     pieces: TextPieces
     kept: np.ndarray
     counts: ChunkCounts
+    bare: tuple[Bare, ...]
 
 
 class ChunkEncoder:
@@ -107,6 +121,10 @@ class ChunkEncoder:
         inserted = cutting.tokens.inserted
         return self._with_prefixes(cutting, np.zeros_like(inserted) if self._metadata.score_inline else inserted)
 
+    def trims(self, rendered: Rendered) -> np.ndarray:
+        """bool [D] which documents have a prefix that is too long, so that it loses fields."""
+        return self._prefixes.encode(rendered.fields).trimmed
+
     def compared(self, rendered: Rendered, bare: Rendered, place: Place = "document {}".format) -> Compared:
         """These documents with metadata, and `bare`, the same ones rendered without any: what an evaluation scores.
 
@@ -121,18 +139,39 @@ class ChunkEncoder:
         amounts = {"characters": is_scored.astype(np.int64), "bytes": np.where(is_scored, num_bytes(codes), 0)}
         return Compared(*(way.scored(own, amounts) for way, own in zip(ways, spans, strict=True)))
 
+    @property
+    def end_token(self) -> int | None:
+        """The token that ends a document; None where none does."""
+        return self._end
+
+    def begun(self, rendered: Rendered, place: Place = "document {}".format) -> list[Begun]:
+        """[D] the beginnings of documents whose texts go no further yet, for a model to go on with. Errors as
+        `encode`."""
+        prefixes, texts = self._prefixes.encode(rendered.fields), list(rendered.texts)
+        tokens = self._tokens(texts, Places.of(texts, rendered.insertions), prefixes.length > 0)
+        self._room(rendered, prefixes, np.arange(len(texts)), place)
+        begin = [] if self._begin is None else [self._begin]
+        bounds = zip(prefixes.start.tolist(), prefixes.length.tolist(), pairwise(tokens.offsets.tolist()), strict=True)
+        return [
+            Begun([*begin, *prefixes.ids[start : start + length].tolist()], tokens.ids[first:behind].tolist())
+            for start, length, (first, behind) in bounds
+        ]
+
+    def _tokens(self, texts: list[str], places: Places, has_prefix: np.ndarray) -> TextTokens:
+        """The tokens of texts, of which some stand behind a prefix (bool [D])."""
+        if self._metadata.as_original:
+            return self._tokenizer.together(texts, places, spaced=has_prefix)
+        return self._tokenizer.apart(texts, places, self._tokenizer.spaces(texts, has_prefix))
+
     def _cut(self, rendered: Rendered, place: Place) -> _Cutting:
         metadata = self._metadata
         prefixes = self._prefixes.encode(rendered.fields)
         texts = list(rendered.texts)
         places = Places.of(texts, rendered.insertions)
         has_prefix = prefixes.length > 0
-        if metadata.as_original:
-            tokens = self._tokenizer.together(texts, places, spaced=has_prefix)
-            num_counted = np.diff(tokens.offsets)
-        else:
-            tokens = self._tokenizer.apart(texts, places, self._tokenizer.spaces(texts, has_prefix))
-            num_counted = np.diff(np.concatenate([[0], np.cumsum(~tokens.inserted)])[tokens.offsets])
+        tokens = self._tokens(texts, places, has_prefix)
+        counted = np.ones_like(tokens.inserted) if metadata.as_original else ~tokens.inserted
+        num_counted = np.diff(np.concatenate([[0], np.cumsum(counted)])[tokens.offsets])
         kept = np.flatnonzero(num_counted >= metadata.min_tokens)
         room = self._room(rendered, prefixes, kept, place)
         if self._end is not None:
@@ -140,11 +179,12 @@ class ChunkEncoder:
         cutter = Cutter(metadata, self._tokenizer, has_end=self._end is not None)
         cuts = cutter.cut(tokens, texts, places, rendered.insertions, np.maximum(room, 1))
         is_empty = num_counted == 0
+        bare = kept[(prefixes.trimmed & (prefixes.length == 0))[kept]]
         counts = ChunkCounts(
             empty=int(is_empty.sum()),
             short=int((~is_empty & (num_counted < metadata.min_tokens)).sum()),
             trimmed=int(prefixes.trimmed[kept].sum()),
-            bare=int((prefixes.trimmed & (prefixes.length == 0))[kept].sum()),
+            bare=len(bare),
             left_out={metadata.types[index]: number for index, number in prefixes.left_out(kept).items()},
             split=sum(cut.is_forced for document in kept for cut in cuts[document]),
             not_reopened=sum(cut.num_left_open for document in kept for cut in cuts[document]),
@@ -157,6 +197,7 @@ class ChunkEncoder:
             TextPieces.of(tokens, kept, [cuts[document] for document in kept]),
             kept,
             counts,
+            tuple(self._bare(rendered, document, place) for document in bare[:NUM_EXAMPLES].tolist()),
         )
 
     def _room(self, rendered: Rendered, prefixes: PrefixTokens, kept: np.ndarray, place: Place) -> np.ndarray:
@@ -166,21 +207,24 @@ class ChunkEncoder:
         refused = kept[((room < 1) | without)[kept]]
         if len(refused):
             first = int(refused[0])
-            longest = max(rendered.fields[first], key=lambda part: len(part.text), default=PrefixField(0, ""))
-            name = self._metadata.types[longest.type]
+            bare = self._bare(rendered, first, place)
             raise DataError(
-                f"{place(first)}: the prefix leaves no room for text within tokens.max_length = {self._max_length} and"
+                f"{bare.place}: the prefix leaves no room for text within tokens.max_length = {self._max_length} and"
                 f" metadata.prefix_share = {self._metadata.prefix_share}: none of its fields fits; the longest is"
-                f" {name} ({len(longest.text):,} characters).",
+                f" {bare.longest} ({len(bare.text):,} characters).",
                 hint="Raise tokens.max_length or metadata.prefix_share, shorten what is around the fields"
                 ' (metadata.prefix_start, metadata.prefix_separator), or set metadata.on_bad_metadata = "report": such'
                 " documents then go without a prefix.",
                 key="metadata.prefix_share",
-                value=longest.text,
-                place=place(first),
-                reason=f"the prefix leaves no room for text, and {name} is its longest field",
+                value=bare.text,
+                place=bare.place,
+                reason=f"the prefix leaves no room for text, and {bare.longest} is its longest field",
             )
         return room
+
+    def _bare(self, rendered: Rendered, document: int, place: Place) -> Bare:
+        longest = max(rendered.fields[document], key=lambda part: len(part.text), default=PrefixField(0, ""))
+        return Bare(place(document), self._metadata.types[longest.type], longest.text)
 
     def _with_prefixes(self, cutting: _Cutting, mask: np.ndarray) -> Chunks:
         """The chunks, with this mask (bool [T]) of the tokens of all texts."""
@@ -194,7 +238,7 @@ class ChunkEncoder:
         parts = [prefix, Part.of_lists(pieces.opening), own, Part.of_lists(pieces.closing)]
         store = self._store(cutting, parts if pieces.opening else [prefix, own])
         first, behind = _characters(cutting)
-        return Chunks(store, cutting.kept, first, behind, cutting.counts)
+        return Chunks(store, cutting.kept, first, behind, cutting.counts, cutting.bare)
 
     def _store(self, cutting: _Cutting, parts: list[Part]) -> TokenStore:
         """A row for each piece, with the begin token before its parts."""

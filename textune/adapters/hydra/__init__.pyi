@@ -1,0 +1,2 @@
+from .compose import Composed as Composed
+from .compose import compose as compose
