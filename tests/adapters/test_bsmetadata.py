@@ -12,12 +12,15 @@ from safetensors.torch import save_file
 from tests.kits.bsmetadata import TEST_FILE, V2, V2_ZERO, shards, v2, value, zero_file
 from tests.kits.cli import runner
 from tests.kits.errors import refused
+from textune.adapters.bsmetadata.command import named_config
 from textune.adapters.bsmetadata.convert import convert_bsmetadata
 from textune.adapters.bsmetadata.keys import DATA, HTML, METADATA
-from textune.adapters.foreign import load_foreign
+from textune.adapters.loaded import load_foreign
+from textune.cli.foreign import script_called
 from textune.config.load import load_config
 from textune.config.sources import FilesSource, StreamSource
 from textune.errors import ConfigError
+from textune.launch.accelerate import Accelerated, accelerated
 
 
 @pytest.fixture(autouse=True)
@@ -339,3 +342,43 @@ def test_the_command_says_what_does_not_agree(
     call = runner(capsys, monkeypatch, folder)
     answer = call("convert", "bsmetadata", "--config", V2, "--deepspeed", V2_ZERO)
     assert answer.code == 2 and "5e-05" in answer.err and "0.0001" in answer.err
+
+
+# --- the script of that name -----------------------------------------------------------------------------------------
+
+
+def test_a_named_config_is_looked_for_beside_the_script_and_the_error_names_the_folders(folder: Path) -> None:
+    configs = folder / "bsmetadata" / "hydra_configs"
+    configs.mkdir(parents=True)
+    (configs / "v2.yaml").write_bytes(V2.read_bytes())
+    found = Path("bsmetadata/hydra_configs/v2.yaml")
+    assert named_config("bsmetadata/train.py", "v2") == found
+    assert named_config("train.py", "v2") == found
+    assert named_config("bsmetadata/train.py", "v2", path="hydra_configs") == found
+    assert named_config("bsmetadata/train.py", "v2", path="bsmetadata/hydra_configs") == found
+    assert named_config("bsmetadata/train.py", None) is None
+    with refused(ConfigError, key="--config-name", value="v1", place="bsmetadata/hydra_configs"):
+        named_config("bsmetadata/train.py", "v1")
+
+
+@pytest.mark.parametrize("word", ["bsmetadata/train.py", "bsmetadata/train", "/somewhere/bsmetadata/train.py"])
+def test_the_script_is_a_word_of_textune_and_other_words_are_not(word: str) -> None:
+    assert script_called(word) is not None
+    assert script_called(f"{word}x") is None and script_called("train.py") is None
+
+
+def test_accelerate_says_which_deepspeed_file_and_precision(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert accelerated() == Accelerated()
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", "v2.json")
+    assert accelerated() == Accelerated(None, "bf16")
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    assert accelerated() == Accelerated(Path("v2.json"), "bf16")
+
+
+def test_the_precision_of_accelerate_counts_where_the_deepspeed_file_says_nothing(folder: Path) -> None:
+    assert value(v2(precision="bf16", deepspeed=None), "train.precision") == "bf16"
+    assert value(v2(precision="no", deepspeed=None), "train.precision") == "fp32"
+    assert value(v2(precision="bf16"), "train.precision") == "fp16"
+    silent = zero_file(folder, **{"fp16": None})
+    assert value(v2(precision="fp16", deepspeed=silent), "train.precision") == "fp16"
