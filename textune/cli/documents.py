@@ -120,7 +120,10 @@ def render(
 @click.option("--prompt", default="", metavar="TEXT", help="How the text begins.")
 @click.option("--num", type=int, default=1, show_default=True, metavar="NUMBER", help="How many texts to write.")
 @click.option(
-    "--max-tokens", type=int, metavar="NUMBER", help="Most tokens of a text; by default 100, or what there is room for."
+    "--max-tokens",
+    type=int,
+    metavar="NUMBER",
+    help="Most tokens of a text; by default 100, or what there is room for.",
 )
 @click.option(
     "--temperature",
