@@ -71,9 +71,8 @@ def adapt(hf: HuggingModel, lora: Lora, *, whole: Collection[str], frozen: Colle
     `lora.bias` names are trained.
 
     `whole` are the names of weights that are trained as they are (the head of a classifier, and what starts new),
-    `frozen` those that
-    `model.freeze` takes out: their layers get no adapter. Adapters start by `seed` alone. ConfigError where `targets`
-    match no layer or one of the head, or where nothing is left to adapt.
+    `frozen` those that `model.freeze` takes out: their layers get no adapter. Adapters start by `seed` alone.
+    ConfigError where `targets` match no layer or one of the head, or where nothing is left to adapt.
     """
     if not whole and output_layer(hf) is None:
         raise ConfigError(

@@ -130,7 +130,9 @@ def require_low_bits(quantize: Quantize, device: Device, *, folder: Path | None 
 
 
 def low_bit_layers(hf: HuggingModel, *, whole: Collection[str]) -> dict[str, FamilyModule]:
-    """The layers that `quantize_beneath` gives few bits, by name; its arguments."""
+    """The layers that `quantize_beneath` gives few bits, by name; its arguments. The layer of a language model that
+    makes words of states stays exact: its rounding would be in every logit, and its weights may be those of the token
+    embeddings."""
     exact, words = set(getattr(hf, "_keep_in_fp32_modules", None) or ()), output_layer(hf)
     return {
         name: module
