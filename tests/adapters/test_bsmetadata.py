@@ -1,23 +1,27 @@
 """bsmetadata's two files as one configuration of ours: contradictions, held-out files, weights, what is written."""
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from kits.bsmetadata import TEST_FILE, V2, V2_ZERO, shards, v2, value, zero_file
+from kits.cli import runner
+from kits.errors import refused
 from safetensors.torch import save_file
 
-from tests.kits.bsmetadata import TEST_FILE, V2, V2_ZERO, shards, v2, value, zero_file
-from tests.kits.cli import runner
-from tests.kits.errors import refused
+from textune.adapters.bsmetadata.command import named_config
 from textune.adapters.bsmetadata.convert import convert_bsmetadata
-from textune.adapters.bsmetadata.keys import DATA, HTML, METADATA
-from textune.adapters.foreign import load_foreign
+from textune.adapters.bsmetadata.keys import DATA, HTML, KEYS, METADATA
+from textune.adapters.loaded import load_foreign
+from textune.cli.foreign import script_called
 from textune.config.load import load_config
 from textune.config.sources import FilesSource, StreamSource
 from textune.errors import ConfigError
+from textune.launch.accelerate import Accelerated, accelerated
 
 
 @pytest.fixture(autouse=True)
@@ -249,6 +253,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(word: str, key: str, nea
         ("lr_scheduler_type=step", "lr_scheduler_type", "step"),
         ("evaluation_strategy=OFTEN", "evaluation_strategy", "OFTEN"),
         ("do_train=false", "do_train", False),
+        (DATA + "metadata_config=3", DATA + "metadata_config", 3),
         (DATA + "experiment=with_everything", DATA + "experiment", "with_everything"),
         (METADATA + "metadata_probability=1.5", METADATA + "metadata_probability", 1.5),
         (METADATA + "entity_setting=middle", METADATA + "entity_setting", "middle"),
@@ -339,3 +344,65 @@ def test_the_command_says_what_does_not_agree(
     call = runner(capsys, monkeypatch, folder)
     answer = call("convert", "bsmetadata", "--config", V2, "--deepspeed", V2_ZERO)
     assert answer.code == 2 and "5e-05" in answer.err and "0.0001" in answer.err
+
+
+# --- the script of that name -----------------------------------------------------------------------------------------
+
+
+def test_a_named_config_is_looked_for_beside_the_script_and_the_error_names_the_folders(folder: Path) -> None:
+    configs = folder / "bsmetadata" / "hydra_configs"
+    configs.mkdir(parents=True)
+    (configs / "v2.yaml").write_bytes(V2.read_bytes())
+    found = Path("bsmetadata/hydra_configs/v2.yaml")
+    assert named_config("bsmetadata/train.py", "v2") == found
+    assert named_config("train.py", "v2") == found
+    assert named_config("bsmetadata/train.py", "v2", path="hydra_configs") == found
+    assert named_config("bsmetadata/train.py", "v2", path="bsmetadata/hydra_configs") == found
+    assert named_config("bsmetadata/train.py", None) is None
+    with refused(ConfigError, key="--config-name", value="v1", place="bsmetadata/hydra_configs"):
+        named_config("bsmetadata/train.py", "v1")
+
+
+@pytest.mark.parametrize("word", ["bsmetadata/train.py", "bsmetadata/train", "/somewhere/bsmetadata/train.py"])
+def test_the_script_is_a_word_of_textune_and_other_words_are_not(word: str) -> None:
+    assert script_called(word) is not None
+    assert script_called(f"{word}x") is None and script_called("train.py") is None
+
+
+def test_accelerate_says_which_deepspeed_file_and_precision(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert accelerated() == Accelerated()
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", "v2.json")
+    assert accelerated() == Accelerated(None, "bf16")
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    assert accelerated() == Accelerated(Path("v2.json"), "bf16")
+
+
+def test_the_precision_of_accelerate_counts_where_the_deepspeed_file_says_nothing(folder: Path) -> None:
+    assert value(v2(precision="bf16", deepspeed=None), "train.precision") == "bf16"
+    assert value(v2(precision="no", deepspeed=None), "train.precision") == "fp32"
+    assert value(v2(precision="bf16"), "train.precision") == "fp16"
+    silent = zero_file(folder, **{"fp16": None})
+    assert value(v2(precision="fp16", deepspeed=silent), "train.precision") == "fp16"
+
+
+# --- the page about it -----------------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parents[2] / "docs" / "moving.md"
+
+
+def test_the_page_names_keys_that_exist_and_each_that_changes_nothing() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    names = {key.rpartition(".")[2] for key in KEYS}
+    rows = re.findall(r"^\| (`.+?`.*?) \|", text, re.MULTILINE)
+    theirs = {word for row in rows for word in re.findall(r"`(\w+)`", row)}
+    of_deepspeed = {"stage", "fp16", "bf16"}
+    assert theirs - of_deepspeed - {"_end"} <= names | {"html_parser_config"}
+    missing = [key for key, known in KEYS.items() if known.unused and f"`{key.rpartition('.')[2]}`" not in text]
+    assert missing == []
+
+
+def test_the_page_shows_the_sentence_of_the_published_pair() -> None:
+    with pytest.raises(ConfigError) as caught:
+        v2(prefer="none")
+    assert caught.value.message in " ".join(PAGE.read_text(encoding="utf-8").split())

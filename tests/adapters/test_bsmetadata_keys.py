@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kits.bsmetadata import shards, v2, value, zero_file
 
-from tests.kits.bsmetadata import shards, v2, value, zero_file
 from textune.adapters.bsmetadata.deepspeed import UNUSED, USED
 from textune.adapters.bsmetadata.keys import DATA, HTML, KEYS, METADATA, RULES
 from textune.adapters.foreign import Foreign
@@ -176,6 +176,9 @@ MAPPED: dict[str, list[tuple[list[str], str, Any]]] = {
         ([], "metadata.sampling.html_rate", 0.25),
         ([M + "html_overall_sample_rate=0"], "metadata.sampling.html_rate", 0.0),
         ([M + "html_overall_sample_rate=1"], "metadata.sampling.html_rate", None),  # drawn as the others, as there
+        ([M + "metadata_list=[html]", M + "html_overall_sample_rate=1"], "metadata.sampling.weights", {"html": 1.0}),
+        ([M + "metadata_list=[html]"], "metadata.sampling.kind", "all"),  # no other type is left to be drawn
+        ([M + "metadata_list=[title]"], "metadata.sampling.html_rate", None),
     ],
     M + "max_seq_len": [([M + "max_seq_len=128"], "tokens.max_length", 128)],
     R + "attributes_to_keep": [

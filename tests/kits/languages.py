@@ -42,6 +42,29 @@ PACKED_LANGUAGES = [
 ]
 """Decoders that run packed and that transformers has a language model of."""
 
+_LLAMA, _GPT2 = FAMILIES["llama"], FAMILIES["gpt2"]
+_FALCON: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+_GPTJ: dict[str, Any] = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512, "initializer_range": 0.2}
+_GPT_NEO: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_layers": 2,
+    "num_heads": 4,
+    "attention_types": [[["global", "local"], 1]],
+    "window_size": 6,
+    "initializer_range": 0.2,
+}
+
+PADDED_LANGUAGES = {
+    "bloom": Family("BloomConfig", _GPT2.tokenizer, {"hidden_size": 32, "n_layer": 2, "n_head": 4}),
+    "falcon": Family("FalconConfig", _GPT2.tokenizer, _FALCON),
+    "gpt_neo": Family("GPTNeoConfig", _GPT2.tokenizer, _GPT_NEO),
+    "gptj": Family("GPTJConfig", _GPT2.tokenizer, {**_GPTJ, "rotary_dim": 4}),
+    "stablelm": Family("StableLmConfig", _LLAMA.tokenizer, _LLAMA.keys),
+    "granite": Family("GraniteConfig", _LLAMA.tokenizer, {**_LLAMA.keys, "logits_scaling": 4.0}),
+    "cohere2": Family("Cohere2Config", _LLAMA.tokenizer, {**_LLAMA.keys, "logit_scale": 0.25, "sliding_window": 6}),
+}
+"""Some that do not."""
+
 SPECIAL = ("pad_token_id", "bos_token_id", "eos_token_id")
 
 
@@ -103,16 +126,20 @@ def plain_nats(
     plain: Any, built: Built, rows: Sequence[Sequence[int]], masks: Sequence[Sequence[int]]
 ) -> torch.Tensor:
     """float32 [B]: what plain transformers' logits give of each row, by cross-entropy with labels masked."""
-    width = max(map(len, rows))
-    inputs = {
-        "input_ids": torch.tensor([[*row, *[built.tokenizer.pad_token_id] * (width - len(row))] for row in rows]),
-        "attention_mask": torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows]),
-    }
-    logits_BLV = plain(**inputs).logits.float()
+    logits_BLV = plain(**padded_on_the_right(built, rows)).logits.float()
     labels_BL = labels_of(rows, masks)
     return functional.cross_entropy(
         logits_BLV[:, :-1].transpose(1, 2), labels_BL[:, 1:], ignore_index=-100, reduction="none"
     ).sum(1)
+
+
+def padded_on_the_right(built: Built, rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+    """What a plain model reads of rows."""
+    width = max(map(len, rows))
+    return {
+        "input_ids": torch.tensor([[*row, *[built.tokenizer.pad_token_id] * (width - len(row))] for row in rows]),
+        "attention_mask": torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows]),
+    }
 
 
 def labels_of(rows: Sequence[Sequence[int]], masks: Sequence[Sequence[int]]) -> torch.Tensor:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from textune.config import Loaded, format_key, load_tree, parse_key
+from textune.config import parse_key
 
 
 @dataclass(frozen=True)
@@ -71,23 +70,3 @@ def as_tree(lines: Iterable[Line]) -> dict[str, Any]:
             table = table.setdefault(part, {})
         table[last] = line.value
     return tree
-
-
-def load_foreign(foreign: Foreign) -> Loaded:
-    """The checked configuration, in which every value knows the foreign key that it comes from.
-
-    Relative paths start from the current folder. Raises a ConfigError that lists what does not fit.
-    """
-    loaded = load_tree(foreign.tree, origin=foreign.system, base=Path.cwd())
-    made_of = {format_key(*parse_key(line.key)): line.origin for line in foreign.lines}
-    origins = {
-        key: _origin(key, made_of) if known == foreign.system else known for key, known in loaded.origins.items()
-    }
-    return replace(loaded, origins=origins, notes=(*loaded.notes, *foreign.notes))
-
-
-def _origin(key: str, made_of: dict[str, str]) -> str:
-    """Of the key, or of the table that it is an entry of."""
-    parts = parse_key(key)
-    places = [format_key(*parts[:length]) for length in range(len(parts), 0, -1)]
-    return next((made_of[place] for place in places if place in made_of), "")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from textune.adapters.foreign import Foreign, LeftOut, Line
+from textune.adapters.foreign import Foreign, Line
+from textune.adapters.remarks import about
 from textune.config import Experiment, absolute, align, format_key, format_value, keys_of, parse_key, printable
 
-_WIDTH = 110
 _PATHS = {"data.train.files": False, "data.validation.files": False, "model.pretrained": True, "model.tokenizer": True}
 """Keys of paths, which start from the folder of the config file; whether they may be a name on the hub instead."""
 
@@ -22,7 +21,7 @@ def as_toml(foreign: Foreign, folder: Path | None = None) -> str:
     `folder`: where the file will be, if that is not the current folder.
     """
     foreign = replace(foreign, lines=tuple(_seen_from(line, folder) for line in foreign.lines)) if folder else foreign
-    lines = [f"# Made from {foreign.system}: {printable(', '.join(foreign.source))}", *about(foreign)]
+    lines = about(foreign)
     for header, table in _tables(foreign.lines):
         lines += ["", header, *align(table)]
     return "\n".join(lines) + "\n"
@@ -41,36 +40,6 @@ def _seen_from(line: Line, folder: Path) -> Line:
 
     value = line.value
     return replace(line, value=moved(value) if isinstance(value, str) else tuple(map(moved, value)))  # type: ignore[call-overload]
-
-
-def about(foreign: Foreign) -> list[str]:
-    """Comments: what is done otherwise, and what was left out, keys with one reason together."""
-    lines: list[str] = []
-    if foreign.notes:
-        lines += ["#", "# What is done otherwise:", *(line for note in foreign.notes for line in _wrapped(note))]
-    if foreign.left_out:
-        lines += ["#", "# Left out:"]
-        lines += [line for text in _left_out(foreign.left_out) for line in _wrapped(text)]
-    return lines
-
-
-def _left_out(found: Iterable[LeftOut]) -> Iterator[str]:
-    by_reason: dict[str, list[str]] = {}
-    for one in found:
-        by_reason.setdefault(one.reason, []).append(one.key)
-    for reason, keys in by_reason.items():
-        yield f"{', '.join(keys)}: {reason}"
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(
-        printable(text),
-        _WIDTH,
-        initial_indent="#   ",
-        subsequent_indent="#     ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
 
 
 def _tables(lines: Iterable[Line]) -> Iterator[tuple[str, list[tuple[str, str]]]]:

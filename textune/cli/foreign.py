@@ -1,4 +1,7 @@
-"""The verb `convert`, registered in `cli/__init__.py`: configurations of other systems."""
+"""Configurations and commands of other systems: the verb `convert`, and their scripts as words of `textune`.
+
+To add a script, write its command here, and a row in `SCRIPTS`.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,10 @@ from typing import Any
 
 import click
 
-from textune.cli.options import Examples, json_option
+from textune.cli.options import Examples, json_option, quiet_option, resume_and_overrides, resume_option
 from textune.cli.output import print_json
+from textune.cli.runs import share_among_devices, train_and_report
+from textune.ranks import launched, launched_world
 
 
 @click.group(short_help="Turn another system's configuration into one of textune.")
@@ -93,3 +98,76 @@ def _choices(settled: dict[str, Any]) -> dict[str, Any]:
         "processes": settled["processes"],
         "compat": "none" if settled["mended"] else "bsmetadata",
     }
+
+
+@click.command(
+    "bsmetadata/train.py",
+    cls=Examples,
+    hidden=True,
+    examples="textune bsmetadata/train.py --config-name v2 --deepspeed bsmetadata/deepspeed_configs/v2.json\n"
+    "accelerate launch --config_file accelerate_config.yaml -m textune bsmetadata/train.py --config-name v2 \\\n"
+    "    model_name=gpt2-xl data_config.train_file='*.jsonl.gz'",
+)
+@click.option("--config-name", "-cn", metavar="NAME", help="A YAML file of hydra_configs, without its ending.")
+@click.option("--config-path", "-cp", "--config-dir", metavar="FOLDER", help="Where that file is.")
+@click.option("--deepspeed", metavar="FILE", help="The DeepSpeed file; by default that of accelerate's configuration.")
+@_settled
+@click.option("--local_rank", "--local-rank", type=int, hidden=True)
+@resume_option
+@click.option("--dry-run", is_flag=True, help="Build and check everything, show what would be trained, write nothing.")
+@json_option
+@quiet_option
+@click.argument("words", nargs=-1, metavar="[KEY=VALUE]...")
+@click.pass_context
+def train_as_bsmetadata(
+    context: click.Context,
+    /,
+    config_name: str | None,
+    config_path: str | None,
+    deepspeed: str | None,
+    local_rank: int | None,
+    resume: str | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    words: tuple[str, ...],
+    **settled: Any,
+) -> None:
+    """Train what bsmetadata's script of this name trains with these words; out_dir becomes the run folder.
+
+    The config of the run folder has every value with the key of bsmetadata that it comes from, and names what was left
+    out and what is done otherwise. A run that was stopped resumes with --resume.
+    """
+    from textune.adapters import convert_bsmetadata as convert_files
+    from textune.adapters import load_foreign, named_config
+    from textune.launch import accelerated
+
+    resume, words = resume_and_overrides(resume, words)
+    told = accelerated()
+    file = deepspeed or told.deepspeed
+    choices = _choices(settled)
+    if launched() and choices["processes"] is None:
+        choices["processes"] = launched_world()
+    foreign = convert_files(
+        named_config(context.info_name or "", config_name, path=config_path),
+        words,
+        deepspeed=None if file is None else Path(file),
+        precision=told.precision,
+        **choices,
+    )
+    loaded = load_foreign(foreign)
+    if not (dry_run or launched() or told.precision):
+        share_among_devices(loaded.experiment.train, context.obj or [])
+    train_and_report(loaded, dry_run=dry_run, as_json=as_json, quiet=quiet, run=foreign.run, resume=resume)
+
+
+SCRIPTS = {
+    ("bsmetadata", "train"): train_as_bsmetadata,
+}
+"""Commands by the folder and the name of the script that they stand for."""
+
+
+def script_called(word: str) -> click.Command | None:
+    """The command that stands for a script, such as `bsmetadata/train.py`; None for any other word."""
+    *folders, name = word.replace("\\", "/").split("/")
+    return SCRIPTS.get((folders[-1] if folders else "", name.removesuffix(".py")))

@@ -9,12 +9,13 @@ from textune.config.problems import Problem
 from textune.config.schema import EvaluateSection, Experiment, ModelSection, PythonModel
 from textune.config.taskkinds import ConditionalLmTask
 from textune.config.toml import format_key, format_value
+from textune.wording import repeated_names
 
 
 def language_problems(experiment: Experiment) -> list[Problem]:
     """Every key that contradicts the kind of the task."""
     if isinstance(experiment.task, ConditionalLmTask):
-        return [*_without_meaning(experiment), _not_yet()]
+        return [*_without_meaning(experiment), *_of_the_model(experiment), _not_yet()]
     return [*_of_language_models(experiment)]
 
 
@@ -40,6 +41,24 @@ def _of_language_models(experiment: Experiment) -> Iterator[Problem]:
             " classifier."
         )
         yield Problem(place, message, 'Leave it out, or set task.kind = "conditional_lm".', value)
+
+
+def _of_the_model(experiment: Experiment) -> Iterator[Problem]:
+    """Weights that are drawn beside keys that are about pretrained ones; tokens that cannot be added."""
+    model = experiment.model
+    if not isinstance(model, ModelSection):
+        return
+    if model.init == "scratch":
+        for name, value in (("lora", model.lora), ("quantize", model.quantize)):
+            if value is not None:
+                message = f'model.init = "scratch" draws all weights, and model.{name} would leave them as they are.'
+                yield Problem(("model", "init"), message, f"Leave model.{name} out, or init.", "scratch")
+    repeated = repeated_names(model.added_tokens)
+    for token in dict.fromkeys(model.added_tokens):
+        if not token.strip() or token in repeated:
+            reason = "more than once" if token.strip() else "which is empty"
+            message = f"model.added_tokens names {format_value(token)}, {reason}."
+            yield Problem(("model", "added_tokens"), message, "Name each token once.", token)
 
 
 def _without_meaning(experiment: Experiment) -> Iterator[Problem]:

@@ -16,6 +16,7 @@ from textune.config.values import Arm
 from textune.wording import listing, nearest, repeated_names
 
 _NOT_AS_ORIGINAL = {
+    "position": "the fields stand before the text",
     "priority": "a long prefix is cut by tokens, not by fields",
     "prefix_share": "a prefix has at most half of a chunk",
     "reopen_tags": "no tag is opened again",

@@ -242,8 +242,9 @@ class EvaluateSection(Section):
 
     metric: str | Annotated[tuple[str, ...], Field(min_length=1)] = "auto"
     """Main metric: it chooses the best model and is reported with an interval. `auto`: accuracy (binary, multiclass),
-    f1_micro (multilabel), pearson (regression). `loss`: the task's own loss, the lower the better. A list such as
-    `["f1", "accuracy"]` is the mean of its metrics. Names of other libraries are understood."""
+    f1_micro (multilabel), pearson (regression), bits_per_character (language models). `loss`: the task's own loss, the
+    lower the better. A list such as `["f1", "accuracy"]` is the mean of its metrics. Names of other libraries are
+    understood."""
     best_by: str = "validation"
     """The set whose main metric chooses the best model and stops early: `validation`, a set of `data.evaluations`, or
     `train`."""
@@ -252,7 +253,8 @@ class EvaluateSection(Section):
     bootstrap: Computed[Annotated[int, Field(ge=0)]] = 1000
     """Draws or resamples for the 95 % interval of the main metric; 0 reports no interval."""
     mistakes: Computed[Annotated[int, Field(ge=0)]] = 20
-    """Number of most confident mistakes listed in the report."""
+    """Number of most confident mistakes listed in the report; of a language model, of documents with the most bits per
+    character."""
     train: Computed[bool] = False
     """Evaluate on the training rows too, as the set `train`: the gap to the validation rows shows overfitting."""
     arms: Computed[Arms] = ("without",)

@@ -1,7 +1,9 @@
 from .chunks.counts import Bare as Bare
 from .chunks.counts import ChunkCounts as ChunkCounts
+from .chunks.encoder import Begun as Begun
 from .chunks.encoder import ChunkEncoder as ChunkEncoder
 from .chunks.encoder import Chunks as Chunks
+from .chunks.encoder import ScoredChunks as ScoredChunks
 from .maker import MadeChunks as MadeChunks
 from .opening import DocumentEstimate as DocumentEstimate
 from .opening import DocumentRun as DocumentRun
@@ -35,3 +37,4 @@ from .taggers.tagging import TagCounts as TagCounts
 from .taggers.worker import Refused as Refused
 from .taggers.worker import Task as Task
 from .types import TYPES as TYPES
+from .types import metadata_type as metadata_type

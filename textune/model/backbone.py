@@ -211,6 +211,7 @@ class TextModel(nn.Module):
         Afterwards the model computes texts of those tokens alone, until it is saved and loaded. Arguments and errors
         are those of `textune.model.vocabulary.compact_vocabulary`; call it once, before the model moves to its device.
         """
+        rule_obstacle = rule_obstacle or self.face.vocabulary_obstacle()
         always = [self.pad_id] if self._unknown_id is None else [self.pad_id, self._unknown_id]
         self._vocabulary, fact = compact_vocabulary(
             self.hf, token_ids, always=always, mode=mode, rule_obstacle=rule_obstacle

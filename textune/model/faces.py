@@ -46,6 +46,9 @@ class Face(Protocol):
     def of_padded(self, tensors: dict[str, torch.Tensor], batch: TokenBatch) -> torch.Tensor:
         """Outputs [B, C] of a padded batch, from what `TextModel.padded_inputs` gave of it."""
 
+    def vocabulary_obstacle(self) -> str:
+        """Why it needs the embeddings of tokens that never occur; empty where it does not."""
+
     def working_bytes(self) -> int:
         """Memory that a pass takes beside what grows with its tokens."""
 
@@ -92,6 +95,10 @@ class ClassifierFace:
             return head(self._hf, tensors)
         logits_BC: torch.Tensor = self._hf(**tensors, **self._options).logits
         return logits_BC
+
+    def vocabulary_obstacle(self) -> str:
+        """Its head knows no tokens."""
+        return ""
 
     def working_bytes(self) -> int:
         """Logits of rows are few."""
@@ -148,6 +155,10 @@ class LanguageFace:
         nats_N = nats_of(output, states_NH, ids_T.index_select(0, places_N), self._form, at_once=at_once)
         nats_T = nats_N.new_zeros(len(batch.ids_T)).index_copy(0, places_N, nats_N)
         return torch.cat([piece_nL.sum(1) for piece_nL in _by_group(nats_T, batch.groups)]).unsqueeze(1)
+
+    def vocabulary_obstacle(self) -> str:
+        """Every token may come next."""
+        return "a language model predicts every token of its vocabulary"
 
     @property
     def _num_words(self) -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import transformers
 
 from textune.config import Model, ModelSection
-from textune.errors import ModelError
-from textune.model.adapterfolder import modules_trained, read_adapters
+from textune.errors import ConfigError, ModelError
+from textune.model.adapterfolder import SavedAdapters, modules_trained, read_adapters
 from textune.model.adapters import require_adapters
+from textune.model.addedtokens import KEY, embed_tokens, require_trained
 from textune.model.backbone import TextModel
 from textune.model.beneath import AdapterFiles, bases, go_on
 from textune.model.faces import LanguageFace
@@ -26,7 +28,8 @@ from textune.model.pretrained import (
     require_weights,
 )
 from textune.model.projections import PROJECTIONS, require_projection
-from textune.model.reading import Kind, no_class, read_model, refuse_own, unembedded
+from textune.model.reading import Kind, Read, no_class, read_model, refuse_own, unembedded
+from textune.model.scratch import draw_model, require_no_weights
 from textune.wording import listing
 
 if TYPE_CHECKING:
@@ -66,11 +69,12 @@ LANGUAGE_MODEL = Kind(
 def load_language_model(
     section: Model, tokenizer: PreTrainedTokenizerBase, *, seed: int, as_saved: bool = False
 ) -> TextModel:
-    """The language model in fp32, all of whose weights are in the files.
+    """The language model in fp32, its weights from the files, or drawn by `seed` (`model.init`).
 
-    `as_saved`: it is as a run saved it, and goes on with adapters as they are. Raises ModelError for files that are
-    missing, broken, of another shape or incomplete, and for a model that is no decoder; ConfigError for
-    `model.config`, `model.freeze` and `model.unfreeze`.
+    `tokenizer` has `model.added_tokens` already, whose embeddings start by `seed`. `as_saved`: it is as a run saved
+    it, and goes on with adapters as they are. Raises ModelError for files that are missing, broken, of another shape
+    or incomplete, and for a model that is no decoder; ConfigError for `model.config`, `model.init`,
+    `model.added_tokens`, `model.freeze` and `model.unfreeze`.
     """
     section = _of_transformers(section)
     found = find_pretrained(section.pretrained, section, key="model.pretrained")
@@ -81,16 +85,19 @@ def load_language_model(
     override_config(without_note(config), section.config)
     _require_decoder(found, config)
     # Its pad token stays that of the files: some families give that token no gradient.
-    read = read_model(section, found, saved, config, LANGUAGE_MODEL, seed=seed)
+    read = _read(section, found, saved, config, tokenizer, seed=seed)
     hf = read.hf
     backbone: BackboneNote | None = read.backbone
     packed = read.packed
     if hf.config.model_type not in PROJECTIONS:
         require_projection(hf.eval(), where=found.where, key=found.key)
     unknown_id, notes = unembedded(found, hf, tokenizer)
+    if section.added_tokens and section.lora is not None:
+        notes.append(f"{listing(sorted(read.whole))} trained as a whole: there are rows of model.added_tokens")
     if read.unused:
         notes.append(f"{listing(read.unused, 4)} of the checkpoint are not used")
     frozen = frozen_names(hf, section, new_tensors=read.new_tensors)
+    require_trained(frozen, hf, section.added_tokens)
     if saved is not None and not as_saved:
         saved, said = go_on(saved, section, hf, whole=read.whole, frozen=frozen)
         # What adapters were put into has few bits no longer.
@@ -112,6 +119,39 @@ def load_language_model(
     )
 
 
+def _read(
+    section: ModelSection,
+    found: Pretrained,
+    saved: SavedAdapters | None,
+    config: HuggingConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    seed: int,
+) -> Read:
+    """The model with its weights. Beside adapters, those that have rows of added tokens are trained as a whole."""
+    if section.init == "scratch":
+        require_no_weights(section, found)
+        hf = draw_model(found, config, tokenizer, num_added=len(section.added_tokens), seed=seed)
+        new_tensors = list(hf.state_dict())
+        note = BackboneNote(name=section.pretrained, revision=section.revision).found_in(found.folder)
+        return Read(hf, new_tensors, [], frozenset(new_tensors), note, {})
+    if section.added_tokens and saved is not None:
+        raise ConfigError(
+            f"{KEY} would change the embeddings beneath the adapters in {saved.folder}.",
+            hint=f"Merge them first: `textune export {section.pretrained} --merge --out FOLDER`, and set"
+            " model.pretrained to that folder.",
+            key=KEY,
+            value=section.added_tokens[0],
+            place=str(saved.folder),
+            reason="adapters",
+        )
+    read = read_model(section, found, saved, config, LANGUAGE_MODEL, seed=seed)
+    if not section.added_tokens:
+        return read
+    rows = embed_tokens(read.hf, tokenizer, section.added_tokens, seed=seed)
+    return replace(read, whole=read.whole | _modules_of(read.hf, rows))
+
+
 def require_language_model(section: Model) -> None:
     """Raise early what `load_language_model` finds wrong before it reads weights: the folder, its files,
     `model.config`, an encoder."""
@@ -125,8 +165,9 @@ def require_language_model(section: Model) -> None:
     require_adapters_beside(found, config, section)
     override_config(without_note(config), section.config)
     _require_decoder(found, config)
-    saved = read_adapters(found)
-    if saved is None:
+    if section.init == "scratch":
+        require_no_weights(section, found)
+    elif (saved := read_adapters(found)) is None:
         require_weights(found)
     else:
         bases(saved, section)

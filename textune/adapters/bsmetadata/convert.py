@@ -26,11 +26,14 @@ def convert_bsmetadata(
     prefer: Prefer = "none",
     processes: int | None = None,
     compat: Compat = "bsmetadata",
+    precision: str | None = None,
 ) -> Foreign:
     """The configuration that trains what bsmetadata's YAML file, DeepSpeed file and words train.
 
     `config`: None for the defaults of its dataclasses. `prefer`: which file counts where the two disagree.
     `processes`: how many train, which the rows of a step depend on. `compat`: "none" renders by the mended rules.
+    `precision`: what accelerate is configured for (`no`, `fp16`, `bf16`), which counts where the
+    DeepSpeed file says nothing.
     Raises a ConfigError for an unknown key, a wrong value, and for each contradiction of the two files.
     """
     words = tuple(words)
@@ -46,7 +49,7 @@ def convert_bsmetadata(
         Line("tokens.max_length", _row_length(settings), _row_length_origin(settings)),
         Line("task.kind", "conditional_lm", "a language model"),
         *model_lines(settings),
-        *train_lines(agreed, streamed=rows_of(settings).streamed, evaluates=evaluates),
+        *train_lines(agreed, streamed=rows_of(settings).streamed, evaluates=evaluates, precision=precision),
         *metadata_lines(settings, types, compat, notes),
     ]
     notes += _usual_notes(agreed)

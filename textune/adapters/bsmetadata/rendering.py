@@ -134,15 +134,17 @@ def _lengths(low: float, high: float) -> tuple[int, int] | None:
 
 def _sampling_lines(settings: Settings, types: tuple[str, ...], notes: list[str]) -> Iterator[Line]:
     samples = settings[METADATA + "random_sample_metadata"]
-    kind = "uniform" if samples else "all"
-    yield Line("metadata.sampling.kind", kind, settings.origin(METADATA + "random_sample_metadata"))
+    rate = settings[METADATA + "html_overall_sample_rate"]
+    by_itself = "html" in types and rate != 1
+    weights = _weights(settings, types, by_itself=by_itself)
+    drawn = samples and weights != {}  # where no type has a weight, none is ever left out
+    origin = settings.origin(METADATA + "random_sample_metadata") + ("" if drawn == samples else ", of no other type")
+    yield Line("metadata.sampling.kind", "uniform" if drawn else "all", origin)
     yield Line(
         "metadata.sampling.probability",
         settings[METADATA + "metadata_probability"],
         settings.origin(METADATA + "metadata_probability"),
     )
-    rate = settings[METADATA + "html_overall_sample_rate"]
-    by_itself = "html" in types and rate != 1
     if by_itself:
         origin = settings.origin(METADATA + "html_overall_sample_rate")
         yield Line("metadata.sampling.html_rate", rate, f"{origin}: now as its description says")
@@ -150,8 +152,8 @@ def _sampling_lines(settings: Settings, types: tuple[str, ...], notes: list[str]
             f"html_overall_sample_rate = {rate:g} is the share of documents with HTML that are rendered with it, as"
             " its description says. There it works the other way round: at 0 all HTML is kept."
         )
-    if samples:
-        yield from _weight_lines(settings, types, by_itself=by_itself)
+    if drawn:
+        yield from _weight_lines(settings, weights, by_itself=by_itself)
     elif experiment_of(settings).always_streams and not samples:
         notes.append(
             "random_sample_metadata = false: every type is rendered. With with_metadata_datasetv2_tf the original"
@@ -159,19 +161,22 @@ def _sampling_lines(settings: Settings, types: tuple[str, ...], notes: list[str]
         )
 
 
-def _weight_lines(settings: Settings, types: tuple[str, ...], *, by_itself: bool) -> Iterator[Line]:
+def _weights(settings: Settings, types: tuple[str, ...], *, by_itself: bool) -> dict[str, float] | None:
+    """The weights of the types that are drawn together; None where they are counted."""
     given = settings[METADATA + "random_sample_metadata_weights"]
     if given is None:
+        return None
+    by_type = {TYPES.get(name, name): weight for name, weight in given.items()}
+    return {name: weight for name, weight in by_type.items() if name in types and not (by_itself and name == "html")}
+
+
+def _weight_lines(settings: Settings, weights: dict[str, float] | None, *, by_itself: bool) -> Iterator[Line]:
+    if weights is None:
         yield Line("metadata.sampling.weights", "counts", "no random_sample_metadata_weights")
         size = settings[METADATA + "random_sample_metadata_calculate_size"]
         if size > 0:
             origin = settings.origin(METADATA + "random_sample_metadata_calculate_size")
             yield Line("metadata.sampling.count_rows", size, origin)
         return
-    weights = {
-        TYPES.get(name, name): weight
-        for name, weight in given.items()
-        if TYPES.get(name, name) in types and not (by_itself and name == "html")
-    }
-    why = "; html is drawn by its own rate" if by_itself and "html" in given else ""
+    why = "; html is drawn by its own rate" if by_itself else ""
     yield Line("metadata.sampling.weights", weights, f"random_sample_metadata_weights{why}")

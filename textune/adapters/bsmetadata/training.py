@@ -80,8 +80,8 @@ def completed_steps(folder: str) -> int | None:
     return steps if isinstance(steps, int) else None
 
 
-def train_lines(agreed: Agreed, *, streamed: bool, evaluates: bool) -> Iterator[Line]:
-    """The section `train`. `evaluates`: whether there are rows to evaluate on."""
+def train_lines(agreed: Agreed, *, streamed: bool, evaluates: bool, precision: str | None) -> Iterator[Line]:
+    """The section `train`. `evaluates`: whether there are rows to evaluate on. `precision`: accelerate's."""
     settings = agreed.settings
     if agreed.value("max_train_steps") is None:
         message = "max_train_steps is not set: it says how long to train, and num_train_epochs does not count."
@@ -93,7 +93,7 @@ def train_lines(agreed: Agreed, *, streamed: bool, evaluates: bool) -> Iterator[
     yield Line(
         "train.gradient_checkpointing", settings["gradient_checkpointing"], settings.origin("gradient_checkpointing")
     )
-    yield from _precision_lines(agreed.zero)
+    yield from _precision_lines(agreed.zero, precision)
     yield from _clipping_lines(agreed.zero)
     yield from _optimizer_lines(agreed)
     yield from _schedule_lines(agreed)
@@ -108,11 +108,15 @@ def _steps(count: int) -> str:
     return f"{count} step" if count == 1 else f"{count} steps"
 
 
-def _precision_lines(zero: ZeroFile) -> Iterator[Line]:
+def _precision_lines(zero: ZeroFile, accelerate: str | None) -> Iterator[Line]:
+    stated = {name for name in ("fp16", "bf16") if zero.get(f"{name}.enabled") is not None}
     for name in ("fp16", "bf16"):
         if zero.value(f"{name}.enabled") is True:
             yield Line("train.precision", name, f"{name}.enabled of {zero.name}")
             return
+    if accelerate in ("fp16", "bf16") and accelerate not in stated:
+        yield Line("train.precision", accelerate, "mixed_precision of accelerate")
+        return
     yield Line("train.precision", "fp32", f"neither fp16 nor bf16 in {zero.name}" if zero else "no DeepSpeed file")
 
 
