@@ -7,6 +7,8 @@ their characters --cuts--> pieces of at most the room left --+    the last piece
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -108,6 +110,7 @@ class ChunkEncoder:
         """ModelError for a tokenizer without offsets; ConfigError where it lacks a token that `metadata` asks for."""
         self._metadata = metadata
         self._max_length = tokens.longest
+        self._pretrained = tokenizer
         self._tokenizer = TextTokenizer(tokenizer)
         self._begin = begin_token(tokenizer, metadata)
         self._end = end_token(tokenizer, metadata)
@@ -118,6 +121,16 @@ class ChunkEncoder:
             has_begin=self._begin is not None,
             has_end=self._end is not None,
         )
+
+    def fingerprint(self) -> str:
+        """Hash of what decides the ids of a piece of text by itself, and how long a chunk may be."""
+        tokenizer = self._pretrained
+        rules = {
+            "tokenizer": tokenizer.backend_tokenizer.to_str(),
+            "special": [tokenizer.bos_token_id, tokenizer.eos_token_id],
+            "max_length": self._max_length,
+        }
+        return hashlib.blake2b(json.dumps(rules, allow_nan=False).encode(), digest_size=16).hexdigest()
 
     def encode(self, rendered: Rendered, place: Place = "document {}".format) -> Chunks:
         """The chunks of these documents, whatever others they share a batch with.
