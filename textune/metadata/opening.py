@@ -101,11 +101,15 @@ class DocumentRun:
             self.source,
             self.data,
             section,
-            self.encoder,
+            self._training_encoder,
             seed=self.train.seed,
             facts=facts,
             metadata_loss=self.metadata_loss,
         )
+
+    @cached_property
+    def _training_encoder(self) -> ChunkEncoder:
+        return self.encoder.uncut() if self.data.chunks == "fixed" else self.encoder
 
     @cached_property
     def _counts(self) -> TypeCounts | None:
