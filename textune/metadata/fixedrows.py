@@ -21,9 +21,3 @@ def cut_rows(documents: TokenStore, length: int) -> TokenStore:
         example=np.arange(len(offsets) - 1),
         sources=None,
     )
-
-
-def first_documents(documents: TokenStore, rows: TokenStore) -> np.ndarray:
-    """int64 [N] of each row that was cut from documents, the example that its first token is of."""
-    row = np.searchsorted(documents.offsets, rows.offsets[:-1], side="right") - 1
-    return np.asarray(documents.example[row])

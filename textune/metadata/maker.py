@@ -83,8 +83,8 @@ class DocumentMaker:
         facts: DocumentFacts,
         metadata_loss: bool = False,
     ) -> None:
-        """`encoder`: with `data.chunks = "fixed"` one that does not cut documents; `seed`: of the run; `facts`: what sampling needs to know of the data; `metadata_loss`: whether tokens of
-        metadata are scored, too."""
+        """`encoder`: with `data.chunks = "fixed"` one that does not cut documents; `seed`: of the run; `facts`: what
+        sampling needs to know of the data; `metadata_loss`: whether tokens of metadata are scored, too."""
         self.source = source
         self.facts = facts
         self.columns = data.columns
@@ -93,6 +93,8 @@ class DocumentMaker:
         self._on_bad_row = data.on_bad_row
         self._metadata_loss = metadata_loss
         self._fixed = data.chunks == "fixed"
+        self.row = "row" if self._fixed else "chunk"
+        """What messages call its rows of tokens."""
         self._sampler = Sampler(section.sampling, seed, facts.counts, facts.num_documents)
 
     @property
