@@ -221,7 +221,7 @@ def _from_skeleton(checkpoint: Checkpoint, code: Sequence[str]) -> TextModel:
     section = card.opened_in(small, compile="off")
     _require_code(section, code, small)
     pooling = card.window_pooling
-    hf = skeleton(section) if card.documents is None else language_skeleton(section)
+    hf = skeleton(section) if not card.is_language_model else language_skeleton(section)
     model = TextModel(hf, pad_id=0, attention="auto" if pooling else "padded", compile="off")
     if pooling is not None:
         model.pool_windows(pooling)
@@ -239,7 +239,7 @@ def _on_backbone(checkpoint: Checkpoint, section: Model, code: Sequence[str], *,
     trusted, section = section.trust_remote_code, section.model_copy(update={"trust_remote_code": False})
     try:
         tokenizer = load_tokenizer(section)
-        if card.documents is not None:
+        if card.is_language_model:
             return load_language_model(section, tokenizer, seed=seed)
         return load_model(
             section,
