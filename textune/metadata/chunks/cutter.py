@@ -33,13 +33,13 @@ class Cutter:
         long = np.flatnonzero(length_D > room)
         if not len(long):
             return cuts
-        joined = "".join(texts)
-        safe = SafePlaces(joined, places, insertions)
-        tags = OpenTags(joined, places, insertions, self._section, self._tokenizer)
+        safe = SafePlaces(texts, places, insertions)
+        reopens = self._section.reopen_tags
+        tags = OpenTags("".join(texts), places, insertions, self._section, self._tokenizer) if reopens else None
         for document in long.tolist():
             kinds, most = safe.kinds(tokens, document), int(room[document])
             if self._has_end:  # which is no chunk by itself
                 kinds[-1] = FORBIDDEN
-            cut_at = partial(tags.cut_at, tokens, document, most=most // 4) if self._section.reopen_tags else Cut
+            cut_at = partial(tags.cut_at, tokens, document, most=most // 4) if tags else Cut
             cuts[document] = cut_safely(kinds, most, cut_at)
         return cuts
