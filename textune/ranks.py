@@ -179,6 +179,12 @@ def launched_rank() -> int:
     return int(text) if text.isdigit() else 0
 
 
+def launched_world() -> int:
+    """How many processes the launcher started; 1 without a launcher."""
+    text = os.environ.get("WORLD_SIZE", "1") if launched() else "1"
+    return int(text) if text.isdigit() else 1
+
+
 def join(*, group_needed: bool = False, device: str = "auto") -> Ranks:
     """Join the other processes of the run. Called once, before anything that they must agree on; `leave` ends it.
 

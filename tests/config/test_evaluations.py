@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from kits.errors import refused
 
-from textune.config.evaluations import reported_sets, sets_at_each_evaluation
+from textune.config.evaluations import evaluation_problems, reported_sets, sets_at_each_evaluation, sets_of_rows
 from textune.config.explain import show
+from textune.config.languages import language_problems
 from textune.config.load import load_config, load_tree, require_runnable
+from textune.config.schema import Experiment
 from textune.config.sources import FilesSource, HubSource, SplitOff
 from textune.errors import ConfigError
 
@@ -170,3 +172,58 @@ def test_a_stream_has_no_rows_to_set_aside_and_none_to_evaluate(config: Path) ->
         require_runnable(load_config(config, words).experiment)
     assert "data.evaluations.share" in str(caught.value) and "evaluate.train = true" in str(caught.value)
     assert "data.evaluations.news" not in str(caught.value)
+
+
+# --- sets of documents -----------------------------------------------------------------------------------------------
+
+
+def documents(name: str = "news", **evaluate: Any) -> Experiment:
+    """`name`: of another set than `validation`."""
+    return Experiment.model_validate(
+        {
+            "data": {
+                "train": {"kind": "files", "files": "a.jsonl"},
+                "validation": {"kind": "files", "files": "v.jsonl", "by_type": ["url"]},
+                "evaluations": {name: {"kind": "files", "files": "n.jsonl"}},
+            },
+            "task": {"kind": "conditional_lm"},
+            "metadata": {"types": ["url"]},
+            "evaluate": evaluate,
+        }
+    )
+
+
+def test_documents_have_sets_by_type_and_arms() -> None:
+    of_validation = ["validation", "validation-without", "validation-url", "validation-url-without"]
+    of_validation += ["validation-no-metadata"]
+    assert sets_at_each_evaluation(documents()) == (*of_validation, "news", "news-without")
+    assert reported_sets(documents())[:6] == (*of_validation, "test")
+    both = sets_of_rows(documents(arms=["same-context", "without"]), "news")
+    assert both == ("news", "news-same-context", "news-without")
+    assert sets_of_rows(documents(arms=[]), "validation") == (
+        "validation",
+        "validation-url",
+        "validation-no-metadata",
+    )
+
+
+def test_any_set_of_documents_may_choose_the_best_model_or_wait_for_the_end() -> None:
+    experiment = documents(best_by="validation-url", at_end=["validation", "news-without"])
+    assert not evaluation_problems(experiment)
+    sets = sets_at_each_evaluation(experiment)
+    assert sets[0] == "validation-url" and not {"validation", "news-without"} & set(sets)
+    for evaluate in ({"best_by": "news-url"}, {"at_end": ["news-same-context"]}):
+        (problem,) = evaluation_problems(documents(**evaluate))
+        assert problem.place[0] == "evaluate"
+
+
+def test_an_arm_has_a_name_of_its_own() -> None:
+    (problem,) = evaluation_problems(documents("validation-without"))
+    assert problem.place == ("evaluate", "arms")
+    assert not evaluation_problems(documents("validation-without", arms=[]))
+
+
+def test_only_documents_with_metadata_have_arms() -> None:
+    classifier = Experiment.model_validate({"evaluate": {"arms": ["same-context"]}, "task": {"kind": "binary"}})
+    assert sets_of_rows(classifier, "validation") == ("validation",)
+    assert [problem.place for problem in language_problems(classifier)] == [("evaluate", "arms")]

@@ -40,6 +40,7 @@ _WRONG: list[tuple[str, dict[str, Any]]] = [
     ("metadata.types", {"metadata": {"types": ["url", "html", "url"]}}),
     ("metadata.priority", {"metadata": _METADATA | {"priority": ["titel"]}}),
     ("metadata.reopen_tags", {"metadata": _METADATA | {"reopen_tags": True, "compat": "bsmetadata"}}),
+    ("metadata.position", {"metadata": _METADATA | {"position": "suffix", "compat": "bsmetadata"}}),
     ("tokens.drop_longer", {"tokens": {"drop_longer": 9}}),
     ("tokens.long", {"tokens": {"long": "windows"}}),
     ("tokens.truncate", {"tokens": {"truncate": "error"}}),

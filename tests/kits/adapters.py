@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,16 @@ def randomised(model: torch.nn.Module, *, seed: int = SEED) -> None:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
 
 
-def wrapped_by_peft(built: Built, lora: Lora, folder: Path) -> Any:
+def wrapped_by_peft(built: Built, lora: Lora, folder: Path, *, copy: Callable[[Built, Path], Any] = plain_copy) -> Any:
     """Adapters in the model that was built; returns the same in peft's wrapper around the plain model, every weight
-    equal."""
-    plain = plain_copy(built, folder)
+    equal. `copy` makes the plain model."""
+    plain = copy(built, folder)
     built.model.adapt(lora, seed=SEED)
     built.model.freeze()
     randomised(built.hf)
     assert built.model.adapters is not None
     config = peft.LoraConfig(
-        task_type=peft.TaskType.SEQ_CLS,
+        task_type=peft.TaskType.SEQ_CLS if copy is plain_copy else peft.TaskType.CAUSAL_LM,
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,

@@ -18,7 +18,7 @@ from textune.config.documents import MetadataSection
 from textune.config.schema import TokensSection
 from textune.metadata.chunks.encoder import ChunkEncoder
 from textune.metadata.documents import Documents
-from textune.metadata.heldout import HeldOutDocuments
+from textune.metadata.heldout import WAYS, HeldOutDocuments
 from textune.metadata.rendering.render import render
 
 NUM = 30
@@ -43,21 +43,50 @@ def store_of(documents: Documents, cache: Path, **keys: Any) -> TokenStore:
 
 
 def same(one: TokenStore, other: TokenStore) -> bool:
-    pairs = [(one.columns[name], other.columns[name]) for name in ("ids", "mask")]
+    pairs = [(one.columns[name], other.columns[name]) for name in ("ids", "mask", "characters", "bytes")]
     pairs += [(one.offsets, other.offsets), (one.example, other.example), (one.raw_lengths, other.raw_lengths)]
     return one.columns.keys() == other.columns.keys() and all(np.array_equal(*pair) for pair in pairs)
+
+
+def rows_in_way(store: TokenStore, way: str) -> list[tuple[int, list[list[int]]]]:
+    """Document and columns of each chunk that is written in this way."""
+    assert store.sources is not None
+    rows = []
+    for row, source in enumerate(store.sources[store.example].tolist()):
+        if WAYS[source % len(WAYS)] == way:
+            here = slice(*store.offsets[row : row + 2].tolist())
+            rows.append((source // len(WAYS), [store.columns[name][here].tolist() for name in store.columns]))
+    return rows
 
 
 def test_a_store_is_what_the_encoder_makes_of_all_documents_at_once(
     documents: Documents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     section = MetadataSection(types=TYPES, sampling={"kind": "all", "probability": 0.0})  # type: ignore[arg-type]
-    chunks = ChunkEncoder(TOKENIZER, TokensSection(max_length=MAX_LENGTH), section).encode(render(documents, section))
+    nothing = np.zeros((len(documents), len(TYPES)), dtype=bool)
+    compared = ChunkEncoder(TOKENIZER, TokensSection(max_length=MAX_LENGTH), section).compared(
+        render(documents, section), render(documents, section, nothing)
+    )
     store = store_of(documents, tmp_path / "whole", sampling={"kind": "all", "probability": 0.0})
-    assert same(store, chunks.store)
-    assert store.columns["mask"].dtype == np.uint8 and set(np.unique(store.columns["mask"])) == {0, 1}
     monkeypatch.setattr(heldout, "CHUNK_CHARACTERS", 200)
-    assert same(store_of(documents, tmp_path / "parts"), store)
+    in_parts = store_of(documents, tmp_path / "parts")
+    for name, way in compared._asdict().items():
+        sources = way.documents * len(WAYS) + WAYS.index(name)
+        expected = rows_in_way(replace(way.store, sources=sources), name)
+        assert rows_in_way(store, name) == expected and len(expected) > len(way.documents) / 2
+        assert rows_in_way(in_parts, name) == expected
+    assert store.columns["mask"].dtype == np.uint8 and set(np.unique(store.columns["mask"])) == {0, 1}
+
+
+def test_chunks_with_metadata_are_those_that_a_model_is_trained_on(documents: Documents, tmp_path: Path) -> None:
+    """Of all their types. Only the first token of a text is not scored, nor a space before it."""
+    section = MetadataSection(types=TYPES)
+    chunks = ChunkEncoder(TOKENIZER, TokensSection(max_length=MAX_LENGTH), section).encode(render(documents, section))
+    rows = rows_in_way(store_of(documents, tmp_path), "own")
+    assert [token for _, (ids, *_) in rows for token in ids] == chunks.store.ids.tolist()
+    masks = np.array([one for _, (_, mask, *_) in rows for one in mask])
+    assert (masks >= chunks.store.columns["mask"]).all()
+    assert len(rows) <= (masks > chunks.store.columns["mask"]).sum() <= 2 * len(rows)
 
 
 def test_a_store_knows_which_document_each_example_is(
@@ -71,11 +100,12 @@ def test_a_store_knows_which_document_each_example_is(
     assert len(list(folder.iterdir())) == 1
     work = work_of(documents, folder)
     for store in [*stores, join_stores(work.parts(), names=work.columns)]:
-        assert store.sources is not None and store.sources.tolist() == wanted
-        assert store.num_examples == len(wanted) < len(store)
-        for example, document in enumerate(wanted):
-            row = int(store.rows_of(np.array([example]))[0])
-            assert f" #{document} " in text_of(store.ids[store.offsets[row] : store.offsets[row + 1]].tolist())
+        assert store.num_examples == 3 * len(wanted) < len(store)
+        for way in WAYS:
+            rows = rows_in_way(store, way)
+            assert sorted({document for document, _ in rows}) == wanted
+            first = {document: columns[0] for document, columns in reversed(rows)}
+            assert all(f"#{document} " in text_of(ids) for document, ids in first.items())
     empty = work_of(documents.part(7, 8), folder).store(notice=pytest.fail)
     assert (len(empty), empty.sources is not None and empty.sources.tolist()) == (0, [])
 
@@ -86,13 +116,13 @@ def test_nothing_is_drawn_for_held_out_documents(documents: Documents, tmp_path:
         store = store_of(documents, tmp_path, sampling=sampling)
         text = text_of(store.ids.tolist())
         assert all(f"Title: T{number} " in text for number in range(NUM) if number % 3 and number != 7)
-        assert text.count("<b>") == sum(number % 4 > 0 and number != 7 for number in range(NUM))
+        assert text.count("<b>") == sum(number % 4 > 0 and number != 7 for number in range(NUM))  # in one way of three
     assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_store_is_rendered_once(documents: Documents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = store_of(documents, tmp_path)
-    monkeypatch.setattr(ChunkEncoder, "encode", None)
+    monkeypatch.setattr(ChunkEncoder, "compared", None)
     assert same(store_of(documents, tmp_path), first)
 
 

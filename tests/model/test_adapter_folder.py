@@ -25,11 +25,11 @@ from textune.config.adapters import Lora
 from textune.config.schema import ModelSection
 from textune.data.labels.map import LabelMap
 from textune.errors import ModelError
-from textune.model import loading
+from textune.model import reading
 from textune.model.adapters import is_adapter
 from textune.model.backbone import TextModel
 from textune.model.device import resolve_device
-from textune.model.loading import load_model
+from textune.model.loading import CLASSIFIER, load_model
 from textune.model.pretrained import find_pretrained, read_config
 from textune.model.recipe import Adapting, Recipe, prepare
 from textune.model.tokenizer import load_tokenizer
@@ -251,7 +251,7 @@ def test_adapters_that_transformers_injects_are_no_backbone(good: Path, tmp_path
     config = read_config(as_hub)
     (folder / "config.json").unlink()
     with refused(ModelError, key="model.pretrained", value=str(folder), reason="adapters"):
-        loading._read_weights(as_hub, config, None, seed=1)
+        reading._read_weights(as_hub, config, CLASSIFIER, seed=1)
 
 
 def test_a_folder_that_peft_wrote_is_gone_on_from(tmp_path: Path) -> None:

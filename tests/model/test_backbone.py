@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from textune.config.schema import ModelSection
 from textune.data.labels.map import REGRESSION, LabelMap
 from textune.errors import ConfigError, ModelError, TextuneError
-from textune.model import loading, pretrained
+from textune.model import pretrained, reading
 from textune.model.loading import load_model
 from textune.model.pretrained import checkpoint_labels
 from textune.model.tokenizer import load_tokenizer
@@ -598,7 +598,7 @@ def test_weights_are_copied_as_they_are() -> None:
     module.register_buffer("ids", torch.empty(0, dtype=torch.int64))
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     source = module.weight.data_ptr()
-    loading._own(module)
+    reading._own(module)
     for name, tensor in module.state_dict().items():
         assert tensor.dtype == before[name].dtype and torch.equal(tensor, before[name]), name
     assert module.weight.data_ptr() == module.tied.data_ptr() != source

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from textune.model import mapped
-from textune.model.loading import _own
 from textune.model.mapped import MAPS, MappedFiles
+from textune.model.reading import _own
 
 MIB = 2**20
 ROWS = 16 * 2**10

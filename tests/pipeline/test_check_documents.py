@@ -267,7 +267,40 @@ def test_long_prefixes_are_counted_by_field(tree: dict[str, Any], tmp_path: Path
     for on_bad, level in (("error", "error"), ("report", "warning")):
         none = overridden(tree, keys | {"tokens.max_length": 20, "metadata.on_bad_metadata": on_bad})
         found = [finding for finding in none.findings if finding.code == "prefix-without-room"]
-        assert [(finding.level, finding.count) for finding in found] == [(level, 2)]
+        assert [(finding.level, finding.count) for finding in found] == [(level, 2), (level, 2)]
+
+
+def test_documents_whose_prefix_leaves_no_room_are_named_in_every_set(tree: dict[str, Any], tmp_path: Path) -> None:
+    """Sets by type have prefixes of their own, and what has no chunk needs none."""
+    char_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    long = URL | {"value": "http://a.b/" + "c" * 90}
+    held_out = [
+        {"text": "fine", "metadata": [URL]},
+        {"text": "no room for the url", "metadata": [long, DATE]},
+        {"text": "", "metadata": [long]},
+        {"text": "none at all", "metadata": [long]},
+    ]
+    tree["data"]["evaluations"] = {
+        "news": {"files": str(write(tmp_path / "held.jsonl", held_out)), "by_type": ["timestamp", "url"]},
+        "rest": {"kind": "split", "count": 1},
+    }
+    keys = {"model.tokenizer": str(tmp_path / "tokenizer"), "data.validation.kind": "none"}
+    keys |= {"tokens.max_length": 90, "metadata.on_bad_metadata": "report", "metadata.types": ["timestamp", "url"]}
+    keys |= {"data.train.take": 2}
+    result = overridden(tree, keys)
+    found = {one.message.partition(":")[0]: one for one in result.findings if one.code == "prefix-without-room"}
+    assert {name: one.count for name, one in found.items()} == {"news": 1, "news-url": 2}
+    assert found["news"].examples[0].startswith("held.jsonl, line 4: the longest field is url")
+    assert [one.split(":")[0] for one in found["news-url"].examples] == ["held.jsonl, line 2", "held.jsonl, line 4"]
+    sets = {one.name: (one.documents, one.counts.trimmed, one.counts.bare) for one in result.held_out_prefixes}
+    by_type = {"news-timestamp": (1, 0, 0), "news-url": (4, 2, 2), "news-no-metadata": (4, 0, 0)}
+    assert sets == {"news": (4, 2, 1), "rest": (1, 0, 0), **by_type}
+    assert "url of 2" in result.words["news prefixes"] and "rest prefixes" not in result.words
+    assert result.to_dict()["held_out_prefixes"]["news"]["trimmed"] == 2  # type: ignore[index, call-overload]
+    (train,) = [
+        one for one in overridden(tree, keys | {"tokens.max_length": 20}).findings if "train: no" in one.message
+    ]
+    assert train.examples[0].startswith("train.jsonl, line 1: the longest field is timestamp, with 28 characters")
 
 
 def test_documents_without_any_chunk_are_refused(tree: dict[str, Any], tmp_path: Path) -> None:

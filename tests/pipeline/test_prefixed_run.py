@@ -11,13 +11,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from kits.errors import refused
 from kits.resume import end_of, same_end
 from kits.runs import Listener, reviews, signal_after, write_config, write_csv, write_jsonl
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import textune
+from textune.config.values import OnBadRow
 from textune.data.reading.streamoptions import StreamOptions
 from textune.errors import DataError, Preempted
 from textune.pipeline.predict import predict_file
@@ -176,6 +179,48 @@ def test_a_key_that_only_later_rows_of_a_file_have_is_read(
     assert any("'source' in 12 of 18 rows, 'year' in 12 of 18 rows" in notice for notice in listener.notices), (
         listener.notices
     )
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_rows_whose_prefix_leaves_no_room_are_left_out_by_request(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr("textune.prediction.windows.WINDOW_ROWS", 4)
+    rows = [{"text": "good", "source": "film", "year": str(year)} for year in range(1990, 2006)]
+    full = [2, 4, 5, 6, 7, 15]  # one of a window, a whole window, the last row of all
+    for number in full:
+        rows[number] = {"text": "dull", "source": "film " * 50, "year": ""}
+    path, target, listener = tmp_path / f"in.{suffix}", tmp_path / "out.jsonl", Listener()
+    if suffix == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        (write_csv if suffix == "csv" else write_jsonl)(path, rows)
+
+    def predict(on_bad_row: OnBadRow) -> int:
+        return predict_file(
+            predictor,
+            source=str(path),
+            source_options=StreamOptions(suffix),  # type: ignore[arg-type]
+            target=str(target),
+            target_options=StreamOptions("jsonl"),
+            columns=predictor.card.columns,
+            on_bad_row=on_bad_row,
+            all_scores=True,
+            tracker=listener,
+        )
+
+    first = {"jsonl": "line 3", "csv": "line 4", "parquet": "row 3"}[suffix]
+    with refused(DataError, key="data.metadata.columns", place=first, reason="leaves no room"):
+        predict("error")
+    assert not target.exists() and not listener.notices
+    assert predict("skip") == 10
+    found = [json.loads(line) for line in target.read_text().splitlines()]
+    kept = [row for number, row in enumerate(rows) if number not in full]
+    assert [row["year"] for row in found] == [row["year"] for row in kept]
+    wanted = np.asarray(predictor.score(kept))[:, 1]
+    assert np.allclose([row["score_pos"] for row in found], wanted, atol=2e-6)
+    (said,) = listener.notices  # none that the rows left out lack a year
+    assert "6 rows left out" in said and first in said
 
 
 def test_the_rows_of_a_file_are_evaluated_with_their_columns(place: Path, run: Path) -> None:

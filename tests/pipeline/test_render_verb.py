@@ -86,6 +86,16 @@ def test_metadata_that_is_predicted_is_metadata_without_a_mask(tree: dict[str, A
     assert "< b >" in inline and "url" not in inline and "url" in masked_text(first)
 
 
+def test_a_suffix_is_shown_behind_the_text_of_the_last_chunk(tree: dict[str, Any]) -> None:
+    tree["metadata"] |= {"position": "suffix", "types_in_prefix": True}
+    first, long, *_ = render(tree).documents
+    assert re.search(r"film.*\|.*html.*title", text_of(first)) and "good" not in masked_text(first)
+    assert [run.is_masked for run in first.chunks[-1].runs][-2:] == [True, False], "the end token is predicted"
+    assert ["url" in "".join(run.text for run in chunk.runs) for chunk in long.chunks] == [False] * (
+        len(long.chunks) - 1
+    ) + [True]
+
+
 def test_training_rows_are_drawn_as_in_training_and_held_out_rows_not(tree: dict[str, Any]) -> None:
     tree["data"]["train"]["files"] = tree["data"]["validation"]["files"]
     tree["metadata"]["sampling"] = {"kind": "independent", "rate": 0.5}

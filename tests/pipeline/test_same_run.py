@@ -80,6 +80,7 @@ ROLES = {
     "evaluate.metric": Role.LEARNED,
     "evaluate.best_by": Role.LEARNED,
     "train.evaluate_at": Role.COMPUTED,
+    "evaluate.arms": Role.COMPUTED,
     "evaluate.at_end": Role.COMPUTED,
     "no.such.key": Role.LEARNED,
 }

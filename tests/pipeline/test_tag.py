@@ -26,6 +26,7 @@ from kits.records import listed, read
 from textune.config.sources import FilesSource
 from textune.data.reading.columnar import arrow_piece
 from textune.data.reading.sources import read_source
+from textune.locks import held
 from textune.metadata.taggers import shards
 from textune.metadata.types import TYPES
 
@@ -176,8 +177,10 @@ def test_an_output_whose_parts_were_left_is_completed(
         patched.setattr("textune.metadata.taggers.partfiles.PartFiles.remove", lambda self: None)
         call(*words)
     whole, parts = (tmp_path / "out.jsonl.gz").read_bytes(), tmp_path / "out.jsonl.gz.parts"
+    (job,) = [path.name for path in parts.iterdir() if path.is_dir()]
     for removed in ("nothing", "a part", "its counts", "all parts"):
-        parts.mkdir(exist_ok=True)
+        if removed == "all parts":
+            (parts / job).mkdir(parents=True)
         if removed in {"a part", "its counts"}:
             next(parts.glob("*/00001.jsonl.gz" if removed == "a part" else "*/00001.json")).unlink()
         answer = call(*words)
@@ -434,13 +437,50 @@ def test_killed_at_random_moments_each_page_is_there_once(tmp_path: Path, whole_
 
 
 def test_two_processes_do_not_write_one_output(call: Any, tmp_path: Path) -> None:
-    from textune.locks import held
-
     write_pages(tmp_path / "in.jsonl", pages(3))
     (tmp_path / "out.jsonl.parts").mkdir()
     with held(tmp_path / "out.jsonl.parts" / "lock"):
         answer = call("tag", "--input", "in.jsonl", "--output", "out.jsonl")
     assert answer.code == 2 and f"process {os.getpid()}" in answer.err
+    assert names(tmp_path / "out.jsonl.parts") == ["lock"]
+    # Killed before it had begun: that is nothing to go on with, and what is there is not replaced.
+    (tmp_path / "out.jsonl").write_text("mine")
+    answer = call("tag", "--input", "in.jsonl", "--output", "out.jsonl")
+    assert answer.code == 2 and "out.jsonl already exists" in answer.err
+    assert (tmp_path / "out.jsonl").read_text() == "mine"
+    assert call("tag", "--input", "in.jsonl", "--output", "out.jsonl", "--force").code == 0
+    assert names(tmp_path) == ["in.jsonl", "out.jsonl"]
+
+
+def test_a_folder_of_outputs_and_one_of_them_are_not_written_at_once(call: Any, tmp_path: Path) -> None:
+    for number in range(3):
+        write_pages(tmp_path / f"in-{number}.jsonl", pages(3))
+    parts = tmp_path / "out" / "in-1.jsonl.parts"
+    parts.mkdir(parents=True)
+    with held(parts / "lock"):
+        answer = call("tag", "--input", "in-?.jsonl", "--output", "out")
+        assert answer.code == 2 and "in-1.jsonl (process" in answer.err
+        assert names(parts) == ["lock"]
+    told = json.loads(call("tag", "--input", "in-?.jsonl", "--output", "out", "--json").out)
+    assert told["kept"] >= 1 and told["pages"] == 9
+    assert names(tmp_path / "out") == ["in-0.jsonl", "in-1.jsonl", "in-2.jsonl", "tag.json"]
+
+
+def test_an_output_that_another_process_has_just_written_is_not_replaced(
+    call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not there when the command began."""
+    write_pages(tmp_path / "in.jsonl", pages(3))
+
+    class Late(OneProcess):
+        def __enter__(self) -> OneProcess:
+            (tmp_path / "out.jsonl").write_text("theirs")
+            return self
+
+    monkeypatch.setattr(importlib.import_module("textune.pipeline.tag"), "Crew", Late)
+    answer = call("tag", "--input", "in.jsonl", "--output", "out.jsonl")
+    assert answer.code == 2 and "out.jsonl already exists" in answer.err
+    assert (tmp_path / "out.jsonl").read_text() == "theirs" and names(tmp_path) == ["in.jsonl", "out.jsonl"]
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from .encode import RowTexts as RowTexts
 from .encode import make_row_store as make_row_store
 from .encode import num_unlike_written as num_unlike_written
 from .encode import open_row_store as open_row_store
+from .encode import rows_without_room as rows_without_room
 from .layout import GROUP_COST_TOKENS as GROUP_COST_TOKENS
 from .layout import NO_PADDING as NO_PADDING
 from .layout import Group as Group

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,16 +90,9 @@ def make_row_store(rows: RowTexts, encoder: TextEncoder) -> RowStore:
 
 def _prefixed(rows: RowTexts, encoder: TextEncoder, prefix: MetadataPrefix, tokenise: _Tokenise) -> PrefixedStore:
     pair, section = rows.pair is not None, encoder.section
-    separators, frame = find_separators(encoder.backend, prefix), find_frame(encoder.backend, pair=pair)
+    bare = _without_texts(rows, encoder, prefix, tokenise)
+    separators, frame = bare.joints.separators, bare.joints.frame
     encoder.require_room(pair=pair, before=max(len(separators.after_field), len(separators.at_start)))
-    joints = Joints(
-        frame,
-        separators,
-        section.longest,
-        section.truncate,
-        columns=encoder.columns(pair=pair),
-        pair_separator=encoder.separator.num_tokens if pair else 0,
-    )
     room = section.longest - frame.num_special
     of_text = PieceEncoder(
         encoder.backend, separators.text_behind, separators.text_left_out, longest=room, truncate=section.truncate
@@ -113,19 +106,33 @@ def _prefixed(rows: RowTexts, encoder: TextEncoder, prefix: MetadataPrefix, toke
         num_first=encoder.separator.num_tokens,
     )
     texts = [tokenise(rows.text, of_text), *([] if rows.pair is None else [tokenise(rows.pair, of_pair)])]
-    absent = pa.chunked_array([pa.nulls(len(rows.text), _TEXT)])
-    fields = rows.fields or (absent,) * len(prefix.columns)
-    store = PrefixedStore(
-        tuple(texts),
-        tuple(
-            _field_tokens(name, column, prefix.dropout_of(name), separators, tokenise)
-            for name, column in zip(prefix.columns, fields, strict=True)
-        ),
-        joints,
-        rows.row_ids if len(rows.row_ids) else np.arange(len(rows.text), dtype=np.uint64),
-    )
-    _require_room(store, rows, encoder, fields)
+    store = replace(bare, texts=tuple(texts))
+    _require_room(store, rows, encoder, prefix)
     return store
+
+
+def _without_texts(rows: RowTexts, encoder: TextEncoder, prefix: MetadataPrefix, tokenise: _Tokenise) -> PrefixedStore:
+    """The rows without tokens of their texts: what stands before these, and how all of it is joined."""
+    pair, section = rows.pair is not None, encoder.section
+    separators = find_separators(encoder.backend, prefix)
+    joints = Joints(
+        find_frame(encoder.backend, pair=pair),
+        separators,
+        section.longest,
+        section.truncate,
+        columns=encoder.columns(pair=pair),
+        pair_separator=encoder.separator.num_tokens if pair else 0,
+    )
+    fields = tuple(
+        _field_tokens(name, column, prefix.dropout_of(name), separators, tokenise)
+        for name, column in zip(prefix.columns, _columns_of(rows, prefix), strict=True)
+    )
+    row_ids = rows.row_ids if len(rows.row_ids) else np.arange(len(rows.text), dtype=np.uint64)
+    return PrefixedStore((), fields, joints, row_ids)
+
+
+def _columns_of(rows: RowTexts, prefix: MetadataPrefix) -> tuple[pa.ChunkedArray, ...]:
+    return rows.fields or (pa.chunked_array([pa.nulls(len(rows.text), _TEXT)]),) * len(prefix.columns)
 
 
 def _field_tokens(
@@ -138,22 +145,36 @@ def _field_tokens(
     return FieldTokens(name, codes, first, later, dropout)
 
 
-def _require_room(
-    store: PrefixedStore, rows: RowTexts, encoder: TextEncoder, fields: Sequence[pa.ChunkedArray]
-) -> None:
+def rows_without_room(rows: RowTexts, encoder: TextEncoder) -> dict[int, str]:
+    """By index, the rows whose prefix leaves no token for their text, each with the reason."""
+    if encoder.prefix is None:
+        return {}
+    bare = _without_texts(rows, encoder, encoder.prefix, lambda pieces, of_pieces: of_pieces.encode(pieces))
+    return {row: _without_room(bare, row) for row in _full_rows(bare, rows, encoder).tolist()}
+
+
+def _full_rows(store: PrefixedStore, rows: RowTexts, encoder: TextEncoder) -> np.ndarray:
+    """int64 the rows whose prefix leaves no token for their text, ascending."""
+    least = encoder.least_room(pair=rows.pair is not None)
+    return np.flatnonzero(store.prefix_lengths + store.joints.frame.num_special + least > store.joints.longest)
+
+
+def _without_room(store: PrefixedStore, row: int) -> str:
+    length = store.prefix_lengths[row]
+    return f"its prefix of {length} tokens leaves no room for the text in tokens.max_length = {store.joints.longest}"
+
+
+def _require_room(store: PrefixedStore, rows: RowTexts, encoder: TextEncoder, prefix: MetadataPrefix) -> None:
     """DataError for a row whose prefix leaves no token for its text, or that is too long with
     `tokens.truncate = "error"`."""
     section = encoder.section
-    least = encoder.least_room(pair=rows.pair is not None)
-    prefix_E = store.prefix_lengths
-    full = np.flatnonzero(prefix_E + store.joints.frame.num_special + least > section.longest)
+    full = _full_rows(store, rows, encoder)
     if len(full):
         row = int(full[0])
         length_K = store.field_lengths(full[:1])[0]
         column = int(length_K.argmax())
-        name, written = store.fields[column].name, fields[column][row].as_py()
-        room = f"tokens.max_length = {section.longest}"
-        reason = f"its prefix of {prefix_E[row]} tokens leaves no room for the text in {room}"
+        name, written = store.fields[column].name, _columns_of(rows, prefix)[column][row].as_py()
+        reason = _without_room(store, row)
         more = f" ({count(len(full) - 1, 'more row')})" if len(full) > 1 else ""
         raise DataError(
             f"{rows.place(row)}: {reason}{more}; the longest field, {name!r}, has {length_K[column]}:"

@@ -29,6 +29,9 @@ class TokenRows:
     example_weights: np.ndarray | None
     """float32 [E] over all examples, or [E, H] with a column for each head; None where they have none. They count in
     the loss or, with `train.order = "weighted"`, in the draw."""
+    example_documents: np.ndarray | None = None
+    """int64 [E] which document each example is a chunk of, where an evaluation adds up those of a document; None where
+    each example counts by itself."""
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -89,6 +92,11 @@ class TokenRows:
     def weights(self) -> np.ndarray | None:
         """float32 [N] or [N, H] the weight of each example; None where they have none."""
         return None if self.example_weights is None else np.asarray(self.example_weights[self.examples])
+
+    @property
+    def documents(self) -> np.ndarray | None:
+        """int64 [N] the document of each example; None where each counts by itself."""
+        return None if self.example_documents is None else np.asarray(self.example_documents[self.examples])
 
     @property
     def prefix_lengths(self) -> np.ndarray:

@@ -8,7 +8,13 @@ from typing import Protocol, Self
 
 import numpy as np
 
-COLUMNS: dict[str, type] = {"ids": np.int32, "types": np.uint8, "mask": np.uint8}
+COLUMNS: dict[str, type] = {
+    "ids": np.int32,
+    "types": np.uint8,
+    "mask": np.uint8,
+    "characters": np.uint32,
+    "bytes": np.uint32,
+}
 """Every column by token, and its type in a store."""
 
 
@@ -49,7 +55,8 @@ class TokenStore:
 
     columns: dict[str, np.ndarray]
     """By token, [total] each: `ids` int32 always, `types` uint8 where the backbone tells the texts of a pair apart,
-    `mask` uint8 where some come from metadata: 1 for those, 0 for text."""
+    `mask` uint8 where some come from metadata: 1 for those, 0 for text. Of held-out documents also `characters` and
+    `bytes` uint32: how much of the text each token of it stands for."""
     offsets: np.ndarray
     """int64 [N+1] where each row begins, and where the last one ends."""
     raw_lengths: np.ndarray
@@ -60,8 +67,8 @@ class TokenStore:
     """Tokens that each window of an example but the first adds to those of its text: special tokens, and what it
     shares with the window before."""
     sources: np.ndarray | None = None
-    """int64 [E] which row of the data each example is, ascending, where some rows have no tokens; None where example i
-    is row i."""
+    """int64 [E] which row of the data each example is, where some rows have no tokens; None where example i is row
+    i."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

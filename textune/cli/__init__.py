@@ -19,7 +19,8 @@ import click
 from textune import __version__
 from textune.cli.chaos import chaos
 from textune.cli.configs import check, init, presets, schema, show
-from textune.cli.documents import render
+from textune.cli.documents import generate, render
+from textune.cli.foreign import convert, script_called
 from textune.cli.glue import glue
 from textune.cli.launching import launch
 from textune.cli.models import evaluate, export, info, predict
@@ -127,7 +128,11 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 class _Verbs(click.Group):
-    """Lists its commands in the order of the work, not alphabetically."""
+    """Lists its commands in the order of the work, and knows scripts of other systems."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A verb, or the script of another system."""
+        return super().get_command(ctx, cmd_name) or script_called(cmd_name)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -149,6 +154,8 @@ class _Verbs(click.Group):
         schema,
         tag,
         render,
+        generate,
+        convert,
         glue,
         chaos,
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,7 +23,7 @@ from textune.ranks import launched
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from textune.config import Columns
+    from textune.config import Columns, Config, TrainSection
     from textune.pipeline import TrainResult
 
 
@@ -61,23 +61,30 @@ def train(
     A run that was stopped resumes with --resume, exactly from its last checkpoint.
     """
     resume, overrides = resume_and_overrides(resume, overrides)
+    if not (dry_run or launched()):
+        _share_among_devices(config, overrides, unset, words or [])
+    given = {"overrides": overrides, "unset": unset}
+    train_and_report(
+        config,
+        dry_run=dry_run,
+        fast_dev_run=fast_dev_run,
+        as_json=as_json,
+        quiet=quiet,
+        run=run,
+        resume=resume,
+        **given,
+    )
+
+
+def train_and_report(
+    config: Config, *, dry_run: bool = False, fast_dev_run: bool = False, as_json: bool, quiet: bool, **how: Any
+) -> None:
+    """Train a config, with further arguments of `textune.train`, and print its reports and what comes next."""
     with importing(for_good=True):
         from textune.pipeline import train as run_train
 
-    if not (dry_run or launched()):
-        _share_among_devices(config, overrides, unset, words or [])
-
     with run_tracker(quiet=quiet) as tracker:
-        result = run_train(
-            config,
-            run=run,
-            overrides=overrides,
-            unset=unset,
-            resume=resume,
-            dry_run=dry_run,
-            fast_dev_run=fast_dev_run,
-            tracker=tracker,
-        )
+        result = run_train(config, dry_run=dry_run, fast_dev_run=fast_dev_run, tracker=tracker, **how)
         if dry_run and result.facts is not None:
             tracker.header(result.facts)
     if as_json:
@@ -118,13 +125,17 @@ def _say_what_comes_next(console: Console, result: TrainResult) -> None:
 
 
 def _share_among_devices(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], words: list[str]) -> None:
+    from textune.config import load_config
+
+    share_among_devices(load_config(config, overrides, unset).experiment.train, words)
+
+
+def share_among_devices(section: TrainSection, words: list[str]) -> None:
     """Start a process for each device, if there are several; this process then exits with their code."""
     import torch
 
-    from textune.config import load_config
     from textune.launch import become_processes, num_processes
 
-    section = load_config(config, overrides, unset).experiment.train
     count = num_processes(section, num_gpus=torch.cuda.device_count())
     if count > 1:
         become_processes(count, words)

@@ -31,9 +31,12 @@ from .paths import absolute as absolute
 from .paths import user_path as user_path
 from .presets import described_presets as described_presets
 from .presets import preset_names as preset_names
+from .problems import Problem as Problem
 from .problems import keys_called as keys_called
+from .problems import refuse as refuse
 from .reference import json_schema as json_schema
 from .reference import reference_markdown as reference_markdown
+from .rendering import arm_of_set as arm_of_set
 from .rendering import set_by_type as set_by_type
 from .schema import LONG_ROWS as LONG_ROWS
 from .schema import SHORT_ROWS as SHORT_ROWS
@@ -80,8 +83,12 @@ from .taskkinds import MultitaskTask as MultitaskTask
 from .taskkinds import PythonTask as PythonTask
 from .taskkinds import RegressionTask as RegressionTask
 from .taskkinds import Task as Task
+from .toml import align as align
+from .toml import format_key as format_key
 from .toml import format_string as format_string
 from .toml import format_value as format_value
+from .toml import parse_key as parse_key
+from .toml import printable as printable
 from .updaterules import Adafactor as Adafactor
 from .updaterules import AdamW as AdamW
 from .updaterules import EarlyStopping as EarlyStopping
@@ -94,6 +101,7 @@ from .updaterules import RestartedCosineSchedule as RestartedCosineSchedule
 from .updaterules import Schedule as Schedule
 from .updaterules import ScheduleFree as ScheduleFree
 from .updaterules import Sgd as Sgd
+from .values import Arm as Arm
 from .values import AttentionLayout as AttentionLayout
 from .values import DeviceName as DeviceName
 from .values import DottedPath as DottedPath

@@ -22,10 +22,11 @@ def show(loaded: Loaded, *, diff: bool = False) -> str:
     source = loaded.preset if loaded.path is None else loaded.path.name
     name = f" of {printable(source)}" if source else ""
     what = "what differs from the defaults" if diff else "every value with its origin"
-    lines = [f"# Resolved configuration{name}: {what}."]
+    lines = [f"# Resolved configuration{name}: {what}.", *loaded.remarks]
+    heading = len(lines)
     for header, table in _tables(loaded, loaded.experiment, Experiment(), (), diff=diff, in_list=False):
         lines += ["", *filter(None, [header]), *align(table)]
-    if diff and len(lines) == 1:
+    if diff and len(lines) == heading:
         lines.append("# Nothing differs.")
     return "\n".join(lines) + "\n"
 

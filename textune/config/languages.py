@@ -6,15 +6,16 @@ from collections.abc import Iterator
 
 from textune.config.fields import Place
 from textune.config.problems import Problem
-from textune.config.schema import Experiment, ModelSection, PythonModel
+from textune.config.schema import EvaluateSection, Experiment, ModelSection, PythonModel
 from textune.config.taskkinds import ConditionalLmTask
 from textune.config.toml import format_key, format_value
+from textune.wording import repeated_names
 
 
 def language_problems(experiment: Experiment) -> list[Problem]:
     """Every key that contradicts the kind of the task."""
     if isinstance(experiment.task, ConditionalLmTask):
-        return [*_without_meaning(experiment), _not_yet()]
+        return [*_without_meaning(experiment), *_of_the_model(experiment), _not_yet()]
     return [*_of_language_models(experiment)]
 
 
@@ -31,6 +32,8 @@ def _of_language_models(experiment: Experiment) -> Iterator[Problem]:
         wrong += [(("model", "init"), model.init)] if model.init != "pretrained" else []
         wrong += [(("model", "added_tokens"), model.added_tokens)] if model.added_tokens else []
     wrong += [(("data", "chunks"), data.chunks)] if data.chunks != "document" else []
+    arms = experiment.evaluate.arms
+    wrong += [(("evaluate", "arms"), arms)] if arms != EvaluateSection().arms else []
     for place, value in wrong:
         key = format_key(*place)
         message = (
@@ -38,6 +41,24 @@ def _of_language_models(experiment: Experiment) -> Iterator[Problem]:
             " classifier."
         )
         yield Problem(place, message, 'Leave it out, or set task.kind = "conditional_lm".', value)
+
+
+def _of_the_model(experiment: Experiment) -> Iterator[Problem]:
+    """Weights that are drawn beside keys that are about pretrained ones; tokens that cannot be added."""
+    model = experiment.model
+    if not isinstance(model, ModelSection):
+        return
+    if model.init == "scratch":
+        for name, value in (("lora", model.lora), ("quantize", model.quantize)):
+            if value is not None:
+                message = f'model.init = "scratch" draws all weights, and model.{name} would leave them as they are.'
+                yield Problem(("model", "init"), message, f"Leave model.{name} out, or init.", "scratch")
+    repeated = repeated_names(model.added_tokens)
+    for token in dict.fromkeys(model.added_tokens):
+        if not token.strip() or token in repeated:
+            reason = "more than once" if token.strip() else "which is empty"
+            message = f"model.added_tokens names {format_value(token)}, {reason}."
+            yield Problem(("model", "added_tokens"), message, "Name each token once.", token)
 
 
 def _without_meaning(experiment: Experiment) -> Iterator[Problem]:

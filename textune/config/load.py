@@ -24,7 +24,7 @@ from textune.config.lowbits import low_bit_problems
 from textune.config.lowrank import lora_problems
 from textune.config.merge import Merged, Origin
 from textune.config.multitask import multitask_problems
-from textune.config.overrides import COMMAND_LINE, OVERRIDES, Overrides, gather, parse_unset
+from textune.config.overrides import COMMAND_LINE, OVERRIDES, Overrides, gather, listed, parse_unset
 from textune.config.parents import Layer, layers_of, read_layers
 from textune.config.prefixes import prefix_problems
 from textune.config.presets import is_preset, name_of_preset
@@ -40,10 +40,6 @@ from textune.config.toml import Tree, format_key, format_value, shorten
 from textune.errors import ConfigError
 
 DEFAULT = "default"
-
-Config: TypeAlias = str | os.PathLike[str] | Mapping[str, object] | Experiment
-"""The description of a run: a TOML file, a preset (`preset:NAME`), a nested dictionary of the same form, or an
-`Experiment`."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +58,8 @@ class Loaded:
     preset: str = ""
     """The preset that was loaded by its name, such as `preset:tiny`."""
     notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    """Lines of comments for whoever reads it as a file."""
 
     @property
     def name(self) -> str:
@@ -74,16 +72,24 @@ class Loaded:
         return self.experiment.model_dump(mode="json")
 
 
+Config: TypeAlias = str | os.PathLike[str] | Mapping[str, object] | Experiment | Loaded
+"""The description of a run: a TOML file, a preset (`preset:NAME`), a nested dictionary of the same form, an
+`Experiment`, or a configuration that is loaded already."""
+
+
 def load_config(config: Config | None, overrides: Overrides = (), unset: Iterable[str] = ()) -> Loaded:
     """Read a config (None: only defaults), apply overrides, and check everything.
 
-    `config` is the name of a TOML file or of a preset (`preset:NAME`), a nested dictionary of the same form, or an
-    `Experiment`. `overrides` are `key=value` words or values by dotted key; what their `extends` names is laid over
-    the config. Keys in `unset` are reset to their defaults before the other overrides are applied. Paths become
-    absolute. Raises a ConfigError that lists every problem with key, value and origin.
+    `config` is the name of a TOML file or of a preset (`preset:NAME`), a nested dictionary of the same form, an
+    `Experiment`, or what was loaded before. `overrides` are `key=value` words or values by dotted key; what their
+    `extends` names is laid over the config. Keys in `unset` are reset to their defaults before the other overrides are
+    applied. Paths become absolute. Raises a ConfigError that lists every problem with key, value and origin.
     """
     layers, file = _layers(config)
     words, problems = gather(overrides)
+    unset = listed("unset", unset)
+    if isinstance(config, Loaded) and not (words or problems or unset):
+        return config
     *laid_over, last = layers_of(words, Origin(_origin_of(overrides), Path.cwd()))
     places, more = parse_unset(unset, last.table)
     merged = Merged()
@@ -101,8 +107,9 @@ def _layers(config: Config | None) -> tuple[list[Layer], Path | None]:
     given = Origin("config", Path.cwd())
     if config is None:
         return [], None
-    if isinstance(config, Experiment):
-        return [Layer(_as_given(config), given)], None
+    if isinstance(config, Experiment | Loaded):
+        experiment = config.experiment if isinstance(config, Loaded) else config
+        return [Layer(_as_given(experiment), given)], None
     if isinstance(config, Mapping):
         return layers_of(dict(config), given), None
     if isinstance(config, str | os.PathLike):

@@ -12,9 +12,11 @@ from textune.config.section import Section
 from textune.config.sources import ConcatSource, SetsByType, StreamSource
 from textune.config.taskkinds import ConditionalLmTask
 from textune.config.toml import format_key
+from textune.config.values import Arm
 from textune.wording import listing, nearest, repeated_names
 
 _NOT_AS_ORIGINAL = {
+    "position": "the fields stand before the text",
     "priority": "a long prefix is cut by tokens, not by fields",
     "prefix_share": "a prefix has at most half of a chunk",
     "reopen_tags": "no tag is opened again",
@@ -131,6 +133,11 @@ def _set_problems(experiment: Experiment) -> list[Problem]:
 def set_by_type(name: str, type_: str = "") -> str:
     """What the set of a type is called, such as `validation-url`; without a type, that of documents without any."""
     return f"{name}-{type_}" if type_ else f"{name}-no-metadata"
+
+
+def arm_of_set(name: str, arm: Arm) -> str:
+    """What the set is called that has the documents of another one in this arm, such as `validation-without`."""
+    return f"{name}-{arm}"
 
 
 def _unused_keys(section: MetadataSection) -> list[Problem]:

@@ -19,6 +19,7 @@ from textune.config.sources import DataSection
 from textune.config.taskkinds import AutoTask, Task
 from textune.config.updaterules import AdamW, EarlyStopping, LinearSchedule, Optimizer, Schedule
 from textune.config.values import (
+    Arms,
     AttentionLayout,
     DeviceName,
     DottedPath,
@@ -241,8 +242,9 @@ class EvaluateSection(Section):
 
     metric: str | Annotated[tuple[str, ...], Field(min_length=1)] = "auto"
     """Main metric: it chooses the best model and is reported with an interval. `auto`: accuracy (binary, multiclass),
-    f1_micro (multilabel), pearson (regression). `loss`: the task's own loss, the lower the better. A list such as
-    `["f1", "accuracy"]` is the mean of its metrics. Names of other libraries are understood."""
+    f1_micro (multilabel), pearson (regression), bits_per_character (language models). `loss`: the task's own loss, the
+    lower the better. A list such as `["f1", "accuracy"]` is the mean of its metrics. Names of other libraries are
+    understood."""
     best_by: str = "validation"
     """The set whose main metric chooses the best model and stops early: `validation`, a set of `data.evaluations`, or
     `train`."""
@@ -251,9 +253,14 @@ class EvaluateSection(Section):
     bootstrap: Computed[Annotated[int, Field(ge=0)]] = 1000
     """Draws or resamples for the 95 % interval of the main metric; 0 reports no interval."""
     mistakes: Computed[Annotated[int, Field(ge=0)]] = 20
-    """Number of most confident mistakes listed in the report."""
+    """Number of most confident mistakes listed in the report; of a language model, of documents with the most bits per
+    character."""
     train: Computed[bool] = False
     """Evaluate on the training rows too, as the set `train`: the gap to the validation rows shows overfitting."""
+    arms: Computed[Arms] = ("without",)
+    """What held-out documents with metadata are compared with, over the same characters. `without`: the same texts
+    without metadata, as the set `validation-without`; `same-context`: these cut where the documents with metadata are,
+    as `validation-same-context`."""
     at_end: Computed[Names] = ()
     """Sets of `data.evaluations`, or `train`, that are evaluated for the final report only, not during training; also
     `validation`, where `best_by` is another set."""

@@ -120,6 +120,11 @@ _Name = Annotated[str, Field(coerce_numbers_to_str=True)]
 Names = Annotated[tuple[_Name, ...], BeforeValidator(_one_or_more, json_schema_input_type=_Name | tuple[_Name, ...])]
 """A list of strings; a single string is a list of one, a number is read as its text."""
 
+Arm = Literal["without", "same-context"]
+"""What documents with metadata are compared with: their texts alone, cut as such, or cut where the documents are."""
+Arms = Annotated[tuple[Arm, ...], BeforeValidator(_one_or_more, json_schema_input_type=Arm | tuple[Arm, ...])]
+"""A list of arms; a single one is a list of one."""
+
 WholeNumbers = Annotated[tuple[int, ...], BeforeValidator(_numbers, json_schema_input_type=int | tuple[int, ...])]
 """A list of whole numbers; a single one is a list of one."""
 

@@ -42,9 +42,11 @@ class Baseline:
 
 def find_baseline(
     scored: Scored, metric: Metric, metrics: dict[str, float], train_targets: np.ndarray | None
-) -> Baseline:
+) -> Baseline | None:
     """The constant answer that the training rows suggest (or these rows, without them), and whether `metrics` beat
-    it."""
+    it; None where no constant answer says anything."""
+    if scored.answers.measures.of_texts:
+        return None
     source = THESE_ROWS if train_targets is None else TRAINING_ROWS
     answers, measures = scored.answers, scored.answers.measures
     known = scored.targets if train_targets is None else answers.store(train_targets)

@@ -22,6 +22,8 @@ Formula = Callable[[Scored], float]
 Quotient = Callable[[Counts], np.ndarray]
 Average = Literal["second", "macro", "micro", "weighted", "samples"]
 
+_MOST_NATS = 709.0
+"""Of which exp is a number."""
 SCORES_AT_ONCE = 1 << 20
 """Scores whose columns are laid side by side at a time to be ranked."""
 
@@ -340,10 +342,17 @@ def perplexity(scored: Scored) -> float:
     """exp of the negative log-likelihood of the average scored token: losses of 1 and 3 with 3 tokens and 1 give
     exp(1.5)."""
     nats, tokens = _of_text(scored, TOKENS)
-    return math.exp(nats / tokens) if tokens else UNDEFINED
+    if not tokens:
+        return UNDEFINED
+    return math.exp(nats / tokens) if nats / tokens < _MOST_NATS else math.inf
 
 
 def _of_text(scored: Scored, unit: int) -> tuple[float, float]:
-    """The nats of all rows, and how much of a unit was scored."""
-    weights = np.ones(len(scored)) if scored.weights is None else scored.weights
-    return float(weights @ scored.predictions), float(weights @ scored.targets[:, unit])
+    """The nats of all rows, and how much of a unit was scored.
+
+    No product of vectors: what that gives depends on how many threads share it.
+    """
+    nats_N, units_N = scored.predictions, scored.targets[:, unit]
+    if scored.weights is not None:
+        nats_N, units_N = scored.weights * nats_N, scored.weights * units_N
+    return float(nats_N.sum()), float(units_N.sum())

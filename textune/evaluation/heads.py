@@ -38,6 +38,13 @@ class ScoredRows:
         """The heads for which no row has a label."""
         return [head.name for head in self.heads if head.name not in self.by_head]
 
+    def by_document(self, documents: np.ndarray | None) -> ScoredRows:
+        """The rows of each document added up, as `Scored.by_document`; None: each row is one by itself."""
+        if documents is None:
+            return self
+        by_head = {name: scored.by_document(documents) for name, scored in self.by_head.items()}
+        return ScoredRows(self.heads, len(np.unique(documents)), by_head)
+
     def of(self, head: str) -> Scored | None:
         """The rows with a label for this head; None where there is none."""
         return self.by_head.get(head)

@@ -1,6 +1,7 @@
 """The report on one evaluation: what was measured, how sure that is, what it is worth, and where the model errs.
 
 scored rows -> metrics, interval, baseline, classes, confusions, mistakes, curves -> `render/`: JSON, Markdown, console
+documents   -> metrics, interval, how much was scored, the hardest documents
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from textune.data import LabelMap
 from textune.evaluation.baseline import Baseline, find_baseline
 from textune.evaluation.curves import Curves, find_curves
+from textune.evaluation.hardest import Amounts, HardDocument, amounts_of, find_hardest
 from textune.evaluation.intervals import Interval, confidence_interval
 from textune.evaluation.lift import Lift
 from textune.evaluation.metrics import ClassMetrics, Metric, compute_metrics, metric_called, per_class
@@ -22,7 +24,7 @@ from textune.evaluation.reduction import ranking_note
 from textune.evaluation.scored import Scored
 from textune.evaluation.undefined import is_undefined, to_json
 from textune.evaluation.wording import headline, number
-from textune.wording import listing
+from textune.wording import count, listing
 
 if TYPE_CHECKING:
     from textune.data import Problem
@@ -62,7 +64,8 @@ class Report:
     """How it was made (intervals.py); empty without one."""
     metrics: dict[str, float]
     """All metrics of the problem by name; NaN where undefined."""
-    baseline: Baseline
+    baseline: Baseline | None
+    """What a constant answer reaches; None where none says anything, as of a language model."""
     classes: tuple[ClassMetrics, ...]
     """In the order of `names`; empty for regression."""
     train_support: tuple[int, ...] | None
@@ -72,7 +75,7 @@ class Report:
     confusions: tuple[Confusion, ...]
     """The most frequent confusions, binary and multiclass."""
     num_mistakes: int | None
-    """Rows with a wrong answer (multilabel: in any label); None for regression."""
+    """Rows with a wrong answer (multilabel: in any label); None for regression and for a language model."""
     mistakes: tuple[Mistake, ...]
     """The most confident ones, worst first; regression: the largest errors."""
     warnings: tuple[str, ...]
@@ -85,6 +88,10 @@ class Report:
     """Whether a larger value of the main metric is better."""
     lifts: tuple[Lift, ...] = ()
     """What each column of `data.metadata` is worth; empty without such columns."""
+    amounts: Amounts | None = None
+    """Of a language model: how much of the documents was scored. Its rows are documents."""
+    hardest: tuple[HardDocument, ...] = ()
+    """Of a language model: the documents with the most bits per character, the worst first."""
     tasks: Mapping[str, Report] = field(default_factory=dict)
     """Of several tasks, a report on the rows that have a label for each of them; the fields above are then means over
     the tasks, and there are no classes, confusions or mistakes of all together."""
@@ -96,11 +103,16 @@ class Report:
 
     def headline(self) -> str:
         """The main metric with its interval and the baseline, in one line."""
-        baseline = (self.baseline.compared, self.baseline.value)
-        return headline(self.metric, self.value, self.interval, baseline, self.num_rows)
+        baseline = None if self.baseline is None else (self.baseline.compared, self.baseline.value)
+        return headline(self.metric, self.value, self.interval, baseline, count(self.num_rows, self.unit))
 
     def __repr__(self) -> str:
         return f"<Report{f' of {self.dataset}' if self.dataset else ''}: {self.headline()}>"
+
+    @property
+    def unit(self) -> str:
+        """What a row is."""
+        return "row" if self.amounts is None else "document"
 
     @property
     def label_map(self) -> LabelMap:
@@ -110,6 +122,9 @@ class Report:
 
     def about(self) -> str:
         """The kind of problem, in words."""
+        if self.amounts is not None:
+            amounts = (count(self.amounts.tokens, "token"), count(self.amounts.characters, "character"))
+            return f"language model, scored on {' and '.join(amounts)}"
         return f"{len(self.tasks)} tasks: {listing(self.tasks, 8)}" if self.tasks else self.label_map.about()
 
     def worst_classes(self) -> list[int]:
@@ -121,8 +136,8 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON can hold it: NaN as None, plain Python numbers."""
         classes = [asdict(row) for row in self.classes]
-        for row, count in zip(classes, self.train_support or (), strict=False):
-            row["train_support"] = count
+        for row, support in zip(classes, self.train_support or (), strict=False):
+            row["train_support"] = support
         plain: dict[str, Any] = to_json(
             {
                 "version": 1,
@@ -140,7 +155,7 @@ class Report:
                     "higher_is_better": self.higher_is_better,
                 },
                 "metrics": self.metrics,
-                "baseline": asdict(self.baseline),
+                "baseline": None if self.baseline is None else asdict(self.baseline),
                 "classes": classes,
                 "confusion_matrix": self.matrix,
                 "confusions": [confusion._asdict() for confusion in self.confusions],
@@ -151,6 +166,9 @@ class Report:
                 "curves": [asdict(curves) for curves in self.curves],
             }
         )
+        if self.amounts is not None:
+            hardest = [asdict(document) for document in self.hardest]
+            plain |= {"amounts": asdict(self.amounts), "hardest": to_json(hardest)}
         plain |= {"lifts": to_json([asdict(lift) for lift in self.lifts])} if self.lifts else {}
         return plain | ({"tasks": {name: task.to_dict() for name, task in self.tasks.items()}} if self.tasks else {})
 
@@ -170,7 +188,7 @@ def build_report(
     - `metric`: the main one.
     - `train_targets`: the baseline answers from them, and they give the class balance of training.
     - `bootstrap`: draws or resamples for the interval, 0 for none; `seed` makes them repeatable.
-    - `mistakes`: how many to keep.
+    - `mistakes`: how many to keep; of a language model, how many of the hardest documents.
 
     Memory: a few arrays of N numbers, and as much again as the scores that are kept. Time: mostly sorting these by
     class.
@@ -181,6 +199,7 @@ def build_report(
     baseline = find_baseline(scored, metric, metrics, train_targets)
     classes = per_class(scored)
     matrix, confusions = _confusions(scored)
+    amounts = amounts_of(scored)
     return Report(
         problem=labels.problem,
         names=labels.names,
@@ -197,7 +216,7 @@ def build_report(
         matrix=matrix,
         confusions=confusions,
         num_mistakes=int((~scored.right).sum()) if labels.choices else None,
-        mistakes=find_mistakes(scored, rows, limit=mistakes),
+        mistakes=() if amounts else find_mistakes(scored, rows, limit=mistakes),
         warnings=(*baseline_warnings(baseline, metrics), *rows.warnings),
         notes=(
             *_metric_notes(metric, metrics, interval, baseline),
@@ -208,6 +227,8 @@ def build_report(
         num_left_out=rows.num_left_out,
         curves=find_curves(scored),
         higher_is_better=metric.higher_is_better,
+        amounts=amounts,
+        hardest=find_hardest(scored, rows, limit=mistakes),
     )
 
 
@@ -233,21 +254,23 @@ def _confusions(scored: Scored) -> tuple[tuple[tuple[int, ...], ...] | None, tup
     return matrix, tuple(Confusion(names[true[cell]], names[predicted[cell]], int(counts[cell])) for cell in order)
 
 
-def baseline_warnings(baseline: Baseline, metrics: dict[str, float]) -> tuple[str, ...]:
-    if baseline.beaten is not False:
+def baseline_warnings(baseline: Baseline | None, metrics: dict[str, float]) -> tuple[str, ...]:
+    if baseline is None or baseline.beaten is not False:
         return ()
     own = f"its {baseline.compared} is {number(metrics[baseline.compared])}"
     other = f"{baseline.rule}, gives {number(baseline.value)}"
     return (f"The model does not beat a constant answer: {own}, while {other}.",)
 
 
-def _metric_notes(metric: Metric, metrics: dict[str, float], interval: Interval, baseline: Baseline) -> list[str]:
+def _metric_notes(
+    metric: Metric, metrics: dict[str, float], interval: Interval, baseline: Baseline | None
+) -> list[str]:
     notes = []
     for name, value in metrics.items():
         if is_undefined(value):
             notes.append(f"{name} is undefined here: {metric_called(name).undefined}.")
     notes += interval_notes(metric.name, interval, baseline)
-    if interval.limits is None:
+    if interval.limits is None or baseline is None:
         return notes
     if metric.name != baseline.compared or baseline.beaten is False or "accuracy" not in baseline.metrics:
         return notes
@@ -259,10 +282,12 @@ def _metric_notes(metric: Metric, metrics: dict[str, float], interval: Interval,
     return notes
 
 
-def interval_notes(metric: str, interval: Interval, baseline: Baseline) -> list[str]:
+def interval_notes(metric: str, interval: Interval, baseline: Baseline | None) -> list[str]:
     """Why there is no interval, or what it says about the constant answer."""
     if interval.limits is None:
         return [f"There is no interval for {metric}: {interval.reason}."] if interval.reason else []
+    if baseline is None:
+        return []
     inside = interval.limits[0] <= baseline.value <= interval.limits[1]
     if not (baseline.beaten and baseline.compared == metric and inside):
         return []

@@ -88,6 +88,23 @@ class Scored:
             weights=weights,
         )
 
+    def by_document(self, documents: np.ndarray) -> Scored:
+        """One row for each document, whose targets and answers are the sums of those of its rows; `documents`: int64
+        [N] which one each row belongs to. `rows` are then the numbers of the documents, ascending."""
+        numbers, which_N = np.unique(documents, return_inverse=True)
+        targets = np.zeros((len(numbers), *self.targets.shape[1:]), self.targets.dtype)
+        np.add.at(targets, which_N, self.targets)
+
+        def total(values: np.ndarray) -> np.ndarray:
+            return np.bincount(which_N, values, len(numbers))
+
+        summed = replace(self, targets=targets, predictions=total(self.predictions), rows=numbers)
+        if self.row_losses is None or self.row_weights is None:
+            return summed
+        weights = total(self.row_weights)
+        losses = total(self.row_losses * self.row_weights) / np.maximum(weights, 1)
+        return replace(summed, row_losses=losses, row_weights=weights)
+
     @property
     def ranked(self) -> Scored:
         """The rows whose scores are kept, which ranking metrics are measured on: all of them, or the sample."""

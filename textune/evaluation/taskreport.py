@@ -61,7 +61,7 @@ def _of_all(
     """The report on several heads together; `reports` on each, `source`: the rows of the baselines."""
     metrics = all_metrics(scored, main)
     interval = main_interval(main, scored, samples=bootstrap, seed=seed)
-    baselines = {name: report.baseline for name, report in reports.items()}
+    baselines = {name: report.baseline for name, report in reports.items() if report.baseline is not None}
     baseline = mean_baseline(baselines, main, metrics, source=source)
     return Report(
         problem="multitask",

@@ -58,14 +58,15 @@ def answer(value: str | tuple[str, ...] | float) -> str:
 
 
 def headline(
-    metric: str, value: float, interval: tuple[float, float] | None, baseline: tuple[str, float], num_rows: int
+    metric: str, value: float, interval: tuple[float, float] | None, baseline: tuple[str, float] | None, rows: str
 ) -> str:
-    """One line on an evaluation: the main metric, its interval, the constant answer in its own metric, and the
-    rows."""
+    """One line on an evaluation: the main metric, its interval, the constant answer in its own metric where there is
+    one, and how many rows."""
     limits = "no interval" if interval is None else f"95 % interval {number(interval[0])} to {number(interval[1])}"
-    other = "" if baseline[0] == metric else f"{baseline[0]} "
-    rows = f"{num_rows:,} row{'' if num_rows == 1 else 's'}"
-    return f"{metric} {number(value)} ({limits}), baseline {other}{number(baseline[1])}, on {rows}"
+    beside = ""
+    if baseline is not None:
+        beside = f", baseline {'' if baseline[0] == metric else f'{baseline[0]} '}{number(baseline[1])}"
+    return f"{metric} {number(value)} ({limits}){beside}, on {rows}"
 
 
 def split_averages(metrics: dict[str, float]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:

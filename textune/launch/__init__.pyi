@@ -1,3 +1,4 @@
+from .accelerate import accelerated as accelerated
 from .cluster import prepare as prepare
 from .cluster import require_scheduler as require_scheduler
 from .job import Job as Job

@@ -1,6 +1,9 @@
+from .chunks.counts import Bare as Bare
 from .chunks.counts import ChunkCounts as ChunkCounts
+from .chunks.encoder import Begun as Begun
 from .chunks.encoder import ChunkEncoder as ChunkEncoder
 from .chunks.encoder import Chunks as Chunks
+from .chunks.encoder import ScoredChunks as ScoredChunks
 from .maker import MadeChunks as MadeChunks
 from .opening import DocumentEstimate as DocumentEstimate
 from .opening import DocumentRun as DocumentRun
@@ -14,6 +17,7 @@ from .records.read import read_documents as read_documents
 from .records.read import require_inline_types as require_inline_types
 from .records.read import require_known_types as require_known_types
 from .rendering.render import render as render
+from .sets import DocumentSet as DocumentSet
 from .sets import sets_of as sets_of
 from .sets import with_types as with_types
 from .taggers.crew import Crew as Crew
@@ -33,3 +37,4 @@ from .taggers.tagging import TagCounts as TagCounts
 from .taggers.worker import Refused as Refused
 from .taggers.worker import Task as Task
 from .types import TYPES as TYPES
+from .types import metadata_type as metadata_type

@@ -1,9 +1,9 @@
-"""Held-out documents to a store of tokens: rendered once with all their metadata, and kept in the token cache; after
-`chunks`.
+"""Held-out documents to a store of tokens: rendered once with all their metadata and without any, and kept in the
+token cache; after `chunks`, before `arms.py`.
 
-    Documents -> rendering -> chunks -> a store with the columns `ids` and `mask`
+    Documents -> rendering -> chunks, written in each way -> a store of all ways
 
-Its examples are the documents that have a chunk; its `sources` say which these are.
+Its examples are the documents that have a chunk, once for each way in which they are written.
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ import pyarrow as pa
 
 from textune.batches import CHUNK_CHARACTERS, TokenStore, find_store, hash_strings
 from textune.config import MetadataSection, TokensSection
-from textune.metadata.chunks import ChunkEncoder
+from textune.metadata.chunks import ChunkEncoder, Compared
 from textune.metadata.documents import Documents
-from textune.metadata.maker import COLUMNS
 from textune.metadata.rendering import render
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-RENDERING_VERSION = 1
+RENDERING_VERSION = 2
 """Version of the rules that turn documents into tokens; part of every key."""
+WAYS = Compared._fields
+"""The ways in which each document is written."""
 
 
 class HeldOutDocuments:
     """Documents that become a store; a `StoreWork`."""
 
-    columns = COLUMNS
+    columns = ("ids", "mask", "characters", "bytes")
     windows = True
     gaps = True
     repeated = 0
@@ -62,7 +63,8 @@ class HeldOutDocuments:
         self._tokenizer, self._tokens = tokenizer, tokens
 
     def store(self, *, notice: Callable[[str], None]) -> TokenStore:
-        """The chunks of each document that has any, in order; its `sources` say which document each example is.
+        """The chunks of each document that has any, some documents at a time in all ways; example i is document
+        `sources[i] // len(WAYS)`, written in the way `WAYS[sources[i] % len(WAYS)]`.
 
         DataError as `ChunkEncoder.encode`; otherwise as `find_store`.
         """
@@ -93,15 +95,17 @@ class HeldOutDocuments:
         return key.hexdigest()
 
     def parts(self) -> Generator[TokenStore]:
-        """The chunks of some documents at a time."""
+        """The chunks of some documents at a time, way after way."""
         total = len(self._documents)
         for first, behind in _ranges(self._documents):
             some = self._documents.part(first, behind)
-            chunks = self._encoder.encode(
+            compared = self._encoder.compared(
                 render(some, self._section),
+                render(some, self._section, np.zeros((len(some), len(some.types)), dtype=bool)),
                 lambda number, first=first: self._place(first + number),  # type: ignore[misc]
             )
-            yield replace(chunks.store, sources=first + chunks.documents)
+            for number, way in enumerate(compared):
+                yield replace(way.store, sources=(first + way.documents) * len(WAYS) + number)
             if self._progress is not None:
                 self._progress(behind, total)
 

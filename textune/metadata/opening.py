@@ -19,6 +19,7 @@ import numpy as np
 from textune.batches import Plan, TokenRows
 from textune.config import DataSection, MetadataSection, Sampling, StreamSource, TrainSection, UniformTypes
 from textune.data import (
+    NUM_EXAMPLES,
     BlockReader,
     Cursor,
     GivenRows,
@@ -28,7 +29,7 @@ from textune.data import (
     set_aside,
     shard_of_rows,
 )
-from textune.metadata.chunks import ChunkCounts, ChunkEncoder
+from textune.metadata.chunks import Bare, ChunkCounts, ChunkEncoder
 from textune.metadata.facts import DocumentFacts
 from textune.metadata.maker import DocumentMaker
 from textune.metadata.records import read_document_rows, read_documents
@@ -166,6 +167,8 @@ class DocumentEstimate:
     """Those with mask 1."""
     counts: ChunkCounts = field(default_factory=ChunkCounts)
     """What did not become tokens as it stands."""
+    bare: tuple[Bare, ...] = ()
+    """The first of the documents that go without a prefix."""
     num_rows: int | None = None
     """Documents of an epoch, where their number is known."""
 
@@ -218,11 +221,7 @@ class DocumentEstimate:
         if not counts.trimmed:
             prefixes = f"none of {count(num_chunked, 'document')} has one longer than metadata.prefix_share allows"
         else:
-            share = counts.trimmed / num_chunked
-            prefixes = (
-                f"{counts.trimmed:,} of {count(num_chunked, 'document')} ({share:.1%}) have one longer than"
-                f" metadata.prefix_share allows: {counts.prefixes}"
-            )
+            prefixes = counts.trimmed_of(num_chunked)
         words = counts.words
         tags = [words[name] for name in ("split", "not_reopened") if name in words]
         unscored = {"unscored": words["unscored"]} if "unscored" in words else {}
@@ -230,7 +229,7 @@ class DocumentEstimate:
 
     def to_dict(self) -> dict[str, Any]:
         """As a JSON object."""
-        numbers = {name: value for name, value in vars(self).items() if name != "counts"}
+        numbers = {name: value for name, value in vars(self).items() if name not in ("counts", "bare")}
         numbers |= {"chunks_per_epoch": self.chunks_per_epoch, "tokens_per_epoch": self.tokens_per_epoch}
         return numbers | {name: value for name, value in vars(self.counts).items() if name != "short"}
 
@@ -257,6 +256,7 @@ def sample(maker: DocumentMaker, num_documents: int) -> DocumentSample:
             short=found.short + made.num_short,
             metadata_tokens=found.metadata_tokens + int(store.columns["mask"].sum()),
             counts=ChunkCounts.sum([found.counts, made.chunks.counts]),
+            bare=(*found.bare, *made.chunks.bare)[:NUM_EXAMPLES],
         )
     trained = maker.training_rows(stores)
     counts = ChunkCounts.sum([found.counts, ChunkCounts(unscored=trained.num_unscored)])

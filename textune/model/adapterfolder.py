@@ -30,7 +30,7 @@ from textune.model.hugging import HuggingModel
 from textune.model.origin import AdapterNote, BackboneNote
 from textune.model.pretrained import PICKLE_HINT, Pretrained
 from textune.model.saved import CARD_NAME
-from textune.model.targets import linears
+from textune.model.targets import linears, output_layer
 from textune.wording import listing
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def write_adapters(
     `state` is that of `hf`, `whole` are the weights that are trained as they are.
     """
     config = copy.deepcopy(adapters.config)
-    config.task_type = "SEQ_CLS"
+    config.task_type = "SEQ_CLS" if output_layer(hf) is None else "CAUSAL_LM"
     config.inference_mode = True
     config.target_modules = list(adapters.layers)
     config.modules_to_save = list(modules_trained(hf, whole))

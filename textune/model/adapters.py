@@ -23,7 +23,7 @@ from textune.errors import ConfigError, ModelError
 from textune.imports import import_quietly
 from textune.model.adapteroptions import lora_config, refused_by_peft, require_used
 from textune.model.hugging import FamilyModule, HuggingModel
-from textune.model.targets import targeted
+from textune.model.targets import output_layer, targeted
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -70,11 +70,11 @@ def adapt(hf: HuggingModel, lora: Lora, *, whole: Collection[str], frozen: Colle
     """Put adapters beside the layers that `lora` names; afterwards only they, the weights `whole` and the biases that
     `lora.bias` names are trained.
 
-    `whole` are the names of weights that are trained as they are (the head, and what starts new), `frozen` those that
-    `model.freeze` takes out: their layers get no adapter. Adapters start by `seed` alone. ConfigError where `targets`
-    match no layer or one of the head, or where nothing is left to adapt.
+    `whole` are the names of weights that are trained as they are (the head of a classifier, and what starts new),
+    `frozen` those that `model.freeze` takes out: their layers get no adapter. Adapters start by `seed` alone.
+    ConfigError where `targets` match no layer or one of the head, or where nothing is left to adapt.
     """
-    if not whole:
+    if not whole and output_layer(hf) is None:
         raise ConfigError(
             f"model.lora: {type(hf).__name__} does not tell its head from its backbone, and would not train it.",
             hint="Leave model.lora out.",

@@ -1,8 +1,10 @@
-"""A pretrained backbone with Hugging Face's own head, as one module from TokenBatch to logits.
+"""A pretrained backbone with Hugging Face's own head, as one module from TokenBatch to outputs.
 
-    load_tokenizer -> load_model -> TextModel(batch) -> logits -> save: a plain Hugging Face folder
+    load_tokenizer -> load_model -> TextModel(batch) -> outputs -> save: a plain Hugging Face folder
 
-Shapes: B rows, T packed tokens, L tokens of the longest row, C logits.
+What outputs are is up to its face (`faces.py`): logits of a classifier, or how unlikely a language model finds rows.
+
+Shapes: B rows, T packed tokens, L tokens of the longest row, C outputs.
 """
 
 from __future__ import annotations
@@ -26,10 +28,11 @@ from textune.model.adapters import Adapters, adapt, inject, is_adapter, merged, 
 from textune.model.attention import PackedLayout, filler_after, require_capped_scores
 from textune.model.beneath import AdapterFiles
 from textune.model.device import dtype_of_products
-from textune.model.families import PACKED_FAMILIES, attend_in, cannot_pack, packing_obstacle
+from textune.model.faces import ClassifierFace, Face
+from textune.model.families import PACKED_FAMILIES, attend_in, cannot_pack
 from textune.model.frozen import FrozenWeights
 from textune.model.gptq import PackedLayer
-from textune.model.heads import PADDED_HEADS, padded_tensors, unsplit_head
+from textune.model.heads import padded_tensors
 from textune.model.hugging import HuggingModel, Options
 from textune.model.lowbits import LowBits, put_packed, quantize_beneath
 from textune.model.ondisk import TableOnDisk, large_frozen_table, put_on_disk
@@ -43,7 +46,7 @@ from textune.model.vocabulary import CompactVocabulary, compact_vocabulary, occu
 
 
 class TextModel(nn.Module):
-    """A Hugging Face sequence classifier that computes packed batches without padding, where its family allows it.
+    """A model of Hugging Face that computes packed batches without padding, where its family allows it.
 
     `hf` is the Hugging Face model, `layout` and `padding` what batches must look like, `reason` why; `notes` say which
     weights start new or are not used; `pad_id` fills the padding of batches.
@@ -62,12 +65,13 @@ class TextModel(nn.Module):
         whole: frozenset[str] = frozenset(),
         files: AdapterFiles | None = None,
         packed: Mapping[str, PackedLayer] | None = None,
+        face: Face | None = None,
     ) -> None:
         """ModelError where `attention` is "packed" and the family cannot. `unknown_id` stands for ids without an
         embedding, `frozen` names the weights of `hf` that `freeze` takes out of training, `whole` those that are
         trained beside adapters and are part of every checkpoint: the head, and what starts new. `files`: where
         adapters are as files, and what they stand beside; `packed`: the layers whose weights have few bits
-        there."""
+        there. `face`: what the model gives out, a classifier's logits by default."""
         super().__init__()
         self.hf = hf
         self.pad_id = pad_id
@@ -93,10 +97,11 @@ class TextModel(nn.Module):
         require_capped_scores(hf)
         self._own_attention = hf.config._attn_implementation
         self._accepted = frozenset(inspect.signature(hf.forward).parameters)
+        self.face: Face = ClassifierFace(hf, self._accepted) if face is None else face
         self._base_accepted = frozenset(inspect.signature(hf.base_model.forward).parameters)
         # A table of one token type, or none, has nothing to choose from.
         self._has_types = getattr(hf.config, "type_vocab_size", 2) > 1
-        self._obstacle = packing_obstacle(hf)
+        self._obstacle = self.face.packing_obstacle()
         self.reason = 'model.attention = "padded"' if attention == "padded" else self._obstacle
         if attention == "packed" or (attention == "auto" and not self._obstacle):
             self.set_layout("packed")
@@ -155,7 +160,7 @@ class TextModel(nn.Module):
             name, reason = own.name, f"{own.name} is code of its own"
         else:
             name = self.hf.config.model_type
-            reason = unsplit_head(self.hf) if self.layout == "packed" else f"it runs padded: {self.reason}"
+            reason = self.face.pooling_obstacle() if self.layout == "packed" else f"it runs padded: {self.reason}"
         if reason:
             raise cannot_pool(name, reason)
         config = self.hf.config.get_text_config()
@@ -206,6 +211,7 @@ class TextModel(nn.Module):
         Afterwards the model computes texts of those tokens alone, until it is saved and loaded. Arguments and errors
         are those of `textune.model.vocabulary.compact_vocabulary`; call it once, before the model moves to its device.
         """
+        rule_obstacle = rule_obstacle or self.face.vocabulary_obstacle()
         always = [self.pad_id] if self._unknown_id is None else [self.pad_id, self._unknown_id]
         self._vocabulary, fact = compact_vocabulary(
             self.hf, token_ids, always=always, mode=mode, rule_obstacle=rule_obstacle
@@ -249,15 +255,15 @@ class TextModel(nn.Module):
             self.accelerator.compile_steps(num_steps, dtype)
 
     def forward(self, batch: Tokens) -> torch.Tensor:
-        """Logits float32 [B, C] of a batch in this model's layout, in the order of its rows, or of its examples where
+        """Outputs float32 [B, C] of a batch in this model's layout, in the order of its rows, or of its examples where
         these have windows."""
         if isinstance(batch, WindowedBatch):
-            return self._outputs(self._pooled(batch)).float()
+            return self.face.outputs(self._pooled(batch)).float()
         if (own := self.own) is not None and self.layout == "packed":
             return own.forward_packed(batch).float()
         if self.layout == "packed":
-            return self._outputs(self._vectors(self._known(batch.ids_T), batch)).float()
-        return self.padded_outputs(self.padded_inputs(batch)).float()
+            return self.face.outputs(self._vectors(self._known(batch.ids_T), batch)).float()
+        return self.face.of_padded(self.padded_inputs(batch), batch).float()
 
     def _known(self, ids_T: torch.Tensor) -> torch.Tensor:
         """The ids, those without an embedding replaced."""
@@ -281,11 +287,8 @@ class TextModel(nn.Module):
         pooled_BH: torch.Tensor = self.pooling(torch.cat(vectors), batch.places_R, batch.counts_B)
         return pooled_BH
 
-    def _outputs(self, vectors_BH: torch.Tensor) -> torch.Tensor:
-        return PACKED_FAMILIES[self.hf.config.model_type].head.outputs(self.hf, vectors_BH)
-
     def _vectors(self, ids_T: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
-        """What the head reads of each row of a packed batch, [B, H]."""
+        """What the face reads of each row of a packed batch, [B, H]."""
         family = PACKED_FAMILIES[self.hf.config.model_type]
         num_filler = filler_after(len(ids_T))
         dtype = dtype_of_products(self.hf.dtype, ids_T.device)
@@ -295,7 +298,7 @@ class TextModel(nn.Module):
             batch.row_lengths,
             num_filler=num_filler,
             kernels=self.accelerator.kernels,
-            reads_first=family.reads_only_first(self.hf),
+            reads_first=self.face.reads_only_first(),
             in_one_call=not attention_obstacle(ids_T.device, dtype, self.hf.config),
         )
         ids_T = functional.pad(ids_T, (0, num_filler), value=self.pad_id)
@@ -312,20 +315,12 @@ class TextModel(nn.Module):
         if "use_cache" in self._base_accepted:
             inputs["use_cache"] = False
         hidden_TH = family.encode(self.hf, inputs).squeeze(0)
-        return family.head.read(self.hf, hidden_TH, ids_T, layout)
+        return self.face.read(hidden_TH, ids_T, batch, layout)
 
     def padded_inputs(self, batch: TokenBatch) -> dict[str, torch.Tensor]:
         """What the Hugging Face model reads of a padded batch: int64 [B, L] by the name that its forward gives it."""
         takes_types = self._has_types and "token_type_ids" in self._accepted
         return padded_tensors(self.hf.config, batch, self._known(batch.ids_T), takes_types=takes_types)
-
-    def padded_outputs(self, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Logits [B, C] of what `padded_inputs` gave."""
-        if (head := PADDED_HEADS.get(self.hf.config.model_type)) is not None:
-            return head(self.hf, tensors)
-        options = {"use_cache": False} if "use_cache" in self._accepted else {}
-        logits: torch.Tensor = self.hf(**tensors, **options).logits
-        return logits
 
     def take_vocabulary(self, kept_K: np.ndarray) -> None:
         """Hold only the token embeddings of the ids `kept_K`, as a run did that had compacted them."""

@@ -173,7 +173,7 @@ def measure_budget(
         if not is_out_of_memory(error):
             raise
         return TokenBudget(longest, "auto: the longest row alone, for which memory may not suffice")
-    room = max(0, int(SHARE[device.torch.type] * (available - to_come) - fixed))
+    room = max(0, int(SHARE[device.torch.type] * (available - to_come) - fixed - model.face.working_bytes()))
     fitting = int(room / per_token)
     power_of_two = 1 << (min(most, fitting).bit_length() - 1) if fitting else 0
     return TokenBudget(

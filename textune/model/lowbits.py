@@ -27,7 +27,7 @@ from textune.model.device import Device, dtype_of_products, resolve_device
 from textune.model.gptq import PackedLayer
 from textune.model.hugging import Context, FamilyModule, HuggingModel
 from textune.model.lowbitforms import BLOCK, EightBits, Form, FourBits
-from textune.model.targets import linears
+from textune.model.targets import linears, output_layer
 
 _COMPUTE = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _NAMES = {dtype: name for name, dtype in _COMPUTE.items()}
@@ -130,13 +130,18 @@ def require_low_bits(quantize: Quantize, device: Device, *, folder: Path | None 
 
 
 def low_bit_layers(hf: HuggingModel, *, whole: Collection[str]) -> dict[str, FamilyModule]:
-    """The layers that `quantize_beneath` gives few bits, by name; its arguments."""
-    exact = set(getattr(hf, "_keep_in_fp32_modules", None) or ())
+    """The layers that `quantize_beneath` gives few bits, by name; its arguments. The layer of a language model that
+    makes words of states stays exact: its rounding would be in every logit, and its weights may be those of the token
+    embeddings."""
+    exact, words = set(getattr(hf, "_keep_in_fp32_modules", None) or ()), output_layer(hf)
     return {
         name: module
         for name, module in linears(hf).items()
+        if module is not words
         # Subclasses may compute something else; some families read the type of such a weight.
-        if f"{name}.weight" not in whole and not exact & set(name.split(".")) and type(module) in (nn.Linear, Conv1D)
+        and f"{name}.weight" not in whole
+        and not exact & set(name.split("."))
+        and type(module) in (nn.Linear, Conv1D)
     }
 
 

@@ -17,9 +17,10 @@ from textune.model.depth import head_names
 from textune.model.freeze import frozen_names
 from textune.model.gptq import packed_bytes, require_adapters_beside, require_readable, without_note
 from textune.model.hugging import HuggingModel
-from textune.model.loading import is_head, refuse_own
+from textune.model.loading import is_head
 from textune.model.lowbits import low_bit_layers, num_low_bit_bytes
 from textune.model.pretrained import Pretrained, find_pretrained, override_config, quiet_transformers, read_config
+from textune.model.reading import refuse_own
 from textune.model.targets import ALL_LINEAR, shape_of, targeted
 
 NOWHERE = torch.device("meta")

@@ -260,7 +260,7 @@ def override_config(config: HuggingConfig, overrides: Options, *, key: str = "mo
             setattr(config, name, value)
             if hasattr(config, "validate"):
                 config.validate()
-        except (StrictDataclassError, TypeError, ValueError) as error:
+        except (StrictDataclassError, TypeError, ValueError, ArithmeticError) as error:
             reason = " ".join(str(error).split())
             raise ConfigError(
                 f"{key}.{name} = {value!r} is refused by {config.model_type}: {reason}",

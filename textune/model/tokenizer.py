@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 
-from textune.config import Model
+from textune.config import Model, ModelSection
 from textune.errors import ModelError
+from textune.model.addedtokens import add_tokens
 from textune.model.pretrained import Pretrained, find_pretrained, quiet_transformers, read_config
 
 if TYPE_CHECKING:
@@ -29,11 +30,11 @@ TOKENIZER_FILES = (
 
 
 def load_tokenizer(section: Model) -> PreTrainedTokenizerBase:
-    """The fast tokenizer of `section.tokenizer`, or of the backbone itself.
+    """The fast tokenizer of `section.tokenizer`, or of the backbone itself, with `model.added_tokens`.
 
     A tokenizer without a pad token (GPT-2, Llama) pads with its eos token, else with its unknown token; which
     positions are padding is always known from the rows' lengths. Raises ModelError if the files are missing or
-    broken, or only fit a slow tokenizer.
+    broken, or only fit a slow tokenizer; otherwise errors as `add_tokens`.
     """
     key = "model.tokenizer" if section.tokenizer else "model.pretrained"
     found = find_pretrained(section.tokenizer or section.pretrained, section, key=key)
@@ -64,6 +65,8 @@ def load_tokenizer(section: Model) -> PreTrainedTokenizerBase:
             f"{key}: the tokenizer in the {found.where} has no pad, eos or unknown token, so rows cannot be padded.",
             hint="Name a tokenizer that has one in model.tokenizer.",
         )
+    if isinstance(section, ModelSection) and section.added_tokens:
+        add_tokens(tokenizer, section.added_tokens)
     return tokenizer
 
 

@@ -1,6 +1,7 @@
 from .build import build_parts as build_parts
 from .check import CheckResult as CheckResult
 from .check import check as check
+from .convert import convert as convert
 from .documents import DocumentsCheck as DocumentsCheck
 from .evaluate import evaluate as evaluate
 from .glue import glue as glue

@@ -53,6 +53,7 @@ from textune.metadata import (
     require_known_types,
 )
 from textune.model import load_tokenizer
+from textune.pipeline.prefixes import HeldOutPrefixes, check_prefixes, prefix_findings
 from textune.pipeline.sharing import shared_documents
 from textune.run import Trackers
 from textune.wording import count, listing
@@ -142,6 +143,8 @@ class DocumentsCheck:
     notices: tuple[str, ...] = ()
     estimate: DocumentEstimate | None = None
     """How much a model would read; None where no tokenizer is named."""
+    held_out_prefixes: tuple[HeldOutPrefixes, ...] = ()
+    """Of each held-out set, as far as a tokenizer is named."""
 
     @property
     def ok(self) -> bool:
@@ -161,7 +164,8 @@ class DocumentsCheck:
             )
         if self.estimate is None:
             return facts | {"chunks": "not known: model.tokenizer is not set"}
-        return facts | {"chunks": self.estimate.words} | self.estimate.cut
+        facts |= {"chunks": self.estimate.words} | self.estimate.cut
+        return facts | {f"{one.name} prefixes": one.words for one in self.held_out_prefixes if one.counts.trimmed}
 
     def to_dict(self) -> dict[str, JsonValue]:
         """As a JSON object."""
@@ -172,6 +176,7 @@ class DocumentsCheck:
             "findings": [vars(finding) for finding in self.findings],
             "notices": list(self.notices),
             "estimate": None if self.estimate is None else self.estimate.to_dict(),
+            "held_out_prefixes": {one.name: one.to_dict() for one in self.held_out_prefixes},
         }
 
 
@@ -202,17 +207,14 @@ def check_documents(
         held_out = {name: source for name, source in _sources(data).items() if not isinstance(source, StreamSource)}
         held_out.pop("train", None)
         findings += shared_documents(data, held_out, given, tracker)
-    estimate = _estimate(experiment, lenient, given)
-    findings += _without_chunks(estimate, refuses=section.on_bad_metadata == "error")
-    return DocumentsCheck(tuple(sets), findings, tuple(tracker.notices), estimate)
-
-
-def _estimate(experiment: Experiment, section: MetadataSection, given: GivenRows) -> DocumentEstimate | None:
     if not (experiment.model.tokenizer or experiment.model.pretrained):
-        return None
-    encoder = ChunkEncoder(load_tokenizer(experiment.model), experiment.tokens, section)
-    source = open_documents(experiment.data, given).train
-    return DocumentRun(source, experiment.data, section, encoder, experiment.train).sample().estimate
+        return DocumentsCheck(tuple(sets), findings, tuple(tracker.notices))
+    encoder = ChunkEncoder(load_tokenizer(experiment.model), experiment.tokens, lenient)
+    opened = open_documents(data, given)
+    estimate = DocumentRun(opened.train, data, lenient, encoder, experiment.train).sample().estimate
+    held_out_prefixes = check_prefixes(encoder, data, lenient, opened.shares, given)
+    findings += prefix_findings(estimate, held_out_prefixes, refuses=section.on_bad_metadata == "error")
+    return DocumentsCheck(tuple(sets), findings, tuple(tracker.notices), estimate, held_out_prefixes)
 
 
 def _sources(data: DataSection) -> dict[str, Source | StreamSource]:
@@ -298,24 +300,6 @@ def _empty_sets(counted: CheckedSet, data: DataSection) -> list[Finding]:
             )
             findings.append(Finding("error", "set-without-rows", message, counted.documents))
     return findings
-
-
-def _without_chunks(estimate: DocumentEstimate | None, *, refuses: bool) -> list[Finding]:
-    """A sample without a chunk, and documents whose prefix leaves no room for text; `refuses`: whether these are an
-    error."""
-    if estimate is None:
-        return []
-    if not estimate.chunks:
-        message = "train: no document has a chunk: all have fewer tokens of text than metadata.min_tokens."
-        are_all = estimate.documents == estimate.num_rows
-        return [Finding("error" if are_all else "warning", "no-chunks", message, estimate.documents)]
-    if not estimate.counts.bare:
-        return []
-    num = estimate.counts.bare
-    documents = f"{num:,} of {count(estimate.documents, 'document')} of the sample"
-    message = f"train: no field of the prefix fits within metadata.prefix_share of tokens.max_length: {documents}."
-    hint = ' Raise one of them, or set metadata.on_bad_metadata to "report": these documents then go without.'
-    return [Finding("error" if refuses else "warning", "prefix-without-room", message + hint * refuses, num)]
 
 
 def _share(num: int, total: int) -> str:

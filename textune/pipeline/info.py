@@ -141,8 +141,10 @@ def _of_checkpoint(folder: Path) -> Facts:
 def _result(path: Path) -> Facts:
     """The numbers of a report about the model."""
     report = read_report(path)
-    tree, compared = report.to_dict(), report.baseline.compared
-    baseline = {"metric": compared, "value": tree["baseline"]["metrics"][compared], "rule": report.baseline.rule}
+    tree, baseline = report.to_dict(), None
+    if report.baseline is not None:
+        compared = report.baseline.compared
+        baseline = {"metric": compared, "value": tree["baseline"]["metrics"][compared], "rule": report.baseline.rule}
     shown = {key: tree[key] for key in ("rows", "metrics", "warnings", "dataset")}
     return {"headline": report.headline(), **tree["main"], "baseline": baseline, **shown}
 

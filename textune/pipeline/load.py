@@ -1,8 +1,8 @@
-"""Opens a trained model in Python: `textune.load(...)`, with what a user needs of the `Predictor` behind it."""
+"""Opens a trained model in Python: `textune.load(...)`, with what a user needs of what is behind it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +10,27 @@ import pyarrow as pa
 
 from textune.config import Columns, DeviceName, PredictionPrecision, Switch
 from textune.data import choices_of
+from textune.errors import InputError
 from textune.model import Device
-from textune.prediction import ModelCard, Prediction, Predictor, predict_table
-from textune.prediction import load as open_predictor
+from textune.prediction import (
+    Continuation,
+    DocumentScore,
+    LanguagePredictor,
+    ModelCard,
+    Prediction,
+    Predictor,
+    load_scorer,
+    no_classifier,
+    no_language_model,
+    predict_table,
+)
 from textune.wording import count, listing
 
 
 class TrainedModel:
-    """A trained model: predicts texts, and knows its labels and columns."""
+    """A trained model: a classifier predicts texts, a language model scores documents and goes on with them."""
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor | LanguagePredictor) -> None:
         self._predictor = predictor
 
     @property
@@ -36,14 +47,52 @@ class TrainedModel:
         """Label and scores of each text (or text pair), in order; of a model of several tasks, such a list by task.
 
         `texts`: a list of texts or the like (a generator, a column of a table), or a table or list of dictionaries
-        with the columns that the model was trained on. Raises TextuneError for what cannot be texts.
+        with the columns that the model was trained on. Raises TextuneError for what cannot be texts, and where the
+        model is a language model.
         """
-        return self._predictor.predict(texts, pairs)
+        return self._classifier().predict(texts, pairs)
 
-    def score(self, texts: object, pairs: object = None) -> np.ndarray | dict[str, np.ndarray]:
+    def score(self, texts: object, pairs: object = None) -> np.ndarray | dict[str, np.ndarray] | list[DocumentScore]:
         """Scores of texts (or text pairs): float64 [N, K] probabilities, or [N] values for regression; of a model of
-        several tasks, such an array by task. Errors as `predict`."""
-        return self._predictor.score(texts, pairs)
+        several tasks, such an array by task. Errors as `predict`.
+
+        Of a language model, how likely it finds each document with its metadata and without: `texts` are records with
+        the columns of its documents, or plain texts. Raises TextuneError for metadata that cannot be rendered.
+        """
+        if isinstance(self._predictor, Predictor):
+            return self._predictor.score(texts, pairs)
+        if pairs is not None:
+            raise InputError("a language model scores single texts: leave pairs out", key="pairs")
+        return self._predictor.score(texts)
+
+    def generate(
+        self,
+        prompt: str = "",
+        *,
+        metadata: Mapping[str, str] | None = None,
+        num: int = 1,
+        max_tokens: int | None = None,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+    ) -> list[Continuation]:
+        """What a language model writes after `prompt` in a document with this metadata, such as `{"url": "..."}`.
+
+        `num` texts of at most `max_tokens` tokens (100). `temperature` 0 takes the likeliest token each time; else
+        tokens are drawn by `seed`, from the likeliest ones that have `top_p` of the probability together. Raises
+        TextuneError for a type of metadata that the model has no prefix for, and for a classifier.
+        """
+        if isinstance(self._predictor, Predictor):
+            raise no_language_model()
+        return self._predictor.generate(
+            prompt,
+            metadata=metadata,
+            num=num,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+        )
 
     def predict_table(self, table: object, *, columns: Columns | None = None, all_scores: bool = False) -> pa.Table:
         """Predict each row of a table: the columns that `textune predict` adds, as an Arrow table.
@@ -52,7 +101,13 @@ class TrainedModel:
         which columns have the text, by default as in the training data. `all_scores`: add `score_NAME` for every
         label. Errors as `predict`.
         """
-        return predict_table(self._predictor, table, columns=columns, all_scores=all_scores)
+        return predict_table(self._classifier(), table, columns=columns, all_scores=all_scores)
+
+    def _classifier(self) -> Predictor:
+        """What predicts texts; ModelError for a language model."""
+        if not isinstance(self._predictor, Predictor):
+            raise no_classifier()
+        return self._predictor
 
     def __repr__(self) -> str:
         card = self.card
@@ -74,7 +129,6 @@ def load(
     code: str | Sequence[str] = (),
 ) -> TrainedModel:
     """Open a run folder (its best model) or a model folder that textune saved; options as in
-    `textune.prediction.load`."""
-    return TrainedModel(
-        open_predictor(folder, device=device, precision=precision, max_tokens=max_tokens, compile=compile, code=code)
-    )
+    `textune.prediction.load_scorer`."""
+    scorer = load_scorer(folder, device=device, precision=precision, max_tokens=max_tokens, compile=compile, code=code)
+    return TrainedModel(Predictor(scorer) if scorer.card.documents is None else LanguagePredictor(scorer))

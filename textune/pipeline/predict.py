@@ -23,7 +23,16 @@ from textune.config import Columns, OnBadRow
 from textune.data import RowWriter, StreamOptions, Window, going_without, is_lasting, select_texts
 from textune.model import CallerBudget
 from textune.pipeline.targets import require_target
-from textune.prediction import Input, InputPass, Predictor, Scores, encode_rows, named_scores, prediction_fields
+from textune.prediction import (
+    Input,
+    InputPass,
+    Predictor,
+    Scores,
+    encode_rows,
+    named_scores,
+    prediction_fields,
+    without_room,
+)
 from textune.run import Tracker
 from textune.wording import count
 
@@ -50,9 +59,10 @@ def predict_file(
 
     All input columns are kept; `predicted_label` and `predicted_score` are added, with `all_scores` also `score_NAME`
     for every label. Texts are made from cells just as in training; `rename` is that of the run's own source. An
-    existing `target` is replaced only with `force`. With `on_bad_row` "skip", rows that cannot be read are left out,
-    counted and reported. Raises DataError with its line for a row that cannot be read or written, a missing column, or
-    an added name that the input already uses: where the input is a file, before anything is computed.
+    existing `target` is replaced only with `force`. With `on_bad_row` "skip", rows that cannot be read, or whose
+    fields leave no room for their text, are left out, counted and reported. Raises DataError with its line for a row
+    that cannot be used or written, a missing column, or an added name that the input already uses: where the input is
+    a file, before anything is computed (only how long fields are shows later).
 
     Several ranks (those of `predictor`) all call it: each scores its share of every window.
     """
@@ -150,5 +160,9 @@ def _score_along(predictor: Predictor, budget: CallerBudget) -> int:
 
 
 def _tokenised(predictor: Predictor, rows: InputPass) -> Generator[tuple[Window, TokenStore]]:
+    columns = rows.source.columns
     for window, texts in rows.windows():
-        yield window, encode_rows(predictor, texts, rows.source.columns)
+        if rows.source.skips and (reasons := without_room(predictor, texts, columns)):
+            window, texts = rows.leave_out(window, texts, reasons)
+        if window.numbers:
+            yield window, encode_rows(predictor, texts, columns)

@@ -97,6 +97,36 @@ class _Shard:
     """By the number of the part."""
     told: tuple[TagCounts, Sequence[str], int] | None = None
     """Of a complete output: its counts, the first rows that were left out, and how many were."""
+    lock: ExitStack = field(default_factory=ExitStack)
+    """Holds the lock of the output while it is written."""
+    begun: bool = False
+    """Whether this process has taken the output and not finished it."""
+
+    def require(self, *, force: bool) -> None:
+        """DataError where the output cannot be written: it is the input, or is there and not to be replaced."""
+        if not (self.files.started() and self.files.target.is_file()):
+            require_target(str(self.source), str(self.files.target), force=force)
+
+    def begin(self, *, force: bool) -> None:
+        """Take the output, so that no other process writes it. RunError where one does, DataError as `require`: it may
+        have been written since."""
+        self.lock.enter_context(_alone(self.files.target, self.files.lock))
+        self.begun = True
+        self.require(force=force)
+        self.files.begin()
+
+    def finish(self) -> None:
+        """Remove the parts of an output that is complete, and give it free."""
+        self.files.remove()
+        self.begun = False
+        self.done.clear()
+        self.lock.close()
+
+    def leave(self) -> None:
+        """Give an output free that is not complete, with the parts of it that are done."""
+        if self.begun:
+            self.files.remove_if_empty()
+        self.lock.close()
 
     def total(self) -> Counted:
         """Of all its parts, in order."""
@@ -130,10 +160,10 @@ def tag(
     every, folder = _plan(find_files(sources, key="--input"), target, facts)
     shards = [shard for shard in every if folder is None or not folder.take(shard)]
     for shard in shards:
-        if not (shard.files.started() and shard.files.target.is_file()):
-            require_target(str(shard.source), str(shard.files.target), force=force)
+        shard.require(force=force)
     if shards:
-        _tag_missing(shards, folder, target, settings, workers=workers, skips=on_bad_row == "skip", tracker=tracker)
+        tagging = _Tagging(shards, folder, tracker)
+        _tag_missing(tagging, settings, workers=workers, skips=on_bad_row == "skip", force=force)
     result = TagResult([shard.files.target for shard in every], kept=len(every) - len(shards))
     for shard in every:
         assert shard.told is not None
@@ -144,23 +174,18 @@ def tag(
     return result
 
 
-def _tag_missing(
-    shards: Sequence[_Shard],
-    folder: _Folder | None,
-    target: str,
-    settings: TagSettings,
-    *,
-    workers: int,
-    skips: bool,
-    tracker: Tracker,
-) -> None:
+def _tag_missing(tagging: _Tagging, settings: TagSettings, *, workers: int, skips: bool, force: bool) -> None:
+    shards, folder = tagging.shards, tagging.folder
     num_workers = max(1, min(workers, sum(likely_parts(shard.source) for shard in shards)))
-    with _alone(Path(target), folder.lock if folder else shards[0].files.lock), Crew(num_workers, settings) as crew:
+    with ExitStack() as stack:
+        if folder is not None:
+            stack.enter_context(_alone(folder.path, folder.lock))
+        crew = stack.enter_context(Crew(num_workers, settings))
         try:
-            _Tagging(shards, folder, tracker).run(crew, skips=skips)
+            tagging.run(crew, skips=skips, force=force)
         finally:
             for shard in shards:
-                shard.files.remove_if_empty()
+                shard.leave()
             if folder is not None:
                 folder.leave()
 
@@ -169,21 +194,22 @@ class _Tagging:
     """One run: which parts are done, and which outputs are complete."""
 
     def __init__(self, shards: Sequence[_Shard], folder: _Folder | None, tracker: Tracker) -> None:
-        self._shards = shards
+        self.shards = shards
         self._by_target = {shard.files.path(0).parent: shard for shard in shards}
-        self._folder = folder
+        self.folder = folder
         self._tracker = tracker
         self._refused: dict[tuple[int, int], Refused] = {}
         """By the number of the shard and the part."""
         self._pages = 0
 
-    def run(self, crew: Crew, *, skips: bool) -> None:
-        """Tag all that is missing; DataError for the first row that cannot be used."""
-        with closing(ahead(_steps(self._shards, skips=skips), 1, name="textune-reader")) as steps:
+    def run(self, crew: Crew, *, skips: bool, force: bool) -> None:
+        """Tag all that is missing; DataError for the first row that cannot be used, RunError where another process
+        writes an output."""
+        with closing(ahead(_steps(self.shards, skips=skips, force=force), 1, name="textune-reader")) as steps:
             for task, outcome in crew.run(self._wanted(steps)):
                 shard = self._by_target[task.target.parent]
                 if isinstance(outcome, Refused):
-                    self._refused[self._shards.index(shard), task.part.number] = outcome
+                    self._refused[self.shards.index(shard), task.part.number] = outcome
                 else:
                     self._take(shard, task.part.number, (outcome.counts, outcome.skipped))
         if self._refused:
@@ -219,20 +245,19 @@ class _Tagging:
             raise _no_output(shard.files.target, f"it cannot be written: {error.strerror or error}", hint) from error
         counts, skipped = shard.total()
         shard.told = counts, skipped[:MAX_SKIPPED], len(skipped)
-        if self._folder is not None:
-            self._folder.note(shard)
-        shard.files.remove()
-        shard.done.clear()
+        if self.folder is not None:
+            self.folder.note(shard)
+        shard.finish()
 
 
 _Step = tuple[_Shard, "Task | int | tuple[int, Counted]"]
 """What comes next in reading a shard: a part to tag; how many parts it has; a part that is done already."""
 
 
-def _steps(shards: Sequence[_Shard], *, skips: bool) -> Generator[_Step]:
+def _steps(shards: Sequence[_Shard], *, skips: bool, force: bool) -> Generator[_Step]:
     for shard in shards:
         files, num_parts = shard.files, 0
-        files.begin()
+        shard.begin(force=force)
         for part in read_parts(shard.source):
             num_parts += 1
             counted = files.counts(part.number)
@@ -319,6 +344,7 @@ class _Folder:
     """A folder of outputs, and its list of those that are complete."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self.lock = path / LOCK
         self._is_new = not path.exists()
         self._manifest = path / MANIFEST

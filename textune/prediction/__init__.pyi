@@ -1,8 +1,12 @@
 from .card import ModelCard as ModelCard
 from .card import card_of as card_of
+from .card import no_classifier as no_classifier
+from .card import no_language_model as no_language_model
 from .card import read_card as read_card
 from .card import settle_copy as settle_copy
 from .card import write_card as write_card
+from .language import DocumentScore as DocumentScore
+from .language import LanguagePredictor as LanguagePredictor
 from .load import find_model as find_model
 from .load import load as load
 from .load import load_scorer as load_scorer
@@ -14,7 +18,9 @@ from .rows import encode_rows as encode_rows
 from .rows import named_scores as named_scores
 from .rows import predict_table as predict_table
 from .rows import prediction_fields as prediction_fields
+from .rows import without_room as without_room
 from .scorer import Scorer as Scorer
 from .scorer import Scores as Scores
 from .windows import Input as Input
 from .windows import InputPass as InputPass
+from .writing import Continuation as Continuation

@@ -14,6 +14,7 @@ from textune.config import (
     Labels,
     LongTexts,
     MetadataPrefix,
+    MetadataSection,
     Model,
     ModelSection,
     Pooling,
@@ -26,7 +27,7 @@ from textune.config import (
 )
 from textune.config import Task as TaskSection
 from textune.data import LABEL, LabelMap, PreparedData, Problem, full_names, names_by_user, problem_of
-from textune.errors import RunError
+from textune.errors import ModelError, RunError
 from textune.jsontext import parse_json
 from textune.model import CARD_NAME, AdapterNote, Device, Precision
 from textune.prediction.ownfiles import own_sources
@@ -93,6 +94,8 @@ class ModelCard(Section):
     """Where text was found in the training data."""
     metadata: MetadataPrefix | None = None
     """Columns that were written before each text, and how."""
+    documents: MetadataSection | None = None
+    """How a language model's documents are rendered; None for a classifier."""
     labels: Labels
     """How labels were read; names that were given are here, whatever file they came from."""
     sources: dict[str, FilesSource] = Field(default_factory=dict)
@@ -126,6 +129,13 @@ class ModelCard(Section):
             max_windows=self.max_windows,
             pair_separator=self.pair_separator,
         )
+
+    @property
+    def required_documents(self) -> MetadataSection:
+        """How documents are rendered; ModelError for a classifier."""
+        if self.documents is None:
+            raise no_language_model()
+        return self.documents
 
     @property
     def window_pooling(self) -> Pooling | None:
@@ -178,6 +188,25 @@ class ModelCard(Section):
         return build_task(section, self.label_maps, decisions={head.name: head.decision for head in self.heads})
 
 
+def no_language_model() -> ModelError:
+    """The error for a classifier where documents are scored or written."""
+    return ModelError(
+        "the model is a classifier, and no language model.",
+        hint="Use `textune predict`, or in Python textune.load(...).predict.",
+        reason="a classifier",
+    )
+
+
+def no_classifier() -> ModelError:
+    """The error for a language model where texts are predicted."""
+    return ModelError(
+        "the model is a language model: it has no labels to predict.",
+        hint="`textune evaluate` reports on documents, `textune generate` shows what it writes, and in Python"
+        " textune.load(...).score gives the likelihood of each.",
+        reason="a language model",
+    )
+
+
 def card_of(
     data: DataSection,
     task: TaskSection,
@@ -190,8 +219,9 @@ def card_of(
     max_tokens: int,
     metric: str,
     model: Model | None = None,
+    documents: MetadataSection | None = None,
 ) -> ModelCard:
-    """The card of a run's model, from the run's sections and its data."""
+    """The card of a run's model, from the run's sections and its data; `documents` is the section `metadata`."""
     section = data.labels
     # Only where the user gave the names do integers of later data count into them.
     names = full_names(prepared.label_maps) if names_by_user(section) else ()
@@ -211,6 +241,7 @@ def card_of(
         pair_separator=pair_separator,
         columns=data.columns,
         metadata=data.metadata,
+        documents=documents,
         labels=Labels(names=names, delimiter=section.delimiter),
         sources=own_sources(data),
         precision=device.precision,

@@ -24,6 +24,7 @@ from textune.model import (
     TextModel,
     complete_model,
     hint_for_no_run,
+    load_language_model,
     load_model,
     load_tokenizer,
     prefers_bf16,
@@ -50,19 +51,19 @@ def load(
     ranks: Ranks = ALONE,
     on_notice: Callable[[str], None] = warnings.warn,
 ) -> Predictor:
-    """Open a model that predicts texts; options and errors as in `load_scorer`."""
-    return Predictor(
-        load_scorer(
-            folder,
-            device=device,
-            precision=precision,
-            max_tokens=max_tokens,
-            compile=compile,
-            code=code,
-            ranks=ranks,
-            on_notice=on_notice,
-        )
+    """Open a model that predicts texts; options and errors as in `load_scorer`, and ModelError for one that does
+    not."""
+    scorer = load_scorer(
+        folder,
+        device=device,
+        precision=precision,
+        max_tokens=max_tokens,
+        compile=compile,
+        code=code,
+        ranks=ranks,
+        on_notice=on_notice,
     )
+    return Predictor(scorer)
 
 
 def load_scorer(
@@ -103,15 +104,18 @@ def load_scorer(
     section = card.opened_in(folder, compile=compile)
     tokenizer = load_tokenizer(section)
     task = card.build_task()
-    model = load_model(
-        section,
-        tokenizer,
-        label_maps=task.label_maps,
-        num_logits=task.num_outputs,
-        seed=0,
-        as_saved=True,
-        pooling=card.window_pooling,
-    )
+    if card.documents is not None:
+        model = load_language_model(section, tokenizer, seed=0, as_saved=True)
+    else:
+        model = load_model(
+            section,
+            tokenizer,
+            label_maps=task.label_maps,
+            num_logits=task.num_outputs,
+            seed=0,
+            as_saved=True,
+            pooling=card.window_pooling,
+        )
     int8 = precision == "int8"
     adapting = None if (saved := model.files.saved) is None else Adapting(saved.lora, seed=0)
     quantize = None if card.adapters is None else card.adapters.quantize

@@ -14,7 +14,7 @@ import pyarrow as pa
 from textune.batches import RowTexts, TextEncoder, TokenStore, make_row_store
 from textune.data import given_texts, going_without
 from textune.errors import Advice, DataError
-from textune.prediction.card import ModelCard
+from textune.prediction.card import ModelCard, no_classifier
 from textune.prediction.scorer import Scorer, Scores
 from textune.tasks import Head, nth_row
 
@@ -38,6 +38,9 @@ class Predictor:
     """Predicts texts with the model of a scorer."""
 
     def __init__(self, scorer: Scorer) -> None:
+        """ModelError for a language model."""
+        if scorer.card.documents is not None:
+            raise no_classifier()
         self.scorer: Final = scorer
         self.card: Final = scorer.card
         self.encoder: Final = TextEncoder(

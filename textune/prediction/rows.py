@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from textune.batches import TokenStore
+from textune.batches import RowTexts, TokenStore, rows_without_room
 from textune.config import Columns
 from textune.data import Rows, given_fields, given_rows, select_texts
 from textune.errors import Setting, Words
@@ -68,6 +68,14 @@ def encode_rows(predictor: Predictor, rows: Rows, columns: Columns) -> TokenStor
         fields=given_fields(rows, predictor.card.metadata),
         place=rows.place,
     )
+
+
+def without_room(predictor: Predictor, rows: Rows, columns: Columns) -> dict[int, str]:
+    """By index, the rows whose fields leave no room for their text, each with the reason; `encode_rows` refuses
+    them."""
+    text, pair = select_texts(rows, columns)
+    fields = given_fields(rows, predictor.card.metadata)
+    return rows_without_room(RowTexts(text, pair, rows.place, fields), predictor.encoder)
 
 
 def named_scores(scores: Scores, card: ModelCard, *, all_scores: bool = False) -> pa.Table:

@@ -105,10 +105,21 @@ class InputPass:
                     self._find_columns(self._names)
             window, rows = self._texts(window)
             if window.numbers:
-                self.num_rows += len(window.numbers)
-                without = [field.null_count for field in given_fields(rows, source.prefix)]
-                self.num_without = [sum(nums) for nums in zip(self.num_without, without, strict=True)]
+                self._count(rows)
                 yield window, rows
+
+    def leave_out(self, window: Window, rows: Rows, reasons: Mapping[int, str]) -> tuple[Window, Rows]:
+        """A window without rows that turned out unusable, by index; they count as left out from now on."""
+        kept_N = np.ones(len(rows), bool)
+        kept_N[list(reasons)] = False
+        self.skipped += [SkippedRow(rows.place(row), reason) for row, reason in reasons.items()]
+        self._count(rows.take(np.flatnonzero(~kept_N)), -1)
+        return window.keep(kept_N), rows.take(np.flatnonzero(kept_N))
+
+    def _count(self, rows: Rows, sign: int = 1) -> None:
+        self.num_rows += sign * len(rows)
+        without = [field.null_count for field in given_fields(rows, self.source.prefix)]
+        self.num_without = [num + sign * more for num, more in zip(self.num_without, without, strict=True)]
 
     def _texts(self, window: Window) -> tuple[Window, Rows]:
         """The columns of text of a window; the window without rows that have no usable text."""

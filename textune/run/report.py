@@ -50,13 +50,16 @@ def score_rows(
 
     Of several ranks each scores its share, and each gets the result of all: the same bits as those of a process alone.
     `with_losses`: keep the task's own loss of each as well. None where `stop`, asked after each batch, says so.
-    `place` names an example; `budget` as in `Scorer.score_batches`.
+    Of rows that know their documents, those of a document are added up. `place` names an example, or such a document;
+    `budget` as in `Scorer.score_batches`.
     """
     budget = budget or scorer.budget(tracker.notice)
     task, ranks, num_rows = scorer.task, scorer.ranks, len(rows)
 
+    numbers = rows.examples if rows.documents is None else rows.documents
+
     def place_of(position: int) -> str:
-        return place(int(rows.examples[position]))
+        return place(int(numbers[position]))
 
     def targets_of(positions: np.ndarray) -> dict[str, np.ndarray]:
         return rows.at(positions).targets
@@ -80,7 +83,7 @@ def score_rows(
     reduction.merge(ranks)
     if not ranks.alone:
         tracker.progress(stage, num_rows, num_rows)
-    return reduction.finish()
+    return reduction.finish().by_document(rows.documents)
 
 
 def _weighted(task: Task, losses: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray]) -> dict[str, RowLosses]:

@@ -63,12 +63,15 @@ class Measures:
     """Every metric that makes sense."""
     main: str
     """What `evaluate.metric = "auto"` means."""
-    plain: str
+    plain: str = ""
     """The metric in which a constant answer always has a value."""
-    constant: str
+    constant: str = ""
     """The best constant answer, in words."""
     own: Mapping[str, OwnMeasure] = field(default_factory=dict)
     """Those among `names` that the user's own task defines."""
+    of_texts: bool = False
+    """Whether the rows are texts that a model finds more or less likely: their targets are numbers of tokens,
+    characters and bytes, their answers sums of nats, and no constant answer says anything."""
 
 
 class Choices(Protocol):

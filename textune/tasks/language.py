@@ -26,8 +26,7 @@ TOKENS, CHARACTERS, BYTES = range(3)
 LANGUAGE = Measures(
     ("bits_per_character", "bits_per_byte", "perplexity"),
     main="bits_per_character",
-    plain="bits_per_character",
-    constant="nothing",
+    of_texts=True,
 )
 
 

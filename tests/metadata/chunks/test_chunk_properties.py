@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers
 
 from textune.config.documents import MetadataSection
 from textune.config.schema import TokensSection
-from textune.metadata.chunks.encoder import ChunkEncoder
+from textune.metadata.chunks.encoder import ChunkEncoder, ScoredChunks
 from textune.metadata.documents import Rendered
 from textune.metadata.rendering.render import render
 
@@ -92,11 +92,12 @@ def test_tokens_with_mask_0_are_the_text_of_each_chunk(kind: str) -> None:
     tokenizer = make()
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        section = random_section(rng, score_inline=False, min_tokens=1)
+        position = "suffix" if seed % 2 else "prefix"
+        section = random_section(rng, score_inline=False, min_tokens=1, position=position)
         rendered = random_rendered(rng, section, 4)
         encoder = ChunkEncoder(tokenizer, TokensSection(max_length=int(rng.choice([16, 40, 400]))), section)
         chunks = encoder.encode(rendered)
-        prefixed = encoder._prefixes.encode(rendered.fields).length > 0
+        prefixed = (encoder._fields.encode(rendered.fields).length > 0) & (position == "prefix")
         tagged = rendered.insertions.document[rendered.insertions.start == 0]
         texts, example = originals(rendered), chunks.store.example
         for number, row in enumerate(rows_of(chunks)):
@@ -127,12 +128,12 @@ def test_a_text_begins_as_the_tokenizer_begins_it(name: str) -> None:
     assert [ids for ids, _ in rows_of(chunks)] == tokenizer(texts, add_special_tokens=False).input_ids
 
 
-@pytest.mark.parametrize("compat", ["none", "bsmetadata"])
-def test_a_document_does_not_depend_on_its_batch(compat: str) -> None:
+@pytest.mark.parametrize("keys", [{}, {"compat": "bsmetadata"}, {"position": "suffix"}])
+def test_a_document_does_not_depend_on_its_batch(keys: dict[str, Any]) -> None:
     tokenizer = tiny_tokenizer("gpt2")
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        section = random_section(rng, compat=compat)
+        section = random_section(rng, **keys)
         documents = [random_document(rng) for _ in range(6)]
         encoder = ChunkEncoder(tokenizer, TokensSection(max_length=24), section)
         together = encoder.encode(render(documents_of(section.types, *documents), section))
@@ -168,29 +169,50 @@ def test_chunks_with_tags_opened_again_are_whole_by_themselves(kind: str) -> Non
     assert num_cut > 40
 
 
+def scored_of(tokenizer: Any, way: ScoredChunks) -> dict[int, tuple[str, int, int]]:
+    """What the scored tokens of each document say, and their characters and bytes; documents without any left out."""
+    ids: dict[int, list[int]] = {}
+    amounts: dict[int, np.ndarray] = {}
+    documents = way.documents[way.store.example].tolist()
+    for row, (document, (of_row, mask)) in enumerate(zip(documents, rows_of(way), strict=True)):
+        assert mask[:1] in ([], [1])  # nothing predicts it
+        ids.setdefault(document, []).extend(token for token, one in zip(of_row, mask, strict=True) if not one)
+        here = slice(*way.store.offsets[row : row + 2].tolist())
+        own = [way.store.columns[name][here].sum(dtype=np.int64) for name in ("characters", "bytes")]
+        amounts[document] = amounts.get(document, 0) + np.array(own)
+    texts = {document: text_of(tokenizer, (some, [0] * len(some))) for document, some in ids.items() if some}
+    assert all(not amounts[document].any() for document in ids.keys() - texts.keys())
+    return {document: (text, *amounts[document].tolist()) for document, text in texts.items()}
+
+
+@pytest.mark.parametrize("compat", ["none", "bsmetadata"])
 @pytest.mark.parametrize("kind", [*TOKENIZERS, "llama 2"])
-def test_both_ways_of_a_comparison_score_the_same_characters(kind: str) -> None:
+def test_all_ways_of_a_comparison_score_the_same_characters(kind: str, compat: str) -> None:
     tokenizer = llama_2() if kind == "llama 2" else TOKENIZERS[kind]()
     num_compared = 0
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        section = random_section(rng)
+        position = "suffix" if seed % 4 == 0 and compat == "none" else "prefix"
+        section = random_section(rng, compat=compat, position=position)
         max_length = int(rng.choice([12, 40, 400]))
-        rendered = random_rendered(rng, section, 3)
-        both = ChunkEncoder(tokenizer, TokensSection(max_length=max_length), section).same_context(rendered)
-        assert (both.plain.store.lengths <= max_length).all()
-        assert both.chunks.store.offsets[-1] == len(both.chunks.store.columns["mask"])
-        texts = originals(rendered)
-        documents = both.chunks.documents[both.chunks.store.example]
-        for number, (own, plain) in enumerate(zip(rows_of(both.chunks), rows_of(both.plain), strict=True)):
-            piece = texts[documents[number]][both.chunks.start[number] : both.chunks.end[number]]
-            own_text, plain_text = (text_of(tokenizer, row) for row in (own, plain))
-            if kind in {"wordpiece", "unigram of words"}:  # which do not keep spaces
-                own_text, plain_text = (re.sub(r"##|\s", "", text) for text in (own_text, plain_text))
-            unknown = tokenizer.unk_token_id in own[0] + plain[0]  # such tokens do not say what they stand for
-            assert own_text == plain_text or unknown, (kind, seed, number)
-            num_compared += not unknown
-            assert plain[1][:1] in ([], [1])
-            if kind in {"characters", "llama 2"}:
-                assert len(own_text) == both.characters[number] <= len(piece)
-    assert num_compared > 40
+        documents = documents_of(section.types, *(random_document(rng) for _ in range(3)))
+        nothing = np.zeros((3, len(section.types)), dtype=bool)
+        compared = ChunkEncoder(tokenizer, TokensSection(max_length=max_length), section).compared(
+            render(documents, section), render(documents, section, nothing)
+        )
+        assert all((way.store.lengths <= max_length).all() for way in compared)
+        own, *others = (scored_of(tokenizer, way) for way in compared)
+        for other in others:
+            assert other.keys() == own.keys(), (kind, seed)
+            for document, (text, *amounts) in own.items():
+                assert list(other[document][1:]) == amounts, (kind, seed, document)
+                said = [re.sub(r"##|\s", "", one) for one in (text, other[document][0])]
+                unknown = any(tokenizer.unk_token and tokenizer.unk_token in one for one in said)
+                # such tokens do not say what they stand for
+                assert said[0] == said[1] or unknown, (kind, seed, document)
+                num_compared += not unknown
+                assert 0 < amounts[0] <= len(documents.texts[document])
+                assert amounts[0] <= amounts[1] <= len(documents.texts[document].encode())
+                if kind in {"characters", "llama 2"}:
+                    assert len(text) == amounts[0] and len(text.encode()) == amounts[1]
+    assert num_compared > 10

@@ -13,6 +13,7 @@ from kits.rendered import Tag, Written, char_tokenizer, encoder_of, rendered_of,
 
 from textune.errors import ConfigError, DataError, ModelError
 from textune.metadata.chunks.counts import ChunkCounts
+from textune.metadata.chunks.encoder import Compared, ScoredChunks
 from textune.metadata.chunks.texttokens import NONCHARACTERS
 
 
@@ -130,7 +131,7 @@ def test_cut_prefixes_are_those_of_documents_with_a_chunk() -> None:
     assert ChunkCounts.from_flat(bare.flat) == bare
     both = ChunkCounts.sum([counts, bare, ChunkCounts(split=3, not_reopened=1)])
     assert both == ChunkCounts(empty=2, trimmed=4, bare=2, left_out={"title": 4, "url": 2}, split=3, not_reopened=1)
-    assert "title of 4, url of 2; 2 documents" in both.prefixes and both.words.keys() == {
+    assert "title of 4, url of 2; 2 documents" in both.lost and both.words.keys() == {
         "trimmed",
         "split",
         "not_reopened",
@@ -149,6 +150,69 @@ def test_a_long_prefix_keeps_whole_fields_by_priority() -> None:
         rendered_of([Written(("x",), fields), Written(("y",), fields[1:]), Written(("z",), fields)])
     )
     assert (chunks.counts.trimmed, chunks.counts.left_out) == (2, {"title": 2})
+
+
+# --- suffixes --------------------------------------------------------------------------------------------------------
+
+FIELDS = (("url", "u: 1"), ("title", "T: a"))
+SUFFIX = " ||| u: 1 | T: a"
+
+
+def behind(document: Written, max_length: int, **keys: Any) -> list[str]:
+    """Each chunk in characters, with the fields behind the text."""
+    return said(document, max_length, position="suffix", **keys)
+
+
+def test_fields_stand_behind_a_text() -> None:
+    assert behind(Written(("one two",), FIELDS), 40) == [f"one two{SUFFIX}"]
+    assert behind(Written(("one two",)), 40) == ["one two"]
+    assert behind(Written(("one",), FIELDS), 40, prefix_start="<", separator=",", prefix_separator="#") == [
+        "one# <u: 1,T: a"
+    ]
+
+
+def test_only_the_last_chunk_has_the_suffix_behind_half_of_the_text_that_fits_there() -> None:
+    text = "one two three four five six"
+    assert behind(Written((text,), FIELDS), 40) == ["one two three ", f"four five six{SUFFIX}"]
+    assert behind(Written((text,), FIELDS), 32) == ["one two three four ", f"five six{SUFFIX}"]
+    assert behind(Written((text + " seven eight nine",), FIELDS), 32) == [
+        "one two three four five six ",
+        f"seven eight nine{SUFFIX}",
+    ]
+    assert behind(Written(("onetwothreefourfive",), FIELDS), 32) == ["onetwothree", f"fourfive{SUFFIX}"]
+
+
+def test_a_suffix_is_masked_and_the_end_token_behind_it_is_not() -> None:
+    tokenizer = tiny_tokenizer("llama")
+    document = Written(("a good film",), (("url", "url: x"),))
+    keys = {"position": "suffix", "end_token": "always"}
+    for more in ({}, {"score_inline": True}):
+        [(ids, mask)] = rows_of(encoder_of(tokenizer, 60, **keys, **more).encode(rendered_of([document])))
+        [(bare, _)] = rows_of(encoder_of(tokenizer, 60, **keys).encode(rendered_of([Written(document.pieces)])))
+        assert ids[: len(bare) - 1] == bare[:-1] and ids[-1] == bare[-1] == tokenizer.eos_token_id
+        assert mask == [1] + [0] * (len(bare) - 2) + [1] * (len(ids) - len(bare)) + [0]
+        assert tokenizer.decode(ids[len(bare) - 1 : -1]).strip() == "||| url: x"
+
+
+def test_a_long_suffix_loses_fields_as_a_prefix_does() -> None:
+    document = Written(("x",), (("url", "u: 12345678"), ("timestamp", "t: 1"), ("title", "T: abc")))
+    keys = {"separator": "|", "prefix_separator": "#"}
+    assert behind(document, 60, **keys) == ["x# u: 12345678|t: 1|T: abc"]
+    assert behind(document, 36, **keys) == ["x# u: 12345678|t: 1"]
+    assert behind(document, 36, **keys, priority=("title", "timestamp")) == ["x# t: 1|T: abc"]
+    with refused(DataError, key="metadata.prefix_share", value="u: 12345678", reason="suffix"):
+        behind(document, 8, **keys)
+    assert behind(document, 8, **keys, on_bad_metadata="report") == ["x"]
+
+
+def test_tags_opened_again_leave_room_for_the_suffix() -> None:
+    keys = {"prefix_share": 0.99, "reopen_tags": True}
+    text = (Tag("<p>", 0), "one two three four five six seven eight", Tag("</p>", closes=0))
+    fields = (("url", "u: 123456789 123456789"),)
+    for max_length in range(32, 60):
+        chunks = behind(Written(text, fields), max_length, **keys)
+        assert max(map(len, chunks)) <= max_length and chunks[-1].endswith(" ||| " + fields[0][1])
+        assert "".join(chunks).replace("<p>", "").replace("</p>", "").startswith("one two three four five six")
 
 
 # --- the tokens that begin and end a document ------------------------------------------------------------------------
@@ -204,31 +268,75 @@ def test_a_tokenizer_without_offsets_is_refused_by_name() -> None:
 # --- comparisons -----------------------------------------------------------------------------------------------------
 
 
+def compared_of(document: Written, tokenizer: Any, max_length: int, **keys: Any) -> Compared:
+    bare = Written((document.text,))
+    return encoder_of(tokenizer, max_length, **keys).compared(rendered_of([document]), rendered_of([bare]))
+
+
+def num_characters(chunks: ScoredChunks) -> list[int]:
+    """Of each chunk."""
+    store = chunks.store
+    return np.add.reduceat(store.columns["characters"], store.offsets[:-1]).tolist()
+
+
 def test_the_text_beside_has_neither_prefix_nor_tags_and_no_first_token_is_scored() -> None:
     document = Written(("an ", Tag("<b>", 0), "apple", Tag("</b>", closes=0), " pie"), (("url", "url: x"),))
-    both = encoder_of(char_tokenizer(), 40, score_inline=True).same_context(rendered_of([document]))
-    (plain,), (own,) = rows_of(both.plain), rows_of(both.chunks)
-    assert "".join(char_tokenizer().convert_ids_to_tokens(plain[0])) == "an apple pie"
-    assert counted(plain[1]) == "1x1 0x11"
+    compared = compared_of(document, char_tokenizer(), 40, score_inline=True)
+    (own,), (without,), (beside,) = map(rows_of, compared)
+    assert "".join(char_tokenizer().convert_ids_to_tokens(beside[0])) == "an apple pie"
+    assert beside == without
+    assert counted(beside[1]) == "1x1 0x11"
     assert counted(own[1]) == "1x12 0x2 1x3 0x5 1x4 0x4"
-    assert both.characters.tolist() == [11]
+    assert [num_characters(way) for way in compared] == [[11]] * 3
+
+
+def test_chunks_in_the_same_context_begin_where_those_with_metadata_do() -> None:
+    """13 tokens of prefix leave 13 for the text and the space before it. Nothing predicts the first token of a chunk
+    without prefix, so that no way scores it."""
+    document = Written(("ab cd ef gh ij kl",), (("url", "url: xxxx"),))
+    compared = compared_of(document, char_tokenizer(), 26)
+    texts = ["".join(char_tokenizer().convert_ids_to_tokens(ids)) for ids, _ in rows_of(compared.same_context)]
+    assert texts == ["ab cd ef gh ", "ij kl"]
+    (row,) = rows_of(compared.without)
+    assert counted(row[1]) == "1x1 0x11 1x1 0x4"
+    assert [num_characters(way) for way in compared] == [[11, 4], [15], [11, 4]]
 
 
 def test_with_a_begin_token_every_character_is_scored() -> None:
     tokenizer = tiny_tokenizer("llama")
     document = Written(("a good ", Tag("<b>", 0), "film", Tag("</b>", closes=0), " " * 3), (("url", "url: x"),))
-    both = encoder_of(tokenizer, 60, end_token="always").same_context(rendered_of([document]))
-    assert both.characters.tolist() == [len(document.text)]
-    (plain,) = rows_of(both.plain)
+    compared = compared_of(document, tokenizer, 60, end_token="always")
+    assert [num_characters(way) for way in compared] == [[len(document.text)]] * 3
+    (plain,) = rows_of(compared.same_context)
     assert plain[1] == [1] + [0] * (len(plain[0]) - 2) + [1]
 
 
-def test_the_original_text_beside_keeps_its_tags_and_is_scored_whole() -> None:
+def test_bytes_are_those_of_the_characters_that_are_scored() -> None:
+    """The first character is not, whatever its bytes; a character of several tokens counts once."""
+    document = Written(("é🙂日 ab",), (("url", "url: x"),))
+    for way in compared_of(document, tiny_tokenizer("gpt2"), 60):
+        store = way.store
+        assert store.columns["characters"].sum() == len("🙂日 ab")
+        assert store.columns["bytes"].sum() == len("🙂日 ab".encode())
+        assert not store.columns["bytes"][store.columns["mask"] == 1].any()
+
+
+def test_the_original_scores_neither_the_first_token_of_text_nor_any_of_metadata() -> None:
+    """C19: of `M M a b c d e f g` six tokens count, and so do six of `a b c d e f g`."""
+    document = Written(("abcdefg",), (("url", "u"),))
+    keys = {"compat": "bsmetadata", "prefix_separator": ":"}
+    compared = compared_of(document, char_tokenizer(), 24, **keys)
+    (own,), (without,), (beside,) = map(rows_of, compared)
+    assert counted(own[1]) == "1x4 0x6"  # the prefix and its colon, a space, and the first character
+    assert counted(without[1]) == "1x1 0x6"
+    assert counted(beside[1]) == "1x2 0x6"  # which keeps the space
+
+
+def test_the_original_text_in_the_same_context_keeps_its_tags() -> None:
     document = Written(("an ", Tag("<b>", 0), "apple pie", Tag("</b>", closes=0)), (("url", "url: x"),))
-    both = encoder_of(char_tokenizer(), 24, compat="bsmetadata").same_context(rendered_of([document]))
-    assert [mask for _, mask in rows_of(both.plain)] == [[0] * 14, [0] * 6]
-    for (ids, _), (plain, _) in zip(rows_of(both.chunks), rows_of(both.plain), strict=True):
-        assert ids[10:] == plain
+    compared = compared_of(document, char_tokenizer(), 24, compat="bsmetadata")
+    for (ids, mask), (beside, its_mask) in zip(rows_of(compared.own), rows_of(compared.same_context), strict=True):
+        assert ids[10:] == beside and mask[10:] == its_mask
 
 
 # --- what texts may hold ---------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from textune.evaluation.mistakes import Mistake
 from textune.evaluation.report import Report
 from textune.evaluation.undefined import UNDEFINED
 from textune.evaluation.wording import answer, limits_of, number, one_line, signed, split_averages
+from textune.wording import count
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,7 +66,7 @@ class _Printer:
     def _body(self) -> None:
         if not self.report.tasks:
             self._metrics()
-        for section in (self._classes, self._confusions, self._lifts, self._mistakes, self._notes):
+        for section in (self._classes, self._confusions, self._lifts, self._mistakes, self._hardest, self._notes):
             section()
 
     def _text(self, text: str, style: str = "", limit: int = 1000) -> Text:
@@ -82,7 +83,7 @@ class _Printer:
         self._out(self._text(text, "bold"))
 
     def _head(self) -> None:
-        report, baseline = self.report, self.report.baseline
+        report = self.report
         grid = Table.grid(padding=(0, 2))
         grid.add_column(no_wrap=True)
         grid.add_column(justify="right", no_wrap=True)
@@ -91,12 +92,13 @@ class _Printer:
         if report.interval is not None:
             interval = f"95 % interval {number(report.interval[0])} to {number(report.interval[1])}"
             interval += f" ({report.interval_method})" if report.interval_method else ""
-        about = self._text(f"{baseline.compared} of {baseline.rule}")
         grid.add_row(self._text(report.metric, "bold"), Text(number(report.value), "bold"), interval)
-        grid.add_row("baseline", number(baseline.value), about)
-        grid.add_row("rows", f"{report.num_rows:,}", self._text(report.about()))
+        if (baseline := report.baseline) is not None:
+            about = self._text(f"{baseline.compared} of {baseline.rule}")
+            grid.add_row("baseline", number(baseline.value), about)
+        grid.add_row(f"{report.unit}s", f"{report.num_rows:,}", self._text(report.about()))
         if report.num_left_out:
-            grid.add_row("left out", f"{report.num_left_out:,}", "rows that could not be used")
+            grid.add_row("left out", f"{report.num_left_out:,}", f"{report.unit}s that could not be used")
         self._out(grid, indent=2)
         for warning in () if self.indent else report.warnings:  # those of a task stand above all of them
             self._out(Text("Warning: ", "bold yellow").append_text(self._text(warning, "yellow")))
@@ -231,6 +233,18 @@ class _Printer:
             score = f"{mistake.label or ''} {number(mistake.score)}"
         line = self._text(score, limit=MAX_NAME).append("  predicted ").append_text(predicted)
         return line.append(", true ").append_text(true).append("  ").append_text(self._text(mistake.place, "dim", 80))
+
+    def _hardest(self) -> None:
+        report = self.report
+        shown = report.hardest[:MAX_MISTAKES]
+        if not shown:
+            return
+        self._title(f"Most bits per character ({len(shown)} of {count(report.num_rows, report.unit)})")
+        for document in shown:
+            line = Text(f"{document.bits_per_character:.4g}", "bold")
+            line.append(f"  {count(document.characters, 'character')}  ")
+            self._out(line.append_text(self._text(document.place, "dim", 80)), indent=2)
+            self._out(self._text(document.text, "dim", 2 * self.drawing.width - 20), indent=4)
 
     def _notes(self) -> None:
         if self.report.notes:

@@ -9,6 +9,7 @@ from typing import Any
 from textune.errors import RunError
 from textune.evaluation.baseline import Baseline
 from textune.evaluation.curves import Curves, Reliability, Thresholds
+from textune.evaluation.hardest import Amounts, HardDocument
 from textune.evaluation.lift import Lift
 from textune.evaluation.metrics import ClassMetrics
 from textune.evaluation.mistakes import Mistake
@@ -51,7 +52,7 @@ def _report(tree: Tree) -> Report:
         interval=None if main["interval_95"] is None else (main["interval_95"][0], main["interval_95"][1]),
         interval_method=main.get("interval_method") or "",
         metrics=from_json(tree["metrics"]),
-        baseline=Baseline(**{**tree["baseline"], "metrics": from_json(tree["baseline"]["metrics"])}),
+        baseline=_baseline(tree["baseline"]),
         classes=tuple(ClassMetrics(**from_json(row)) for row in classes),
         train_support=None if not support or support[0] is None else tuple(support),
         matrix=None if tree["confusion_matrix"] is None else tuple(tuple(row) for row in tree["confusion_matrix"]),
@@ -62,9 +63,15 @@ def _report(tree: Tree) -> Report:
         notes=tuple(tree["notes"]),
         num_left_out=tree.get("rows_left_out", 0),
         curves=tuple(_curves(row) for row in tree.get("curves", ())),
+        amounts=Amounts(**tree["amounts"]) if "amounts" in tree else None,
+        hardest=tuple(HardDocument(**from_json(row)) for row in tree.get("hardest", ())),
         lifts=tuple(_lift(row) for row in tree.get("lifts", ())),
         tasks={name: _report(task) for name, task in tree.get("tasks", {}).items()},
     )
+
+
+def _baseline(row: Tree | None) -> Baseline | None:
+    return None if row is None else Baseline(**{**row, "metrics": from_json(row["metrics"])})
 
 
 def _lift(row: Tree) -> Lift:

@@ -9,6 +9,7 @@ from textune.evaluation.mainmetric import by_metric
 from textune.evaluation.metrics import metric_called
 from textune.evaluation.report import Report
 from textune.evaluation.wording import answer, limits_of, number, one_line, signed, split_averages
+from textune.wording import count
 
 MAX_MATRIX = 20
 """Classes up to which the confusion matrix is drawn; above, the most frequent confusions are listed."""
@@ -33,7 +34,8 @@ def render(report: Report) -> str:
 
 def _sections(report: Report) -> list[str]:
     """What follows the metrics."""
-    return [_classes(report), _confusions(report), _lifts(report), _mistakes(report), _bullets("Notes", report.notes)]
+    sections = [_classes(report), _confusions(report), _lifts(report), _mistakes(report), _hardest(report)]
+    return [*sections, _bullets("Notes", report.notes)]
 
 
 def escape(text: str, limit: int) -> str:
@@ -70,10 +72,13 @@ def _summary(report: Report) -> str:
     if report.interval is not None:
         method = f", {report.interval_method}" if report.interval_method else ""
         interval = f" (95 % interval {number(report.interval[0])} to {number(report.interval[1])}{method})"
-    rows = f"{report.num_rows:,} rows" + (f" ({report.num_left_out:,} left out)" if report.num_left_out else "")
+    rows = f"{report.num_rows:,} {report.unit}s"
+    rows += f" ({report.num_left_out:,} left out)" if report.num_left_out else ""
     name = escape(report.metric, 2 * MAX_NAME)
     main = f"**{name} {number(report.value)}**{interval} on {rows}; {escape(report.about(), 200)}."
     baseline = report.baseline
+    if baseline is None:
+        return main
     values = ", ".join(f"{escape(name, 2 * MAX_NAME)} {number(value)}" for name, value in baseline.metrics.items())
     return f"{main}\n\nBaseline, {escape(baseline.rule, 2 * MAX_TEXT)}: {values}."
 
@@ -164,6 +169,22 @@ def _lifts(report: Report) -> str:
         for lift in report.lifts
     ]
     return f"## What each column is worth\n\n{_table(head, rows)}"
+
+
+def _hardest(report: Report) -> str:
+    if not report.hardest:
+        return ""
+    title = f"Most bits per character ({len(report.hardest)} of {count(report.num_rows, report.unit)})"
+    rows = [
+        [
+            escape(document.place, MAX_TEXT),
+            escape(document.text, MAX_TEXT),
+            number(document.bits_per_character),
+            f"{document.characters:,}",
+        ]
+        for document in report.hardest
+    ]
+    return f"## {title}\n\n{_table(['place', 'text', 'bits per character', 'characters'], rows, names=2)}"
 
 
 def _mistakes(report: Report) -> str:

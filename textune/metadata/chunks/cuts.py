@@ -36,12 +36,14 @@ def cut_everywhere(num_tokens: int, room: int) -> list[Cut]:
     return [Cut(token) for token in range(room, num_tokens, room)]
 
 
-def cut_safely(kinds: np.ndarray, room: int, cut_at: Callable[[int], Cut] = Cut) -> list[Cut]:
+def cut_safely(kinds: np.ndarray, room: int, cut_at: Callable[[int], Cut] = Cut, *, suffix: int = 0) -> list[Cut]:
     """Cuts into chunks of at most `room` tokens each, with those that close and open tags. `kinds`, uint8 [T], says of
-    each token what a cut before it is; `cut_at` gives the cut there, with at most room // 4 tokens of each sort.
+    each token what a cut before it is; `cut_at` gives the cut there, with at most room // 4 tokens of each sort, and
+    fewer than `room - suffix`. The last `suffix` tokens stay together, behind at least one other.
 
     A chunk ends at the last good place of its second half; or else at the last place outside words and tags; or else
-    of words. Where there is none either, since one tag is longer than the room, it is cut nevertheless.
+    of words. Where there is none either, since one tag is longer than the room, it is cut nevertheless. The chunk
+    before a suffix leaves to the last one half of the text that has room there.
     """
     last = {
         least: np.maximum.accumulate(np.where(kinds >= least, np.arange(len(kinds)), 0))
@@ -49,12 +51,14 @@ def cut_safely(kinds: np.ndarray, room: int, cut_at: Callable[[int], Cut] = Cut)
     }
     cuts: list[Cut] = []
     begin, rest = 0, room
+    num_text = len(kinds) - suffix
+    least = max(1, (room - suffix) // 2) if suffix else 0
     while len(kinds) - begin > rest:
-        limit = rest
+        limit = max(1, min(rest, num_text - begin - least))
         while True:
             end = begin + limit
-            least = {GOOD: begin + limit // 2, BESIDE_TAG: begin, IN_WORD: begin}
-            end = next((int(last[kind][end]) for kind in least if last[kind][end] > least[kind]), end)
+            after = {GOOD: begin + limit // 2, BESIDE_TAG: begin, IN_WORD: begin}
+            end = next((int(last[kind][end]) for kind in after if last[kind][end] > after[kind]), end)
             cut = cut_at(end)
             if end - begin + len(cut.closing) <= rest:
                 break

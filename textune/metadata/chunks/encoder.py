@@ -1,29 +1,31 @@
 """Rendered documents to rows of tokens with their masks; after `render.py`.
 
-fields --PrefixEncoder--> prefix tokens ---------------------+
-texts with tags --TextTokenizer--> tokens that know          +--> every chunk = prefix + a piece of the text
-their characters --cuts--> pieces of at most the room left --+
+fields --FieldEncoder--> tokens of prefixes or suffixes -----+
+texts with tags --TextTokenizer--> tokens that know          +--> every chunk = prefix + a piece of the text;
+their characters --cuts--> pieces of at most the room left --+    the last piece of a document ends with its suffix
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from textune.batches import TokenStore
 from textune.config import MetadataSection, TokensSection
+from textune.data import NUM_EXAMPLES
 from textune.errors import DataError
-from textune.metadata.chunks.counts import ChunkCounts
+from textune.metadata.chunks.commonspans import Spans, common_spans, num_bytes, num_first, slices
+from textune.metadata.chunks.counts import Bare, ChunkCounts
 from textune.metadata.chunks.cutter import Cutter
-from textune.metadata.chunks.prefixtokens import PrefixEncoder, PrefixTokens
+from textune.metadata.chunks.fieldtokens import FieldEncoder, FieldTokens
 from textune.metadata.chunks.rows import Part, TextPieces, join_parts
-from textune.metadata.chunks.samecontext import Spans, equal_spans, slices
 from textune.metadata.chunks.specialtokens import begin_token, end_token
-from textune.metadata.chunks.texttokens import Places, TextTokenizer, TextTokens
-from textune.metadata.documents import PrefixField, Rendered
+from textune.metadata.chunks.texttokens import Places, TextTokenizer, TextTokens, ranges
+from textune.metadata.documents import Rendered, RenderedField
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -45,19 +47,42 @@ class Chunks:
     end: np.ndarray
     """int64 [N] the character after it. The chunks of a document have each of its characters once."""
     counts: ChunkCounts
+    bare: tuple[Bare, ...] = ()
+    """The first of the documents that go without a prefix."""
 
     def __len__(self) -> int:
         return len(self.store)
 
 
 @dataclass(frozen=True, eq=False)
-class SameContext:
-    """N chunks, and the same pieces of text without any metadata; both score the same characters."""
+class ScoredChunks:
+    """N chunks, document after document, whose tokens with mask 0 are scored."""
 
-    chunks: Chunks
-    plain: Chunks
-    characters: np.ndarray
-    """int64 [N] how many characters these are."""
+    store: TokenStore
+    """Columns `ids`, `mask`, `characters` and `bytes`: how much of the original text each scored token stands for that
+    none before it does. A row for each chunk; its examples are the E documents that have any."""
+    documents: np.ndarray
+    """int64 [E] which of the rendered documents each example of the store is, ascending."""
+
+
+class Compared(NamedTuple):
+    """The same documents written in three ways, which all score exactly the same characters."""
+
+    own: ScoredChunks
+    """With their metadata."""
+    without: ScoredChunks
+    """Without any, cut as documents without metadata are."""
+    same_context: ScoredChunks
+    """Without any, but cut where those with metadata are: a chunk has before it what the other one has of the text."""
+
+
+class Begun(NamedTuple):
+    """The beginning of a document."""
+
+    before: list[int]
+    """What stands before its text."""
+    text: list[int]
+    """Its text so far."""
 
 
 class _Cutting(NamedTuple):
@@ -65,11 +90,15 @@ class _Cutting(NamedTuple):
 
     texts: list[str]
     places: Places
-    prefixes: PrefixTokens
+    prefixes: FieldTokens
     tokens: TextTokens
+    """Those of suffixes and end tokens included."""
+    in_suffix: np.ndarray
+    """bool [T] which of these belong to a suffix."""
     pieces: TextPieces
     kept: np.ndarray
     counts: ChunkCounts
+    bare: tuple[Bare, ...]
 
 
 class ChunkEncoder:
@@ -82,8 +111,12 @@ class ChunkEncoder:
         self._tokenizer = TextTokenizer(tokenizer)
         self._begin = begin_token(tokenizer, metadata)
         self._end = end_token(tokenizer, metadata)
-        self._prefixes = PrefixEncoder(
-            self._tokenizer, metadata, max_length=self._max_length, has_begin=self._begin is not None
+        self._fields = FieldEncoder(
+            self._tokenizer,
+            metadata,
+            max_length=self._max_length,
+            has_begin=self._begin is not None,
+            has_end=self._end is not None,
         )
 
     def encode(self, rendered: Rendered, place: Place = "document {}".format) -> Chunks:
@@ -92,47 +125,82 @@ class ChunkEncoder:
         DataError, with the document as `place(index)` names it, where a prefix leaves no room for text.
         """
         cutting = self._cut(rendered, place)
-        inserted = cutting.tokens.inserted
-        return self._with_prefixes(cutting, np.zeros_like(inserted) if self._metadata.score_inline else inserted)
+        metadata = cutting.in_suffix if self._metadata.score_inline else cutting.tokens.inserted
+        return self._with_prefixes(cutting, metadata)
 
-    def same_context(self, rendered: Rendered, place: Place = "document {}".format) -> SameContext:
-        """The chunks of these documents, and beside each the same text without prefix and tags.
+    def trims(self, rendered: Rendered) -> np.ndarray:
+        """bool [D] which documents have a prefix or suffix that is too long, so that it loses fields."""
+        return self._fields.encode(rendered.fields).trimmed
 
-        A token without anything before it is not scored, and no tags are, whatever `metadata.score_inline`. In the
-        original system the text beside keeps its tags, and all of it is scored. Errors as `encode`.
+    def compared(self, rendered: Rendered, bare: Rendered, place: Place = "document {}".format) -> Compared:
+        """These documents with metadata, and `bare`, the same ones rendered without any: what an evaluation scores.
+
+        A token without anything before it is not scored, nor are tags, whatever `metadata.score_inline`, and end
+        tokens. As in the original system the first token of text in a chunk is not either, and the text in the same
+        context keeps its tags. Errors as `encode`.
         """
-        cutting = self._cut(rendered, place)
+        cutting, without = self._cut(rendered, place), self._cut(bare, place)
+        ways = (self._as_cut(cutting), self._as_cut(without), self._in_same_context(cutting))
+        codes = cutting.places.original("".join(cutting.texts))
+        spans, is_scored = common_spans([way.spans for way in ways], len(codes))
+        amounts = {"characters": is_scored.astype(np.int64), "bytes": np.where(is_scored, num_bytes(codes), 0)}
+        return Compared(*(way.scored(own, amounts) for way, own in zip(ways, spans, strict=True)))
+
+    @property
+    def end_token(self) -> int | None:
+        """The token that ends a document; None where none does."""
+        return self._end
+
+    def begun(self, rendered: Rendered, place: Place = "document {}".format) -> list[Begun]:
+        """[D] the beginnings of documents whose texts go no further yet, for a model to go on with: a suffix is none.
+        Errors as `encode`."""
+        fields, texts = self._fields.encode(rendered.fields), list(rendered.texts)
+        prefixes, _ = self._placed(fields)
+        tokens = self._tokens(texts, Places.of(texts, rendered.insertions), prefixes.length > 0)
+        self._require_room(rendered, fields, np.arange(len(texts)), place)
+        begin = [] if self._begin is None else [self._begin]
+        bounds = zip(prefixes.start.tolist(), prefixes.length.tolist(), pairwise(tokens.offsets.tolist()), strict=True)
+        return [
+            Begun([*begin, *prefixes.ids[start : start + length].tolist()], tokens.ids[first:behind].tolist())
+            for start, length, (first, behind) in bounds
+        ]
+
+    def _tokens(self, texts: list[str], places: Places, has_prefix: np.ndarray) -> TextTokens:
+        """The tokens of texts, of which some stand behind a prefix (bool [D])."""
         if self._metadata.as_original:
-            chunks = self.encode(rendered, place)
-            store = self._store(cutting, [cutting.pieces.part(cutting.tokens, np.zeros(len(cutting.tokens.ids)))])
-            return SameContext(chunks, replace(chunks, store=store), chunks.end - chunks.start)
-        return self._equally_scored(cutting)
+            return self._tokenizer.together(texts, places, spaced=has_prefix)
+        return self._tokenizer.apart(texts, places, self._tokenizer.spaces(texts, has_prefix))
 
     def _cut(self, rendered: Rendered, place: Place) -> _Cutting:
         metadata = self._metadata
-        prefixes = self._prefixes.encode(rendered.fields)
+        fields = self._fields.encode(rendered.fields)
+        prefixes, suffixes = self._placed(fields)
         texts = list(rendered.texts)
         places = Places.of(texts, rendered.insertions)
         has_prefix = prefixes.length > 0
-        if metadata.as_original:
-            tokens = self._tokenizer.together(texts, places, spaced=has_prefix)
-            num_counted = np.diff(tokens.offsets)
-        else:
-            tokens = self._tokenizer.apart(texts, places, self._tokenizer.spaces(texts, has_prefix))
-            num_counted = np.diff(np.concatenate([[0], np.cumsum(~tokens.inserted)])[tokens.offsets])
+        tokens = self._tokens(texts, places, has_prefix)
+        counted = np.ones_like(tokens.inserted) if metadata.as_original else ~tokens.inserted
+        num_counted = np.diff(np.concatenate([[0], np.cumsum(counted)])[tokens.offsets])
         kept = np.flatnonzero(num_counted >= metadata.min_tokens)
-        room = self._room(rendered, prefixes, kept, place)
-        if self._end is not None:
-            tokens = tokens.followed_by(self._end, np.ones(len(texts), dtype=bool))
-        cutter = Cutter(metadata, self._tokenizer, has_end=self._end is not None)
-        cuts = cutter.cut(tokens, texts, places, rendered.insertions, np.maximum(room, 1))
+        self._require_room(rendered, fields, kept, place)
+        room = self._max_length - prefixes.length - (self._begin is not None)
+        tokens, in_suffix = self._ended(tokens, suffixes)
+        cuts = Cutter(metadata, self._tokenizer, has_end=self._end is not None).cut(
+            tokens,
+            texts,
+            places,
+            rendered.insertions,
+            room=np.maximum(room, 1),
+            suffix=self._with_end(suffixes.length),
+        )
         is_empty = num_counted == 0
+        bare = kept[(fields.trimmed & (fields.length == 0))[kept]]
         counts = ChunkCounts(
             empty=int(is_empty.sum()),
             short=int((~is_empty & (num_counted < metadata.min_tokens)).sum()),
-            trimmed=int(prefixes.trimmed[kept].sum()),
-            bare=int((prefixes.trimmed & (prefixes.length == 0))[kept].sum()),
-            left_out={metadata.types[index]: number for index, number in prefixes.left_out(kept).items()},
+            trimmed=int(fields.trimmed[kept].sum()),
+            bare=len(bare),
+            left_out={metadata.types[index]: number for index, number in fields.left_out(kept).items()},
             split=sum(cut.is_forced for document in kept for cut in cuts[document]),
             not_reopened=sum(cut.num_left_open for document in kept for cut in cuts[document]),
         )
@@ -141,33 +209,58 @@ class ChunkEncoder:
             places,
             prefixes,
             tokens,
+            in_suffix,
             TextPieces.of(tokens, kept, [cuts[document] for document in kept]),
             kept,
             counts,
+            tuple(self._bare(rendered, document, place) for document in bare[:NUM_EXAMPLES].tolist()),
         )
 
-    def _room(self, rendered: Rendered, prefixes: PrefixTokens, kept: np.ndarray, place: Place) -> np.ndarray:
-        """int64 [D] tokens that a chunk of each document has beside its prefix. DataError where there are none."""
-        room = self._max_length - prefixes.length - (self._begin is not None)
-        without = (prefixes.length == 0) & prefixes.trimmed & (self._metadata.on_bad_metadata == "error")
+    def _placed(self, fields: FieldTokens) -> tuple[FieldTokens, FieldTokens]:
+        """The prefixes and the suffixes that fields are: each document has one of the two at most."""
+        return (fields.nowhere, fields) if self._metadata.position == "suffix" else (fields, fields.nowhere)
+
+    def _ended(self, tokens: TextTokens, suffixes: FieldTokens) -> tuple[TextTokens, np.ndarray]:
+        """The tokens of texts with what stands behind each, and bool [T], which of them belong to suffixes."""
+        has_end = self._end is not None
+        if suffixes.length.any():
+            tokens = tokens.with_suffixes(suffixes.ids, suffixes.start, suffixes.length)
+        if self._end is not None:
+            tokens = tokens.followed_by(self._end, np.ones(len(suffixes.length), dtype=bool))
+        in_suffix = np.zeros(len(tokens.ids), dtype=bool)
+        in_suffix[ranges(tokens.offsets[1:] - has_end - suffixes.length, suffixes.length)] = True
+        return tokens, in_suffix
+
+    def _with_end(self, suffix: np.ndarray) -> np.ndarray:
+        """int64 [D] tokens that stand together behind a text: of a suffix, and the end token behind that."""
+        return np.where(suffix > 0, suffix + (self._end is not None), 0)
+
+    def _require_room(self, rendered: Rendered, fields: FieldTokens, kept: np.ndarray, place: Place) -> None:
+        """DataError for a document whose prefix or suffix leaves no token for its text."""
+        position = self._metadata.position
+        taken = self._with_end(fields.length) if position == "suffix" else fields.length
+        room = self._max_length - taken - (self._begin is not None)
+        without = (fields.length == 0) & fields.trimmed & (self._metadata.on_bad_metadata == "error")
         refused = kept[((room < 1) | without)[kept]]
         if len(refused):
             first = int(refused[0])
-            longest = max(rendered.fields[first], key=lambda part: len(part.text), default=PrefixField(0, ""))
-            name = self._metadata.types[longest.type]
+            bare = self._bare(rendered, first, place)
             raise DataError(
-                f"{place(first)}: the prefix leaves no room for text within tokens.max_length = {self._max_length} and"
-                f" metadata.prefix_share = {self._metadata.prefix_share}: none of its fields fits; the longest is"
-                f" {name} ({len(longest.text):,} characters).",
+                f"{bare.place}: the {position} leaves no room for text within tokens.max_length = {self._max_length}"
+                f" and metadata.prefix_share = {self._metadata.prefix_share}: none of its fields fits; the longest is"
+                f" {bare.longest} ({len(bare.text):,} characters).",
                 hint="Raise tokens.max_length or metadata.prefix_share, shorten what is around the fields"
                 ' (metadata.prefix_start, metadata.prefix_separator), or set metadata.on_bad_metadata = "report": such'
-                " documents then go without a prefix.",
+                f" documents then go without a {position}.",
                 key="metadata.prefix_share",
-                value=longest.text,
-                place=place(first),
-                reason=f"the prefix leaves no room for text, and {name} is its longest field",
+                value=bare.text,
+                place=bare.place,
+                reason=f"the {position} leaves no room for text, and {bare.longest} is its longest field",
             )
-        return room
+
+    def _bare(self, rendered: Rendered, document: int, place: Place) -> Bare:
+        longest = max(rendered.fields[document], key=lambda part: len(part.text), default=RenderedField(0, ""))
+        return Bare(place(document), self._metadata.types[longest.type], longest.text)
 
     def _with_prefixes(self, cutting: _Cutting, mask: np.ndarray) -> Chunks:
         """The chunks, with this mask (bool [T]) of the tokens of all texts."""
@@ -181,7 +274,7 @@ class ChunkEncoder:
         parts = [prefix, Part.of_lists(pieces.opening), own, Part.of_lists(pieces.closing)]
         store = self._store(cutting, parts if pieces.opening else [prefix, own])
         first, behind = _characters(cutting)
-        return Chunks(store, cutting.kept, first, behind, cutting.counts)
+        return Chunks(store, cutting.kept, first, behind, cutting.counts, cutting.bare)
 
     def _store(self, cutting: _Cutting, parts: list[Part]) -> TokenStore:
         """A row for each piece, with the begin token before its parts."""
@@ -194,38 +287,63 @@ class ChunkEncoder:
             example=np.cumsum(pieces.is_first) - 1,
         )
 
-    def _equally_scored(self, cutting: _Cutting) -> SameContext:
+    def _as_cut(self, cutting: _Cutting) -> _Way:
+        """The chunks as they are."""
         tokens, pieces, places = cutting.tokens, cutting.pieces, cutting.places
+        is_alone = (cutting.prefixes.length[pieces.document] == 0) & ~pieces.is_reopened & (self._begin is None)
+        left_out = tokens.inserted | pieces.unscored(len(tokens.ids), is_alone)
+        if self._metadata.as_original:
+            left_out[pieces.first_of(np.flatnonzero(~tokens.inserted))] = True
+        spans = Spans(places.within(tokens.start), places.within(tokens.end), left_out)
+        return _Way(spans, cutting.kept, lambda mask: self._with_prefixes(cutting, mask).store)
+
+    def _in_same_context(self, cutting: _Cutting) -> _Way:
+        """The pieces of the text that the chunks have, without prefix and tags."""
+        tokens, pieces, places = cutting.tokens, cutting.pieces, cutting.places
+        if self._metadata.as_original:
+            left_out = pieces.unscored(len(tokens.ids), np.ones(len(pieces.document), dtype=bool))
+            spans = Spans(places.within(tokens.start), places.within(tokens.end), left_out)
+            return _Way(spans, cutting.kept, lambda mask: self._store(cutting, [pieces.part(tokens, mask)]))
         first, behind = _characters(cutting)
-        begins = places.within(places.texts)
-        texts = slices(
-            "".join(cutting.texts), places, begins[pieces.document] + first, begins[pieces.document] + behind
-        )
+        begins = places.within(places.texts)[pieces.document]
+        texts = slices("".join(cutting.texts), places, begins + first, begins + behind)
         plain_places = Places.of(texts)
         # Only the first piece begins as a text does.
         spaced = self._tokenizer.spaces(texts, np.zeros(len(texts), dtype=bool)) & pieces.is_first
         plain = self._tokenizer.apart(texts, plain_places, spaced)
         if self._end is not None:
             plain = plain.followed_by(self._end, pieces.is_last)
-        is_alone = np.full(len(texts), self._begin is None)
         most = self._max_length - (self._begin is not None)
         plain_pieces = TextPieces.of(plain, np.arange(len(texts)), [[]] * len(texts)).up_to(most)
-        # Where each document begins in the texts beside: those that were left out are not there.
-        moved = np.zeros(len(begins) - 1, dtype=np.int64)
-        moved[pieces.document[::-1]] = (plain_places.texts[:-1] - first - begins[pieces.document])[::-1]
-        document = np.repeat(np.arange(len(moved)), np.diff(tokens.offsets))
-        has_prefix = cutting.prefixes.length[pieces.document] > 0
-        own = Spans(
-            places.within(tokens.start) + moved[document],
-            places.within(tokens.end) + moved[document],
-            tokens.inserted | pieces.unscored(len(tokens.ids), is_alone & ~has_prefix & ~pieces.is_reopened),
+        left_out = plain_pieces.unscored(len(plain.ids), np.full(len(texts), self._begin is None))
+        moved = np.repeat(begins + first - plain_places.texts[:-1], np.diff(plain.offsets))
+        return _Way(
+            Spans(plain.start + moved, plain.end + moved, left_out),
+            cutting.kept,
+            lambda mask: self._store(cutting, [plain_pieces.part(plain, mask)]),
         )
-        beside = Spans(plain.start, plain.end, plain_pieces.unscored(len(plain.ids), is_alone))
-        own, beside, scored = equal_spans(own, beside, int(plain_places.texts[-1]))
-        store = self._store(cutting, [plain_pieces.part(plain, beside.left_out)])
-        characters = np.diff(np.concatenate([[0], np.cumsum(scored)])[plain_places.texts])
-        chunks = self._with_prefixes(cutting, own.left_out)
-        return SameContext(chunks, replace(chunks, store=store), characters)
+
+
+class _Way(NamedTuple):
+    """One way to write documents, before it is known what all ways score."""
+
+    spans: Spans
+    """Of its tokens, in characters of the original texts."""
+    documents: np.ndarray
+    """As of `ScoredChunks`."""
+    store: Callable[[np.ndarray], TokenStore]
+    """The chunks with a mask (bool [T]) of all tokens."""
+
+    def scored(self, spans: Spans, amounts: dict[str, np.ndarray]) -> ScoredChunks:
+        """The chunks, where these tokens are left out; `amounts`, int64 [U] each: what a character counts."""
+        store = self.store(spans.left_out)
+        is_scored = store.columns["mask"] == 0
+        columns = dict(store.columns)
+        for name, of_characters in amounts.items():
+            columns[name] = np.zeros(len(is_scored), np.uint32)
+            # Every scored token is in one chunk, and chunks have them in order.
+            columns[name][is_scored] = num_first(spans, of_characters)[~spans.left_out]
+        return ScoredChunks(replace(store, columns=columns), self.documents)
 
 
 def _characters(cutting: _Cutting) -> tuple[np.ndarray, np.ndarray]:

@@ -86,6 +86,11 @@ class TextPieces:
         unscored[self.begin[is_alone & (self.end > self.begin)]] = True
         return unscored
 
+    def first_of(self, chosen: np.ndarray) -> np.ndarray:
+        """int64 the first of these tokens (int64, ascending) in each piece that has any."""
+        first = np.append(chosen, -1)[np.searchsorted(chosen, self.begin)]
+        return np.asarray(first[(first >= self.begin) & (first < self.end)])
+
     def part(self, tokens: TextTokens, mask: np.ndarray) -> Part:
         """The pieces themselves, with a mask (bool [T]) of all tokens."""
         return Part(tokens.ids, mask.astype(np.uint8), self.begin, self.end - self.begin)

@@ -51,14 +51,23 @@ class TextTokens:
 
     def followed_by(self, token: int, texts: np.ndarray) -> TextTokens:
         """The same with a token behind each of these texts (bool [D]); it stands for no character."""
-        at = self.offsets[1:][texts]
-        place = np.append(self.end, 0)[np.where(at > self.offsets[:-1][texts], at - 1, len(self.end))]
+        return self._with_tails(np.full(int(texts.sum()), token, np.int32), texts.astype(np.int64), inserted=False)
+
+    def with_suffixes(self, ids: np.ndarray, start: np.ndarray, length: np.ndarray) -> TextTokens:
+        """The same with inserted tokens behind each text: a range (int64 [D] each) of these ids (int32 [P])."""
+        return self._with_tails(ids[ranges(start, length)], length, inserted=True)
+
+    def _with_tails(self, ids: np.ndarray, length: np.ndarray, *, inserted: bool) -> TextTokens:
+        """With so many of the ids, int64 [D], behind each text; they stand for no character."""
+        at = np.repeat(self.offsets[1:], length)
+        is_empty = np.repeat(self.offsets[1:] == self.offsets[:-1], length)
+        place = np.append(self.end, 0)[np.where(is_empty, len(self.end), at - 1)]
         return TextTokens(
-            np.insert(self.ids, at, token),
+            np.insert(self.ids, at, ids),
             np.insert(self.start, at, place),
             np.insert(self.end, at, place),
-            np.insert(self.inserted, at, False),
-            offsets=self.offsets + np.concatenate([[0], np.cumsum(texts)]),
+            np.insert(self.inserted, at, inserted),
+            offsets=self.offsets + np.concatenate([[0], np.cumsum(length)]),
         )
 
 
@@ -143,8 +152,11 @@ class TextTokenizer:
 
     def lists(self, texts: Iterable[str]) -> list[list[int]]:
         """The ids of each text."""
-        encodings = self._plain.backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
+        return _ids(self._plain, texts)
+
+    def lists_behind(self, texts: Iterable[str]) -> list[list[int]]:
+        """The ids of each text, where it stands behind others: the tokenizer puts no space of its own before it."""
+        return _ids(self._apart, texts)
 
     def spaces(self, texts: Sequence[str], has_prefix: np.ndarray) -> np.ndarray:
         """bool [D] which texts are tokenised after a space. Behind a prefix (bool [D]) a text begins as a word does
@@ -234,6 +246,11 @@ class TextTokenizer:
         if marker not in self._marking:
             self._marking[marker] = self._apart.with_token(marker)
         return self._marking[marker]
+
+
+def _ids(tokenizer: FlatTokenizer, texts: Iterable[str]) -> list[list[int]]:
+    encodings = tokenizer.backend.encode_batch_fast(list(texts), add_special_tokens=False)
+    return [encoding.ids for encoding in encodings]
 
 
 def _absent(texts: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ JOB is a hash of the input and the settings, so that parts of another job are ne
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -53,8 +54,8 @@ class PartFiles:
 
     def started(self) -> bool:
         """Whether a process has begun with this job, and no other has since; also one that was killed as it removed
-        the parts of a complete output."""
-        return self.folder.is_dir() and all(path.name == self.job for path in self.folder.iterdir() if path.is_dir())
+        the parts of a complete output. A lock alone is no beginning."""
+        return self.folder.is_dir() and [path.name for path in self.folder.iterdir() if path.is_dir()] == [self.job]
 
     @property
     def lock(self) -> Path:
@@ -91,8 +92,13 @@ class PartFiles:
                             shutil.copyfileobj(part, whole, 1 << 20)
 
     def remove(self) -> None:
-        """Remove the parts."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the parts, and after them the lock, which keeps others away meanwhile."""
+        for path in list(self.folder.glob("*")):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):  # somewhere, open files cannot be removed
+            self.lock.unlink(missing_ok=True)
+            self.folder.rmdir()
 
     def remove_if_empty(self) -> None:
         """Remove the folder of the parts where none is done."""

@@ -24,7 +24,7 @@ from torch.utils.dlpack import from_dlpack
 
 from textune.errors import ModelError
 from textune.imports import quietly
-from textune.model import TextModel, attention_written_out
+from textune.model import ClassifierFace, TextModel, attention_written_out
 from textune.wording import shorten
 
 if TYPE_CHECKING:
@@ -59,8 +59,18 @@ class PaddedModel(nn.Module):
     """A text model as the exporter calls it: tensors [B, L] in, outputs [B, C] out."""
 
     def __init__(self, model: TextModel) -> None:
+        """ModelError where the outputs are no logits."""
         super().__init__()
         self.model = model
+        if not isinstance(model.face, ClassifierFace):
+            raise ModelError(
+                f'train.engine = "onnxruntime" trains classifiers, and this is a {model.face.name}.',
+                hint='Use train.engine = "torch".',
+                key="train.engine",
+                value="onnxruntime",
+                reason=model.face.name,
+            )
+        self._face = model.face
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
@@ -69,7 +79,7 @@ class PaddedModel(nn.Module):
         tensors = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None:
             tensors["token_type_ids"] = token_type_ids
-        return self.model.padded_outputs(tensors)
+        return self._face.logits(tensors)
 
 
 class GradientGraph:

@@ -1,8 +1,10 @@
-"""Characters that two ways to write a text both score: what a comparison of losses may count; before `encoder.py`."""
+"""Characters that all of several ways to write a text score: what a comparison of losses may count; before
+`encoder.py`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,21 +30,37 @@ def slices(joined: str, places: Places, start: np.ndarray, end: np.ndarray) -> l
     return [original[first:behind].tobytes().decode("utf-32-le", "surrogatepass") for first, behind in bounds]
 
 
-def equal_spans(one: Spans, other: Spans, num_characters: int) -> tuple[Spans, Spans, np.ndarray]:
-    """The same tokens, with more of them left out until both score the same characters; and bool [U], which these are.
+def common_spans(ways: Sequence[Spans], num_characters: int) -> tuple[list[Spans], np.ndarray]:
+    """The same tokens, with more of them left out until all ways score the same characters; and bool [U], which these
+    are.
 
     A character is scored where every token that stands for it is: several tokens may share one. A token that stands
     for none, as one that ends a text, is left out.
     """
-    arms = [Spans(arm.start, arm.end, arm.left_out | (arm.start == arm.end)) for arm in (one, other)]
+    ways = [replace(way, left_out=way.left_out | (way.start == way.end)) for way in ways]
     while True:
-        scored = [_scored(arm, num_characters) for arm in arms]
-        partly = [_covered(arm, ~arm.left_out, num_characters) & ~both for arm, both in zip(arms, scored, strict=True)]
-        wrong = (scored[0] ^ scored[1]) | partly[0] | partly[1]
+        scored = [_scored(way, num_characters) for way in ways]
+        common = np.logical_and.reduce(scored)
+        wrong = np.zeros(num_characters, dtype=bool)
+        for way in ways:
+            wrong |= _covered(way, ~way.left_out, num_characters) & ~common
         if not wrong.any():
-            return arms[0], arms[1], scored[0]
+            return ways, common
         before = np.concatenate([[0], np.cumsum(wrong)])
-        arms = [Spans(arm.start, arm.end, arm.left_out | (before[arm.end] > before[arm.start])) for arm in arms]
+        ways = [replace(way, left_out=way.left_out | (before[way.end] > before[way.start])) for way in ways]
+
+
+def num_bytes(codes: np.ndarray) -> np.ndarray:
+    """int64 [U] the bytes in UTF-8 of each of these characters (uint32 [U], their numbers)."""
+    return 1 + (codes >= 0x80) + (codes >= 0x800) + (codes >= 0x10000).astype(np.int64)
+
+
+def num_first(spans: Spans, amounts: np.ndarray) -> np.ndarray:
+    """int64 [T] how much of the texts each token that is not left out stands for, and none before it; `amounts`, int64
+    [U]: that of each character."""
+    before = np.concatenate([[0], np.cumsum(amounts)])
+    done = np.concatenate([[0], np.maximum.accumulate(spans.end)])[: len(spans.end)]
+    return np.where(spans.left_out, 0, before[spans.end] - before[np.clip(done, spans.start, spans.end)])
 
 
 def _scored(spans: Spans, num_characters: int) -> np.ndarray:

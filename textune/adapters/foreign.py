@@ -1,0 +1,72 @@
+"""What becomes of another system's configuration: lines of ours, what is left out, and what is done otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from textune.config import parse_key
+
+
+@dataclass(frozen=True)
+class Line:
+    """One value of textune's configuration."""
+
+    key: str
+    """Dotted, such as `train.batch_size`."""
+    value: object
+    origin: str
+    """What it was made of, in the other system's words."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A key of the other system that changes nothing here."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """Another system's configuration, read and checked."""
+
+    system: str
+    source: tuple[str, ...]
+    """The files and words that were read."""
+    lines: tuple[Line, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What is done otherwise, as sentences."""
+    run: str = ""
+    """The folder that the other system would write."""
+
+    def to_dict(self) -> dict[str, object]:
+        """As a JSON object."""
+        return {
+            "system": self.system,
+            "source": list(self.source),
+            "config": self.tree,
+            "origins": {line.key: line.origin for line in self.lines},
+            "left_out": {one.key: one.reason for one in self.left_out},
+            "notes": list(self.notes),
+            "run": self.run,
+        }
+
+    @property
+    def tree(self) -> dict[str, Any]:
+        """The lines as nested tables, as a config file has them."""
+        return as_tree(self.lines)
+
+
+def as_tree(lines: Iterable[Line]) -> dict[str, Any]:
+    """Lines as nested tables."""
+    tree: dict[str, Any] = {}
+    for line in lines:
+        *parents, last = parse_key(line.key)
+        table = tree
+        for part in parents:
+            table = table.setdefault(part, {})
+        table[last] = line.value
+    return tree

@@ -1,0 +1,30 @@
+"""A foreign configuration as a checked one of ours."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from textune.adapters.foreign import Foreign
+from textune.adapters.remarks import about
+from textune.config import Loaded, format_key, load_tree, parse_key
+
+
+def load_foreign(foreign: Foreign) -> Loaded:
+    """The checked configuration, in which every value knows the foreign key that it comes from.
+
+    Relative paths start from the current folder. Raises a ConfigError that lists what does not fit.
+    """
+    loaded = load_tree(foreign.tree, origin=foreign.system, base=Path.cwd())
+    made_of = {format_key(*parse_key(line.key)): line.origin for line in foreign.lines}
+    origins = {
+        key: _origin(key, made_of) if known == foreign.system else known for key, known in loaded.origins.items()
+    }
+    return replace(loaded, origins=origins, notes=(*loaded.notes, *foreign.notes), remarks=tuple(about(foreign)))
+
+
+def _origin(key: str, made_of: dict[str, str]) -> str:
+    """Of the key, or of the table that it is an entry of."""
+    parts = parse_key(key)
+    places = [format_key(*parts[:length]) for length in range(len(parts), 0, -1)]
+    return next((made_of[place] for place in places if place in made_of), "")
