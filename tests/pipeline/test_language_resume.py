@@ -53,6 +53,13 @@ PLACES: dict[str, list[str]] = {
         "metadata.sampling.curriculum=[[0, 1.0], [0.6, 0.0]]",
         "metadata.end_token=always",
     ],
+    "rows of one length": [
+        *STREAM,
+        "data.chunks=fixed",
+        "train.duration=9 steps",
+        "train.batch_size=8",
+        "metadata.sampling.curriculum=[[0.5, 0.0]]",
+    ],
     "in parts": [*DRAWN, "train.max_tokens=48", "train.batch_size=24", "task.metadata_loss=true"],
 }
 

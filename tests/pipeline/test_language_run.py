@@ -26,7 +26,7 @@ from textune.data.labels.map import LABEL
 from textune.errors import ConfigError, DataError, ModelError, TextuneError
 from textune.pipeline.build import build_parts
 from textune.prediction.load import load_scorer
-from textune.run.parts import Parts
+from textune.run.parts import Parts, batches_of
 
 STREAM = [
     "data.train.kind=stream",
@@ -170,11 +170,11 @@ def test_epochs_are_counted_in_chunks(home: Path, duration: str, steps: int) -> 
     assert parts.plan.total_steps == steps
 
 
-def test_a_cool_down_ends_with_plain_texts(home: Path, tmp_path: Path) -> None:
-    """Nine tenths with metadata, the last without any."""
-    parts = parts_of(home, "train.duration=5 epochs", "metadata.sampling.curriculum=[[0, 1.0], [0.9, 0.0]]")
-    from textune.run.parts import batches_of
-
+@pytest.mark.parametrize("rows", [[], STREAM, ["data.chunks=fixed"]])
+def test_a_cool_down_ends_with_plain_texts(home: Path, tmp_path: Path, rows: list[str]) -> None:
+    """Nine tenths with metadata, the last without any; a row of one length may have both."""
+    curriculum = "metadata.sampling.curriculum=[[0, 1.0], [0.9, 0.0]]"
+    parts = parts_of(home, *rows, "train.duration=5 epochs", curriculum)
     masked = []
     batches = iter(batches_of(parts))
     for _ in range(parts.plan.total_steps):
@@ -184,7 +184,7 @@ def test_a_cool_down_ends_with_plain_texts(home: Path, tmp_path: Path) -> None:
     last = max(step for step, num in enumerate(masked) if num)
     assert all(masked[: last + 1]), "all with metadata, then all without any"
     assert 0.85 < (last + 1) / len(masked) < 0.95
-    words = ["train.duration=10 steps", "metadata.sampling.curriculum=[[0, 1.0], [0.9, 0.0]]"]
+    words = [*rows, "train.duration=10 steps", curriculum]
     assert textune.train(home / "config.toml", run=tmp_path / "run", overrides=words).steps == 10
 
 
@@ -316,6 +316,20 @@ def test_shares_of_the_training_documents_are_held_out(home: Path) -> None:
     parts = parts_of(home, "data.validation.kind=split", "data.validation.count=8", "train.duration=1 epochs")
     assert parts.data.num_rows["train"] == 32 and len(parts.data.splits["validation"]) == 8
     assert parts.documents is not None and parts.documents.num_rows == 32
+
+
+@pytest.mark.parametrize("words", [[], ["data.chunks=fixed"]])
+def test_texts_alone_train_as_well(home: Path, tmp_path: Path, words: list[str]) -> None:
+    """Without the section `metadata`: plain language modelling."""
+    text = CONFIG.replace('[metadata]\ntypes = ["html", "title", "url"]\n', "")
+    (home / "plain.toml").write_text(text, encoding="utf-8")
+    listener = Listener()
+    result = textune.train(
+        home / "plain.toml", run=tmp_path / "run", tracker=listener, overrides=[*words, "train.duration=6 steps"]
+    )
+    assert set(result.reports) == {"validation"} and "metadata" not in listener.words["chunks"]
+    parts = build_parts(load_config(home / "plain.toml", words).experiment, tracker=Listener(), audit=True)
+    assert not parts.rows["train"].store.whole().columns["mask"].any()
 
 
 def test_llama_trains_as_well(tmp_path: Path) -> None:

@@ -15,18 +15,8 @@ from textune.wording import repeated_names
 def language_problems(experiment: Experiment) -> list[Problem]:
     """Every key that contradicts the kind of the task."""
     if isinstance(experiment.task, ConditionalLmTask):
-        return [*_without_meaning(experiment), *_of_the_model(experiment), *_not_yet(experiment)]
+        return [*_without_meaning(experiment), *_of_the_model(experiment)]
     return [*_of_language_models(experiment)]
-
-
-def _not_yet(experiment: Experiment) -> Iterator[Problem]:
-    """Documents without a section about their metadata, and rows of a fixed length."""
-    if experiment.metadata is None:
-        message = 'task.kind = "conditional_lm" cannot be trained without the section metadata yet.'
-        yield Problem(("metadata",), message, 'Add it, such as [metadata] with types = ["url"].')
-    if experiment.data.chunks != "document":
-        message = f'data.chunks = "{experiment.data.chunks}" cannot be trained yet.'
-        yield Problem(("data", "chunks"), message, 'Use "document".', experiment.data.chunks)
 
 
 def _of_language_models(experiment: Experiment) -> Iterator[Problem]:

@@ -103,8 +103,8 @@ def check(
 ) -> CheckResult | DocumentsCheck:
     """Build every part, audit the rows, compute a few batches to predict time; writes nothing but the token cache.
 
-    With a section `metadata`, documents are checked instead; unless the task is a classifier's, and so nothing but
-    their metadata can be checked, parts are built then. `rows`: rows in memory by name, for
+    With a section `metadata`, documents are checked first; where the task is no language model's, or no backbone is
+    named, nothing else is. `rows`: rows in memory by name, for
     sources of `kind = "given"`. `timing = False` computes no batches. `audited` receives what is known before they are
     computed, since that takes a while. Raises TextuneError for whatever prevents the rows from being audited.
     """
@@ -116,7 +116,8 @@ def check(
         checked = check_documents(loaded.experiment, given=rows or {}, tracker=trackers)
         if audited is not None:
             audited(checked)
-        if not checked.ok or not isinstance(loaded.experiment.task, ConditionalLmTask):
+        trains = isinstance(loaded.experiment.task, ConditionalLmTask) and loaded.experiment.model.pretrained
+        if not (checked.ok and trains):
             return checked
         return _with_costs(checked, loaded.experiment, trackers, rows or {}, timing=timing)
     with deterministic(loaded.experiment.train):
