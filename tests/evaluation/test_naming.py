@@ -256,7 +256,7 @@ def test_the_page_lists_every_metric() -> None:
     listed = {kind: names.split(", ") for kind, names in rows.items()}
     names = {
         problem: list(head_of(problem).answers.measures.names)
-        for problem in ("binary", "multiclass", "multilabel", "regression")
+        for problem in ("binary", "multiclass", "multilabel", "regression", "language")
     }
     assert listed == {
         "for": ["metrics"],
@@ -264,6 +264,7 @@ def test_the_page_lists_every_metric() -> None:
         "binary, in addition": [name for name in names["binary"] if name not in names["multiclass"]],
         "multilabel": names["multilabel"],
         "regression": names["regression"],
+        "language models": names["language"],
         "any task": ["loss"],
     }
     for other in re.findall(

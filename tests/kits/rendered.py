@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models
 from textune.config.documents import MetadataSection
 from textune.config.schema import TokensSection
 from textune.metadata.chunks.encoder import ChunkEncoder, Chunks
-from textune.metadata.documents import NO_POSITION, Insertions, PrefixField, Rendered
+from textune.metadata.documents import NO_POSITION, Insertions, Rendered, RenderedField
 
 PAD = "~"
 TYPES = ("url", "timestamp", "title", "html", "entity")
@@ -57,7 +57,7 @@ def rendered_of(documents: Sequence[Written], types: Sequence[str] = TYPES) -> R
     columns = np.array(rows, dtype=np.int64).reshape(-1, 6).T
     return Rendered(
         [document.rendered for document in documents],
-        [tuple(PrefixField(types.index(name), text) for name, text in document.fields) for document in documents],
+        [tuple(RenderedField(types.index(name), text) for name, text in document.fields) for document in documents],
         Insertions(*columns),
     )
 

@@ -101,9 +101,9 @@ Sampling = Annotated[AllTypes | UniformTypes | IndependentTypes, Field(discrimin
 class MetadataSection(Section):
     """How documents with their metadata become text for a language model."""
 
-    types: Annotated[Names, Field(min_length=1)]
-    """Types of metadata in the order of the prefix, such as `["html", "timestamp", "title", "url"]`. Where inline tags
-    touch, those of an earlier type are nearer to the text."""
+    types: Names = ()
+    """Types of metadata in the order of the prefix, such as `["html", "timestamp", "title", "url"]`; by default none,
+    and documents are texts alone. Where inline tags touch, those of an earlier type are nearer to the text."""
     compat: Literal["none", "bsmetadata"] = "none"
     """`bsmetadata`: prefix, text and mask are those of the original system, with those of its bugs that
     docs/metadata.md lists."""
@@ -114,18 +114,18 @@ class MetadataSection(Section):
     """Where the fields of a document stand: before its text, or behind it, where they can be learned as something to
     predict (`task.metadata_loss`)."""
     separator: str = " | "
-    """Between the fields of the prefix."""
+    """Between the fields of a prefix or suffix."""
     key_value_separator: str = ": "
     """Between a field's name and its value."""
     prefix_separator: str = " |||"
-    """Between the prefix and the text."""
+    """Between the prefix and the text, or between the text and the suffix."""
     prefix_start: str = ""
-    """Put before the prefix."""
+    """Put before the first field."""
     type_tokens: dict[str, str] = {}
     """What the prefix says of a type that is rendered inline, such as `{ entity_paragraph = "entity" }`; by default
     its key."""
     types_in_prefix: bool = False
-    """Name the inline types of a document in its prefix."""
+    """Name the inline types of a document in its prefix or suffix."""
     wraps: dict[str, tuple[str, str]] = {}
     """Put around the inline tags of a type, such as `{ html = ["<HTML>", "</HTML>"] }`."""
     entity_position: Literal["begin", "end"] = "begin"
@@ -133,12 +133,13 @@ class MetadataSection(Section):
     html: HtmlRules = HtmlRules()
     """Which HTML tags and attributes are rendered."""
     score_inline: bool = False
-    """Whether a model is to predict inline tags as if they were text: they then have mask 0, and only the prefix has
-    mask 1."""
+    """Whether a model is to predict inline tags as if they were text: they then have mask 0, and only the prefix or
+    suffix has mask 1."""
     prefix_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Largest share of `tokens.max_length` that the prefix may take; beyond it, whole fields are left out."""
+    """Largest share of `tokens.max_length` that the prefix or suffix may take; beyond it, whole fields are left
+    out."""
     priority: Names = ()
-    """Types in the order in which their fields are kept where the prefix is too long; by default that of `types`."""
+    """Types in the order in which their fields are kept where not all have room; by default that of `types`."""
     reopen_tags: bool = False
     """Open the inline tags that a chunk cuts again at the beginning of the next one."""
     min_tokens: PositiveInt = 1
@@ -147,8 +148,8 @@ class MetadataSection(Section):
     """Whether every chunk begins with the tokenizer's token for that (BOS). `auto`: where the tokenizer itself begins
     a text with it; never with `compat`. It has mask 1."""
     end_token: SpecialToken = "auto"
-    """Whether a document ends with the tokenizer's token for that (EOS); the rest as `begin_token`. It has mask 0: a
-    model learns where texts end."""
+    """Whether a document ends, behind its suffix, with the tokenizer's token for that (EOS); the rest as
+    `begin_token`. It has mask 0: a model learns where texts end."""
     sampling: Sampling = AllTypes()
     """Which types of a document are rendered, drawn anew in each epoch; documents of held-out sets have all of
     theirs."""

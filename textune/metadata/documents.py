@@ -109,8 +109,8 @@ class Insertions:
 
 
 @dataclass(frozen=True)
-class PrefixField:
-    """One field of a prefix."""
+class RenderedField:
+    """One field of what stands before a text, or behind it."""
 
     type: int
     """Index into the types of the documents."""
@@ -123,9 +123,9 @@ class Rendered:
     """D documents as text: what a tokenizer reads, and which characters of it are metadata."""
 
     texts: Sequence[str]
-    """[D] with inline tags, without prefix."""
-    fields: Sequence[tuple[PrefixField, ...]]
-    """[D] the fields of each prefix in order; none where a document has no prefix."""
+    """[D] with inline tags, without prefix or suffix."""
+    fields: Sequence[tuple[RenderedField, ...]]
+    """[D] the fields of each prefix or suffix in order; none where a document has neither."""
     insertions: Insertions
     left_out: dict[str, int] = field(default_factory=dict)
     """How many entries were not rendered, by reason."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from textune.config.documents import MetadataSection
 from textune.metadata.documents import NO_POSITION, Rendered
-from textune.metadata.rendering.prefix import prefix_text
+from textune.metadata.rendering.fields import fields_text
 
 
 @dataclass
@@ -32,6 +32,7 @@ class Token:
     inserted: bool
     start: int
     end: int
+    in_suffix: bool = False
 
 
 @dataclass
@@ -73,7 +74,7 @@ class SlowChunks:
     # --- the original system -----------------------------------------------------------------------------------------
 
     def as_original(self, text: str, tags: list[Tag], fields: Any) -> list[Row]:
-        prefix = self.ids(prefix_text(fields, self.section)) if fields else []
+        prefix = self.ids(fields_text(fields, self.section)) if fields else []
         most = self.max_length // 2
         if len(prefix) > most:
             prefix = prefix[: most - 2] + prefix[-2:]
@@ -95,19 +96,23 @@ class SlowChunks:
     # --- textune -----------------------------------------------------------------------------------------------------
 
     def by_default(self, text: str, tags: list[Tag], fields: Any) -> list[Row]:
-        prefix = self.trimmed(fields)
+        metadata = self.trimmed(fields)
+        prefix, suffix = ([], metadata) if self.section.position == "suffix" else (metadata, [])
         lead = " " if prefix and self.ids("b a") != self.ids("b") + self.ids("a") else ""
         tokens = self.tokens(text, tags, lead)
         if sum(not token.inserted for token in tokens) < self.section.min_tokens:
             return []
+        tokens += [Token(token, True, len(text), len(text), in_suffix=True) for token in suffix]
         if self.end_id is not None:
             tokens.append(Token(self.end_id, False, len(text), len(text)))
         return self.rows(text, tags, prefix, self.pieces(text, tags, tokens, self.max_length - len(prefix)))
 
     def trimmed(self, fields: Any) -> list[int]:
         """The tokens of the prefix, with as many fields as fit."""
-        whole = self.ids(prefix_text(fields, self.section)) if fields else []
+        whole = self.ids(fields_text(fields, self.section)) if fields else []
         most = int(Fraction(str(self.section.prefix_share)) * self.max_length)
+        if self.section.position == "suffix":
+            most = min(most, self.max_length - 1 - (self.end_id is not None))
         if len(whole) <= most:
             return whole
         names = [*self.section.priority, *(name for name in self.section.types if name not in self.section.priority)]
@@ -116,9 +121,9 @@ class SlowChunks:
             for one in fields:
                 if self.section.types[one.type] == name:
                     more = [other for other in fields if other in kept or other is one]
-                    if len(self.ids(prefix_text(more, self.section))) <= most:
+                    if len(self.ids(fields_text(more, self.section))) <= most:
                         kept = more
-        return self.ids(prefix_text(kept, self.section)) if kept else []
+        return self.ids(fields_text(kept, self.section)) if kept else []
 
     def tokens(self, text: str, tags: list[Tag], lead: str) -> list[Token]:
         """Each part of the text and each tag by itself."""
@@ -138,11 +143,17 @@ class SlowChunks:
     def pieces(self, text: str, tags: list[Tag], tokens: list[Token], room: int) -> list[Any]:
         """Of each chunk: the tokens that open tags, its own, those that close them."""
         pieces, begin, opening = [], 0, list[int]()
+        behind = sum(token.in_suffix for token in tokens)
+        if behind and self.end_id is not None:
+            behind += 1
         while len(tokens) - begin > room - len(opening):
             rest = limit = room - len(opening)
+            if behind:  # half of the text that fits beside the suffix stays for the last chunk
+                stays = max(1, (room - behind) // 2)
+                limit = max(1, min(rest, len(tokens) - behind - begin - stays))
             while True:
                 end = self.cut(text, tags, tokens, begin, limit)
-                closing, again = self.open_tags(text, tags, tokens[end - 1].end, room // 4)
+                closing, again = self.open_tags(text, tags, tokens[end - 1].end, min(room // 4, room - behind - 1))
                 if end - begin + len(closing) <= rest:
                     break
                 limit = rest - len(closing)
@@ -162,7 +173,7 @@ class SlowChunks:
 
     def kind(self, text: str, tags: list[Tag], tokens: list[Token], end: int) -> str:
         at = tokens[end - 1].end
-        if self.end_id is not None and end == len(tokens) - 1:
+        if tokens[end].in_suffix or (self.end_id is not None and end == len(tokens) - 1):
             return "forbidden"
         if tokens[end].start < at or any(tag.start < at < tag.end for tag in tags):
             return "forbidden"
@@ -227,7 +238,8 @@ class SlowChunks:
         size = len(text) - sum(tag.end - tag.start for tag in tags)
         rows: list[Row] = []
         for number, (opening, piece, closing) in enumerate(pieces):
-            own = [int(token.inserted and not self.section.score_inline) for token in piece]
+            scores = self.section.score_inline
+            own = [int(token.in_suffix or (token.inserted and not scores)) for token in piece]
             last = piece[-1].end
             end = sum(not any(tag.start <= at < tag.end for tag in tags) for at in range(last))
             rows.append(

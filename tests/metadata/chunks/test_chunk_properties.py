@@ -92,11 +92,12 @@ def test_tokens_with_mask_0_are_the_text_of_each_chunk(kind: str) -> None:
     tokenizer = make()
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        section = random_section(rng, score_inline=False, min_tokens=1)
+        position = "suffix" if seed % 2 else "prefix"
+        section = random_section(rng, score_inline=False, min_tokens=1, position=position)
         rendered = random_rendered(rng, section, 4)
         encoder = ChunkEncoder(tokenizer, TokensSection(max_length=int(rng.choice([16, 40, 400]))), section)
         chunks = encoder.encode(rendered)
-        prefixed = encoder._prefixes.encode(rendered.fields).length > 0
+        prefixed = (encoder._fields.encode(rendered.fields).length > 0) & (position == "prefix")
         tagged = rendered.insertions.document[rendered.insertions.start == 0]
         texts, example = originals(rendered), chunks.store.example
         for number, row in enumerate(rows_of(chunks)):
@@ -127,12 +128,12 @@ def test_a_text_begins_as_the_tokenizer_begins_it(name: str) -> None:
     assert [ids for ids, _ in rows_of(chunks)] == tokenizer(texts, add_special_tokens=False).input_ids
 
 
-@pytest.mark.parametrize("compat", ["none", "bsmetadata"])
-def test_a_document_does_not_depend_on_its_batch(compat: str) -> None:
+@pytest.mark.parametrize("keys", [{}, {"compat": "bsmetadata"}, {"position": "suffix"}])
+def test_a_document_does_not_depend_on_its_batch(keys: dict[str, Any]) -> None:
     tokenizer = tiny_tokenizer("gpt2")
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        section = random_section(rng, compat=compat)
+        section = random_section(rng, **keys)
         documents = [random_document(rng) for _ in range(6)]
         encoder = ChunkEncoder(tokenizer, TokensSection(max_length=24), section)
         together = encoder.encode(render(documents_of(section.types, *documents), section))
@@ -191,7 +192,8 @@ def test_all_ways_of_a_comparison_score_the_same_characters(kind: str, compat: s
     num_compared = 0
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        section = random_section(rng, compat=compat)
+        position = "suffix" if seed % 4 == 0 and compat == "none" else "prefix"
+        section = random_section(rng, compat=compat, position=position)
         max_length = int(rng.choice([12, 40, 400]))
         documents = documents_of(section.types, *(random_document(rng) for _ in range(3)))
         nothing = np.zeros((3, len(section.types)), dtype=bool)

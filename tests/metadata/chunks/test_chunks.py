@@ -131,7 +131,7 @@ def test_cut_prefixes_are_those_of_documents_with_a_chunk() -> None:
     assert ChunkCounts.from_flat(bare.flat) == bare
     both = ChunkCounts.sum([counts, bare, ChunkCounts(split=3, not_reopened=1)])
     assert both == ChunkCounts(empty=2, trimmed=4, bare=2, left_out={"title": 4, "url": 2}, split=3, not_reopened=1)
-    assert "title of 4, url of 2; 2 documents" in both.prefixes and both.words.keys() == {
+    assert "title of 4, url of 2; 2 documents" in both.lost and both.words.keys() == {
         "trimmed",
         "split",
         "not_reopened",
@@ -150,6 +150,69 @@ def test_a_long_prefix_keeps_whole_fields_by_priority() -> None:
         rendered_of([Written(("x",), fields), Written(("y",), fields[1:]), Written(("z",), fields)])
     )
     assert (chunks.counts.trimmed, chunks.counts.left_out) == (2, {"title": 2})
+
+
+# --- suffixes --------------------------------------------------------------------------------------------------------
+
+FIELDS = (("url", "u: 1"), ("title", "T: a"))
+SUFFIX = " ||| u: 1 | T: a"
+
+
+def behind(document: Written, max_length: int, **keys: Any) -> list[str]:
+    """Each chunk in characters, with the fields behind the text."""
+    return said(document, max_length, position="suffix", **keys)
+
+
+def test_fields_stand_behind_a_text() -> None:
+    assert behind(Written(("one two",), FIELDS), 40) == [f"one two{SUFFIX}"]
+    assert behind(Written(("one two",)), 40) == ["one two"]
+    assert behind(Written(("one",), FIELDS), 40, prefix_start="<", separator=",", prefix_separator="#") == [
+        "one# <u: 1,T: a"
+    ]
+
+
+def test_only_the_last_chunk_has_the_suffix_behind_half_of_the_text_that_fits_there() -> None:
+    text = "one two three four five six"
+    assert behind(Written((text,), FIELDS), 40) == ["one two three ", f"four five six{SUFFIX}"]
+    assert behind(Written((text,), FIELDS), 32) == ["one two three four ", f"five six{SUFFIX}"]
+    assert behind(Written((text + " seven eight nine",), FIELDS), 32) == [
+        "one two three four five six ",
+        f"seven eight nine{SUFFIX}",
+    ]
+    assert behind(Written(("onetwothreefourfive",), FIELDS), 32) == ["onetwothree", f"fourfive{SUFFIX}"]
+
+
+def test_a_suffix_is_masked_and_the_end_token_behind_it_is_not() -> None:
+    tokenizer = tiny_tokenizer("llama")
+    document = Written(("a good film",), (("url", "url: x"),))
+    keys = {"position": "suffix", "end_token": "always"}
+    for more in ({}, {"score_inline": True}):
+        [(ids, mask)] = rows_of(encoder_of(tokenizer, 60, **keys, **more).encode(rendered_of([document])))
+        [(bare, _)] = rows_of(encoder_of(tokenizer, 60, **keys).encode(rendered_of([Written(document.pieces)])))
+        assert ids[: len(bare) - 1] == bare[:-1] and ids[-1] == bare[-1] == tokenizer.eos_token_id
+        assert mask == [1] + [0] * (len(bare) - 2) + [1] * (len(ids) - len(bare)) + [0]
+        assert tokenizer.decode(ids[len(bare) - 1 : -1]).strip() == "||| url: x"
+
+
+def test_a_long_suffix_loses_fields_as_a_prefix_does() -> None:
+    document = Written(("x",), (("url", "u: 12345678"), ("timestamp", "t: 1"), ("title", "T: abc")))
+    keys = {"separator": "|", "prefix_separator": "#"}
+    assert behind(document, 60, **keys) == ["x# u: 12345678|t: 1|T: abc"]
+    assert behind(document, 36, **keys) == ["x# u: 12345678|t: 1"]
+    assert behind(document, 36, **keys, priority=("title", "timestamp")) == ["x# t: 1|T: abc"]
+    with refused(DataError, key="metadata.prefix_share", value="u: 12345678", reason="suffix"):
+        behind(document, 8, **keys)
+    assert behind(document, 8, **keys, on_bad_metadata="report") == ["x"]
+
+
+def test_tags_opened_again_leave_room_for_the_suffix() -> None:
+    keys = {"prefix_share": 0.99, "reopen_tags": True}
+    text = (Tag("<p>", 0), "one two three four five six seven eight", Tag("</p>", closes=0))
+    fields = (("url", "u: 123456789 123456789"),)
+    for max_length in range(32, 60):
+        chunks = behind(Written(text, fields), max_length, **keys)
+        assert max(map(len, chunks)) <= max_length and chunks[-1].endswith(" ||| " + fields[0][1])
+        assert "".join(chunks).replace("<p>", "").replace("</p>", "").startswith("one two three four five six")
 
 
 # --- the tokens that begin and end a document ------------------------------------------------------------------------

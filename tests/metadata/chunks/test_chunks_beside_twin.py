@@ -88,12 +88,22 @@ TOKENIZERS = {
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
-@pytest.mark.parametrize("compat", ["none", "bsmetadata"])
-def test_random_documents_beside_the_twin(kind: str, compat: str) -> None:
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"compat": "none"},
+        {"compat": "bsmetadata"},
+        {"position": "suffix"},
+        {"position": "suffix", "prefix_share": 0.9},
+    ],
+    ids=["prefix", "bsmetadata", "suffix", "long suffix"],
+)
+def test_random_documents_beside_the_twin(kind: str, keys: dict[str, Any]) -> None:
     tokenizer = TOKENIZERS[kind]()
     for seed in range(60):
         rng = np.random.default_rng(seed)
-        section = random_section(rng, compat=compat)
+        section = random_section(rng, **keys)
+        compat = section.compat
         max_length = int(rng.choice([8, 12, 24, 60, 300]))
         with_end = compat == "none" and rng.random() < 0.2
         if with_end:

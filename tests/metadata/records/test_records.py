@@ -21,7 +21,7 @@ from textune.data.shards.blocks import BlockReader, Cursor, NeededColumns, open_
 from textune.metadata.documents import NO_POSITION
 from textune.metadata.records.problems import HINTS, TITLES
 from textune.metadata.records.read import metadata_columns, read_document_rows, shard_id
-from textune.metadata.rendering.prefix import prefix_text
+from textune.metadata.rendering.fields import fields_text
 from textune.metadata.rendering.render import render
 from textune.metadata.types import TYPES
 
@@ -136,7 +136,7 @@ def test_c21_from_columns_to_the_prefix(tmp_path: Path, name: str, compat: str) 
     keys = {"types_in_prefix": True, "type_tokens": {"entity_paragraph": "entity"}, "compat": compat}
     section = MetadataSection.model_validate({"types": types, **keys})
     documents = read(rows_in(tmp_path, [row], name), types, **keys).documents
-    assert prefix_text(render(documents, section).fields[0], section) == (
+    assert fields_text(render(documents, section).fields[0], section) == (
         "html | Year: 1998 | Month: March | Website Description: D. | Title: T | url: http://a.b/c d e | "
         "Datasource: a.b > c | Text Length: 6 | entity |||"
     )

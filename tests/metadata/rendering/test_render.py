@@ -7,7 +7,7 @@ import pytest
 from kits.documents import APPLE, BOXER, CASES, Entry, counted, documents_of, mask_of, tag
 
 from textune.config.documents import HtmlRules, MetadataSection
-from textune.metadata.rendering.prefix import prefix_text
+from textune.metadata.rendering.fields import fields_text
 from textune.metadata.rendering.render import render
 from textune.metadata.rendering.renderers import RENDERERS
 
@@ -18,7 +18,7 @@ def rendered(case: tuple[str, list[Entry]], **options: object) -> tuple[str, str
     """Prefix, text, and its mask in runs."""
     section = MetadataSection.model_validate(options)
     found = render(documents_of(section.types, case), section)
-    return prefix_text(found.fields[0], section), found.texts[0], counted(mask_of(found))
+    return fields_text(found.fields[0], section), found.texts[0], counted(mask_of(found))
 
 
 @both_ways

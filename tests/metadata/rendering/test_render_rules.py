@@ -18,7 +18,7 @@ from twin import twin
 from textune.config.documents import HtmlRules, MetadataSection
 from textune.config.sources import FilesSource
 from textune.data.reading.sources import read_source
-from textune.metadata.rendering.prefix import prefix_text
+from textune.metadata.rendering.fields import fields_text
 from textune.metadata.rendering.render import render
 from textune.metadata.rendering.timestamps import parse_timestamp
 
@@ -31,7 +31,7 @@ def rendered(text: str, entries: list[Entry], **options: Any) -> tuple[str, str]
     types = tuple(dict.fromkeys(entry.type for entry in entries))
     section = MetadataSection.model_validate({"types": types} | options)
     found = render(documents_of(section.types, (text, entries)), section)
-    return prefix_text(found.fields[0], section), found.texts[0]
+    return fields_text(found.fields[0], section), found.texts[0]
 
 
 def table_after(heading: str) -> list[list[str]]:
@@ -277,5 +277,5 @@ def test_records_of_the_original_are_rendered_as_the_twin_says(name: str, compat
             for one in row["metadata"]
         ]
         prefix, sheet = twin(row["text"], entries, section)
-        assert (prefix_text(found.fields[number], section), found.texts[number]) == (prefix, sheet.text)
+        assert (fields_text(found.fields[number], section), found.texts[number]) == (prefix, sheet.text)
         assert len(entries) > 0

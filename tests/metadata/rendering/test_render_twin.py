@@ -14,7 +14,7 @@ from twin import twin
 
 from textune.config.documents import HtmlRules, MetadataSection
 from textune.metadata.documents import NO_POSITION, Documents, Rendered
-from textune.metadata.rendering.prefix import prefix_text
+from textune.metadata.rendering.fields import fields_text
 from textune.metadata.rendering.render import render
 
 GLOBAL = ("url", "timestamp", "title", "generation_length_text", "website_desc", "other")
@@ -103,7 +103,7 @@ def test_the_twin_agrees(drawn: tuple[list[Row], MetadataSection]) -> None:
     _, found = rendered(batch, section)
     for number, (text, entries) in enumerate(batch):
         prefix, sheet = twin(text, entries, section)
-        assert prefix_text(found.fields[number], section) == prefix
+        assert fields_text(found.fields[number], section) == prefix
         assert found.texts[number] == sheet.text
         assert "".join(map(str, mask_of(found, number))) == sheet.mask
 

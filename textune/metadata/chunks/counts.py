@@ -14,7 +14,7 @@ _OF_TYPE = "left_out "
 
 @dataclass(frozen=True)
 class Bare:
-    """A document that goes without a prefix, since none of its fields fits."""
+    """A document that goes without a prefix or suffix, since none of its fields fits."""
 
     place: str
     """Where it comes from."""
@@ -37,11 +37,11 @@ class ChunkCounts:
     short: int = 0
     """Documents with fewer than `metadata.min_tokens`."""
     trimmed: int = 0
-    """Documents with a prefix that was too long."""
+    """Documents with a prefix or suffix that was too long."""
     bare: int = 0
-    """Of these, documents that go without a prefix, since none of its fields fits."""
+    """Of these, documents that go without it, since none of its fields fits."""
     left_out: dict[str, int] = field(default_factory=dict)
-    """By type: documents whose prefix lost this field, or a part of it."""
+    """By type: documents that lost this field, or a part of it."""
     split: int = 0
     """Cuts within a tag, which was longer than a chunk, or a character."""
     not_reopened: int = 0
@@ -77,10 +77,10 @@ class ChunkCounts:
         return cls.from_flat(total)
 
     @property
-    def prefixes(self) -> str:
-        """What prefixes lost, by field, those that lost the most first."""
+    def lost(self) -> str:
+        """What documents lost, by field, what most of them lost first."""
         by_number = sorted(self.left_out.items(), key=lambda one: (-one[1], one[0]))
-        bare = f"; {count(self.bare, 'document')} without any prefix" if self.bare else ""
+        bare = f"; {count(self.bare, 'document')} without any field" if self.bare else ""
         return f"left out are {listing(f'{name} of {num:,}' for name, num in by_number)}{bare}"
 
     def trimmed_of(self, num_documents: int) -> str:
@@ -88,15 +88,15 @@ class ChunkCounts:
         share = self.trimmed / num_documents
         return (
             f"{self.trimmed:,} of {count(num_documents, 'document')} ({share:.1%}) have one longer than"
-            f" metadata.prefix_share allows: {self.prefixes}"
+            f" metadata.prefix_share allows: {self.lost}"
         )
 
     @property
     def words(self) -> dict[str, str]:
         """What was cut, by the name of its count; nothing for counts of 0."""
         words = {
-            "trimmed": f"{count(self.trimmed, 'document')} with a prefix longer than metadata.prefix_share allows:"
-            f" {self.prefixes}",
+            "trimmed": f"{count(self.trimmed, 'document')} with more fields than metadata.prefix_share has room for:"
+            f" {self.lost}",
             "split": f"{count(self.split, 'cut')} within a tag longer than a chunk, or within a character",
             "not_reopened": f"{count(self.not_reopened, 'tag')} cut by a chunk and not opened again, for want of room",
             "unscored": f"{count(self.unscored, 'document')} left out: no token of theirs has anything before it",

@@ -1,4 +1,4 @@
-"""Cuts the documents of a batch into pieces that fit beside their prefixes; before `encoder.py`."""
+"""Cuts the documents of a batch into pieces that fit beside their prefixes and suffixes; before `encoder.py`."""
 
 from __future__ import annotations
 
@@ -23,9 +23,17 @@ class Cutter:
         self._has_end = has_end
 
     def cut(
-        self, tokens: TextTokens, texts: list[str], places: Places, insertions: Insertions, room: np.ndarray
+        self,
+        tokens: TextTokens,
+        texts: list[str],
+        places: Places,
+        insertions: Insertions,
+        *,
+        room: np.ndarray,
+        suffix: np.ndarray,
     ) -> list[list[Cut]]:
-        """The cuts of each document; `room`, int64 [D], are the tokens that a chunk of it has beside the prefix."""
+        """The cuts of each document; `room`, int64 [D], are the tokens that a chunk of it has beside the prefix, and
+        `suffix`, int64 [D], those at the end of the document that stand together in its last chunk."""
         length_D = np.diff(tokens.offsets)
         if self._section.as_original:
             return [cut_everywhere(*sizes) for sizes in zip(length_D.tolist(), room.tolist(), strict=True)]
@@ -33,13 +41,15 @@ class Cutter:
         long = np.flatnonzero(length_D > room)
         if not len(long):
             return cuts
-        joined = "".join(texts)
-        safe = SafePlaces(joined, places, insertions)
-        tags = OpenTags(joined, places, insertions, self._section, self._tokenizer)
+        safe = SafePlaces(texts, places, insertions)
+        reopens = self._section.reopen_tags
+        tags = OpenTags("".join(texts), places, insertions, self._section, self._tokenizer) if reopens else None
         for document in long.tolist():
             kinds, most = safe.kinds(tokens, document), int(room[document])
-            if self._has_end:  # which is no chunk by itself
-                kinds[-1] = FORBIDDEN
-            cut_at = partial(tags.cut_at, tokens, document, most=most // 4) if self._section.reopen_tags else Cut
-            cuts[document] = cut_safely(kinds, most, cut_at)
+            behind = int(suffix[document])
+            # Neither the end token nor a suffix is a chunk by itself.
+            kinds[len(kinds) - (behind or int(self._has_end)) :] = FORBIDDEN
+            most_tags = min(most // 4, most - behind - 1)
+            cut_at = partial(tags.cut_at, tokens, document, most=most_tags) if tags else Cut
+            cuts[document] = cut_safely(kinds, most, cut_at, suffix=behind)
         return cuts

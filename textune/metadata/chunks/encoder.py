@@ -1,8 +1,8 @@
 """Rendered documents to rows of tokens with their masks; after `render.py`.
 
-fields --PrefixEncoder--> prefix tokens ---------------------+
-texts with tags --TextTokenizer--> tokens that know          +--> every chunk = prefix + a piece of the text
-their characters --cuts--> pieces of at most the room left --+
+fields --FieldEncoder--> tokens of prefixes or suffixes -----+
+texts with tags --TextTokenizer--> tokens that know          +--> every chunk = prefix + a piece of the text;
+their characters --cuts--> pieces of at most the room left --+    the last piece of a document ends with its suffix
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from textune.errors import DataError
 from textune.metadata.chunks.commonspans import Spans, common_spans, num_bytes, num_first, slices
 from textune.metadata.chunks.counts import Bare, ChunkCounts
 from textune.metadata.chunks.cutter import Cutter
-from textune.metadata.chunks.prefixtokens import PrefixEncoder, PrefixTokens
+from textune.metadata.chunks.fieldtokens import FieldEncoder, FieldTokens
 from textune.metadata.chunks.rows import Part, TextPieces, join_parts
-from textune.metadata.chunks.specialtokens import begin_token, end_token
-from textune.metadata.chunks.texttokens import Places, TextTokenizer, TextTokens
-from textune.metadata.documents import PrefixField, Rendered
+from textune.metadata.chunks.specialtokens import begin_token, end_token, token_between
+from textune.metadata.chunks.texttokens import Places, TextTokenizer, TextTokens, ranges
+from textune.metadata.documents import Rendered, RenderedField
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -90,8 +90,11 @@ class _Cutting(NamedTuple):
 
     texts: list[str]
     places: Places
-    prefixes: PrefixTokens
+    prefixes: FieldTokens
     tokens: TextTokens
+    """Those of suffixes and end tokens included."""
+    in_suffix: np.ndarray
+    """bool [T] which of these belong to a suffix."""
     pieces: TextPieces
     kept: np.ndarray
     counts: ChunkCounts
@@ -101,16 +104,42 @@ class _Cutting(NamedTuple):
 class ChunkEncoder:
     """The only way from rendered documents to token ids."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, tokens: TokensSection, metadata: MetadataSection) -> None:
-        """ModelError for a tokenizer without offsets; ConfigError where it lacks a token that `metadata` asks for."""
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        tokens: TokensSection,
+        metadata: MetadataSection,
+        *,
+        uncut: bool = False,
+    ) -> None:
+        """`uncut`: each document is one chunk, however long it is, that ends with the end token.
+
+        ModelError for a tokenizer without offsets; ConfigError where it lacks a token that it is to have.
+        """
+        self._given = (tokenizer, tokens, metadata)
+        self._uncut = uncut
         self._metadata = metadata
         self._max_length = tokens.longest
         self._tokenizer = TextTokenizer(tokenizer)
         self._begin = begin_token(tokenizer, metadata)
-        self._end = end_token(tokenizer, metadata)
-        self._prefixes = PrefixEncoder(
-            self._tokenizer, metadata, max_length=self._max_length, has_begin=self._begin is not None
+        self._end = token_between(tokenizer) if uncut else end_token(tokenizer, metadata)
+        self._fields = FieldEncoder(
+            self._tokenizer,
+            metadata,
+            max_length=self._max_length,
+            has_begin=self._begin is not None,
+            has_end=self._end is not None,
         )
+
+    def uncut(self) -> ChunkEncoder:
+        """The same for documents that rows of one length are cut from: each is one chunk, however long it is, and ends
+        with the end token. ConfigError where the tokenizer has none."""
+        return ChunkEncoder(*self._given, uncut=True)
+
+    @property
+    def max_length(self) -> int:
+        """The most tokens that a row has."""
+        return self._max_length
 
     def encode(self, rendered: Rendered, place: Place = "document {}".format) -> Chunks:
         """The chunks of these documents, whatever others they share a batch with.
@@ -118,12 +147,12 @@ class ChunkEncoder:
         DataError, with the document as `place(index)` names it, where a prefix leaves no room for text.
         """
         cutting = self._cut(rendered, place)
-        inserted = cutting.tokens.inserted
-        return self._with_prefixes(cutting, np.zeros_like(inserted) if self._metadata.score_inline else inserted)
+        metadata = cutting.in_suffix if self._metadata.score_inline else cutting.tokens.inserted
+        return self._with_prefixes(cutting, metadata)
 
     def trims(self, rendered: Rendered) -> np.ndarray:
-        """bool [D] which documents have a prefix that is too long, so that it loses fields."""
-        return self._prefixes.encode(rendered.fields).trimmed
+        """bool [D] which documents have a prefix or suffix that is too long, so that it loses fields."""
+        return self._fields.encode(rendered.fields).trimmed
 
     def compared(self, rendered: Rendered, bare: Rendered, place: Place = "document {}".format) -> Compared:
         """These documents with metadata, and `bare`, the same ones rendered without any: what an evaluation scores.
@@ -145,11 +174,12 @@ class ChunkEncoder:
         return self._end
 
     def begun(self, rendered: Rendered, place: Place = "document {}".format) -> list[Begun]:
-        """[D] the beginnings of documents whose texts go no further yet, for a model to go on with. Errors as
-        `encode`."""
-        prefixes, texts = self._prefixes.encode(rendered.fields), list(rendered.texts)
+        """[D] the beginnings of documents whose texts go no further yet, for a model to go on with: a suffix is none.
+        Errors as `encode`."""
+        fields, texts = self._fields.encode(rendered.fields), list(rendered.texts)
+        prefixes, _ = self._placed(fields)
         tokens = self._tokens(texts, Places.of(texts, rendered.insertions), prefixes.length > 0)
-        self._room(rendered, prefixes, np.arange(len(texts)), place)
+        self._require_room(rendered, fields, np.arange(len(texts)), place)
         begin = [] if self._begin is None else [self._begin]
         bounds = zip(prefixes.start.tolist(), prefixes.length.tolist(), pairwise(tokens.offsets.tolist()), strict=True)
         return [
@@ -165,7 +195,8 @@ class ChunkEncoder:
 
     def _cut(self, rendered: Rendered, place: Place) -> _Cutting:
         metadata = self._metadata
-        prefixes = self._prefixes.encode(rendered.fields)
+        fields = self._fields.encode(rendered.fields)
+        prefixes, suffixes = self._placed(fields)
         texts = list(rendered.texts)
         places = Places.of(texts, rendered.insertions)
         has_prefix = prefixes.length > 0
@@ -173,19 +204,26 @@ class ChunkEncoder:
         counted = np.ones_like(tokens.inserted) if metadata.as_original else ~tokens.inserted
         num_counted = np.diff(np.concatenate([[0], np.cumsum(counted)])[tokens.offsets])
         kept = np.flatnonzero(num_counted >= metadata.min_tokens)
-        room = self._room(rendered, prefixes, kept, place)
-        if self._end is not None:
-            tokens = tokens.followed_by(self._end, np.ones(len(texts), dtype=bool))
-        cutter = Cutter(metadata, self._tokenizer, has_end=self._end is not None)
-        cuts = cutter.cut(tokens, texts, places, rendered.insertions, np.maximum(room, 1))
+        self._require_room(rendered, fields, kept, place)
+        room = self._max_length - prefixes.length - (self._begin is not None)
+        tokens, in_suffix = self._ended(tokens, suffixes)
+        room = np.diff(tokens.offsets) if self._uncut else room
+        cuts = Cutter(metadata, self._tokenizer, has_end=self._end is not None).cut(
+            tokens,
+            texts,
+            places,
+            rendered.insertions,
+            room=np.maximum(room, 1),
+            suffix=self._with_end(suffixes.length),
+        )
         is_empty = num_counted == 0
-        bare = kept[(prefixes.trimmed & (prefixes.length == 0))[kept]]
+        bare = kept[(fields.trimmed & (fields.length == 0))[kept]]
         counts = ChunkCounts(
             empty=int(is_empty.sum()),
             short=int((~is_empty & (num_counted < metadata.min_tokens)).sum()),
-            trimmed=int(prefixes.trimmed[kept].sum()),
+            trimmed=int(fields.trimmed[kept].sum()),
             bare=len(bare),
-            left_out={metadata.types[index]: number for index, number in prefixes.left_out(kept).items()},
+            left_out={metadata.types[index]: number for index, number in fields.left_out(kept).items()},
             split=sum(cut.is_forced for document in kept for cut in cuts[document]),
             not_reopened=sum(cut.num_left_open for document in kept for cut in cuts[document]),
         )
@@ -194,36 +232,57 @@ class ChunkEncoder:
             places,
             prefixes,
             tokens,
+            in_suffix,
             TextPieces.of(tokens, kept, [cuts[document] for document in kept]),
             kept,
             counts,
             tuple(self._bare(rendered, document, place) for document in bare[:NUM_EXAMPLES].tolist()),
         )
 
-    def _room(self, rendered: Rendered, prefixes: PrefixTokens, kept: np.ndarray, place: Place) -> np.ndarray:
-        """int64 [D] tokens that a chunk of each document has beside its prefix. DataError where there are none."""
-        room = self._max_length - prefixes.length - (self._begin is not None)
-        without = (prefixes.length == 0) & prefixes.trimmed & (self._metadata.on_bad_metadata == "error")
+    def _placed(self, fields: FieldTokens) -> tuple[FieldTokens, FieldTokens]:
+        """The prefixes and the suffixes that fields are: each document has one of the two at most."""
+        return (fields.nowhere, fields) if self._metadata.position == "suffix" else (fields, fields.nowhere)
+
+    def _ended(self, tokens: TextTokens, suffixes: FieldTokens) -> tuple[TextTokens, np.ndarray]:
+        """The tokens of texts with what stands behind each, and bool [T], which of them belong to suffixes."""
+        has_end = self._end is not None
+        if suffixes.length.any():
+            tokens = tokens.with_suffixes(suffixes.ids, suffixes.start, suffixes.length)
+        if self._end is not None:
+            tokens = tokens.followed_by(self._end, np.ones(len(suffixes.length), dtype=bool))
+        in_suffix = np.zeros(len(tokens.ids), dtype=bool)
+        in_suffix[ranges(tokens.offsets[1:] - has_end - suffixes.length, suffixes.length)] = True
+        return tokens, in_suffix
+
+    def _with_end(self, suffix: np.ndarray) -> np.ndarray:
+        """int64 [D] tokens that stand together behind a text: of a suffix, and the end token behind that."""
+        return np.where(suffix > 0, suffix + (self._end is not None), 0)
+
+    def _require_room(self, rendered: Rendered, fields: FieldTokens, kept: np.ndarray, place: Place) -> None:
+        """DataError for a document whose prefix or suffix leaves no token for its text."""
+        position = self._metadata.position
+        taken = self._with_end(fields.length) if position == "suffix" else fields.length
+        room = self._max_length - taken - (self._begin is not None)
+        without = (fields.length == 0) & fields.trimmed & (self._metadata.on_bad_metadata == "error")
         refused = kept[((room < 1) | without)[kept]]
         if len(refused):
             first = int(refused[0])
             bare = self._bare(rendered, first, place)
             raise DataError(
-                f"{bare.place}: the prefix leaves no room for text within tokens.max_length = {self._max_length} and"
-                f" metadata.prefix_share = {self._metadata.prefix_share}: none of its fields fits; the longest is"
+                f"{bare.place}: the {position} leaves no room for text within tokens.max_length = {self._max_length}"
+                f" and metadata.prefix_share = {self._metadata.prefix_share}: none of its fields fits; the longest is"
                 f" {bare.longest} ({len(bare.text):,} characters).",
                 hint="Raise tokens.max_length or metadata.prefix_share, shorten what is around the fields"
                 ' (metadata.prefix_start, metadata.prefix_separator), or set metadata.on_bad_metadata = "report": such'
-                " documents then go without a prefix.",
+                f" documents then go without a {position}.",
                 key="metadata.prefix_share",
                 value=bare.text,
                 place=bare.place,
-                reason=f"the prefix leaves no room for text, and {bare.longest} is its longest field",
+                reason=f"the {position} leaves no room for text, and {bare.longest} is its longest field",
             )
-        return room
 
     def _bare(self, rendered: Rendered, document: int, place: Place) -> Bare:
-        longest = max(rendered.fields[document], key=lambda part: len(part.text), default=PrefixField(0, ""))
+        longest = max(rendered.fields[document], key=lambda part: len(part.text), default=RenderedField(0, ""))
         return Bare(place(document), self._metadata.types[longest.type], longest.text)
 
     def _with_prefixes(self, cutting: _Cutting, mask: np.ndarray) -> Chunks:

@@ -6,8 +6,8 @@ import numpy as np
 
 from textune.config import MetadataSection
 from textune.metadata.documents import NO_POSITION, Documents, Rendered
+from textune.metadata.rendering.fields import rendered_fields
 from textune.metadata.rendering.inline import insert_tags
-from textune.metadata.rendering.prefix import prefix_fields
 
 
 def render(documents: Documents, section: MetadataSection, keep: np.ndarray | None = None) -> Rendered:
@@ -24,7 +24,7 @@ def render(documents: Documents, section: MetadataSection, keep: np.ndarray | No
     texts, insertions, not_inserted = insert_tags(documents, chosen, section)
     inline_DT = np.zeros((len(documents), len(documents.types)), bool)
     inline_DT[insertions.document, insertions.type] = True
-    fields, not_named = prefix_fields(documents, chosen, inline_DT, section)
+    fields, not_named = rendered_fields(documents, chosen, inline_DT, section)
     return Rendered(texts, fields, insertions, dict(+(not_inserted + not_named)))
 
 

@@ -1,4 +1,4 @@
-"""The prefix of a document: a field for each of its types, in the order of the configuration."""
+"""What stands before a text, or behind it: a field for each type of metadata, in the order of the configuration."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ from collections.abc import Sequence
 import numpy as np
 
 from textune.config import MetadataSection
-from textune.metadata.documents import NO_POSITION, Documents, PrefixField
+from textune.metadata.documents import NO_POSITION, Documents, RenderedField
 from textune.metadata.rendering.renderers import renderer_of
 from textune.metadata.types import first_with_key, metadata_type
 
 REPLACED = "a later entry of the same type stands in the prefix"
 
 
-def prefix_text(fields: Sequence[PrefixField], section: MetadataSection) -> str:
-    """What is put before a text; empty without fields."""
+def fields_text(fields: Sequence[RenderedField], section: MetadataSection) -> str:
+    """What is put before a text, or behind it; empty without fields."""
     if not fields:
         return ""
-    joined = section.separator.join(field.text for field in fields)
-    return f"{section.prefix_start}{joined}{section.prefix_separator}"
+    joined = section.prefix_start + section.separator.join(field.text for field in fields)
+    if section.position == "suffix":
+        # As a text after a prefix, the fields after a text begin behind a space.
+        return f"{section.prefix_separator} {joined}"
+    return joined + section.prefix_separator
 
 
-def prefix_fields(
+def rendered_fields(
     documents: Documents, chosen: np.ndarray, inline_DT: np.ndarray, section: MetadataSection
-) -> tuple[list[tuple[PrefixField, ...]], Counter[str]]:
+) -> tuple[list[tuple[RenderedField, ...]], Counter[str]]:
     """[D] the fields of each document, and how many entries have none though they belong there, by reason.
 
     `chosen`: int64, ascending, the entries to render. `inline_DT`: bool [D, T], of which types each text has tags.
@@ -44,7 +47,7 @@ def prefix_fields(
         place, named = np.concatenate([place, tokens]), np.concatenate([named, np.full(len(tokens), NO_POSITION)])
         order = np.argsort(place)
         place, named = place[order], named[order]
-    fields: list[list[PrefixField]] = [[] for _ in documents.texts]
+    fields: list[list[RenderedField]] = [[] for _ in documents.texts]
     for at, entry in zip(place.tolist(), named.tolist(), strict=True):
         document, type_ = divmod(at, num_types)
         name = documents.types[type_ if entry == NO_POSITION else entries.type[entry]]
@@ -52,5 +55,5 @@ def prefix_fields(
             text = section.type_tokens.get(name, metadata_type(name).key)
         else:
             text = renderer_of(name).field(metadata_type(name), entries.value[entry], section)
-        fields[document].append(PrefixField(type_, text))
+        fields[document].append(RenderedField(type_, text))
     return [tuple(found) for found in fields], left_out
