@@ -21,7 +21,8 @@ from textune.errors import DataError
 from textune.metadata.chunks import ChunkCounts, ChunkEncoder, Chunks
 from textune.metadata.documents import Documents
 from textune.metadata.facts import DocumentFacts
-from textune.metadata.records import BadEntries, metadata_columns, read_documents
+from textune.metadata.fixedrows import cut_rows
+from textune.metadata.records import BadEntries, ReadDocuments, metadata_columns, read_documents
 from textune.metadata.rendering import render
 from textune.metadata.sampling import Sampler
 from textune.wording import count
@@ -41,17 +42,30 @@ class MadeChunks:
     """What some rows became."""
 
     chunks: Chunks
-    documents: Documents
-    """With all their metadata."""
+    read: ReadDocuments
+    """With all their metadata, and what could not be read of it."""
     keep: np.ndarray
     """bool [D, T] which types of each were drawn to be rendered."""
-    bad: BadEntries
-    """Pieces of metadata left out."""
+
+    @property
+    def documents(self) -> Documents:
+        """With all their metadata."""
+        return self.read.documents
+
+    @property
+    def bad(self) -> BadEntries:
+        """Pieces of metadata left out."""
+        return self.read.bad
 
     @property
     def num_documents(self) -> int:
         """Documents read."""
         return len(self.documents)
+
+    @property
+    def document_of_chunk(self) -> np.ndarray:
+        """int64 [C] which of the documents each chunk is of."""
+        return np.asarray(self.chunks.documents[self.chunks.store.example])
 
     @property
     def num_short(self) -> int:
@@ -82,8 +96,8 @@ class DocumentMaker:
         facts: DocumentFacts,
         metadata_loss: bool = False,
     ) -> None:
-        """`seed`: of the run; `facts`: what sampling needs to know of the data; `metadata_loss`: whether tokens of
-        metadata are scored, too."""
+        """`encoder`: with `data.chunks = "fixed"` one that does not cut documents; `seed`: of the run; `facts`: what
+        sampling needs to know of the data; `metadata_loss`: whether tokens of metadata are scored, too."""
         self.source = source
         self.facts = facts
         self.columns = data.columns
@@ -91,6 +105,9 @@ class DocumentMaker:
         self._encoder = encoder
         self._on_bad_row = data.on_bad_row
         self._metadata_loss = metadata_loss
+        self._fixed = data.chunks == "fixed"
+        self.row = "row" if self._fixed else "chunk"
+        """What messages call its rows of tokens."""
         self._sampler = Sampler(section.sampling, seed, facts.counts, facts.num_documents)
 
     @property
@@ -132,8 +149,9 @@ class DocumentMaker:
         if block.is_last and not num_rows:
             raise self._nothing_left(skipped, num_short=num_short, num_unscored=num_unscored)
         notices = [*skipped_so_far(block, after, skipped), *self._left_out(block, after, made)]
-        rows_of_tokens = trained.rows.at(block.order(len(trained.rows)))
-        return MadeRows(rows_of_tokens, after, (*notices, *wrong_number(self.source, block, num_rows)))
+        return MadeRows(
+            self._in_order(block, trained.rows, made), after, (*notices, *wrong_number(self.source, block, num_rows))
+        )
 
     def rows_of(self, block: Block) -> Iterator[Rows]:
         """The rows of a block, a slice at a time. DataError for one that cannot be read, unless those are skipped."""
@@ -145,7 +163,7 @@ class DocumentMaker:
         read = read_documents(rows, self.columns, self.section)
         keep_DT = self._sampler.keep(read.documents, epoch=epoch, before=before)
         rendered = render(read.documents, self.section, keep_DT)
-        return MadeChunks(self._encoder.encode(rendered, rows.place), read.documents, keep_DT, read.bad)
+        return MadeChunks(self._encoder.encode(rendered, rows.place), read, keep_DT)
 
     def _left_out(self, block: Block, after: Cursor, made: list[MadeChunks]) -> Iterator[str]:
         """Notices about documents and pieces of metadata that are left out."""
@@ -161,9 +179,27 @@ class DocumentMaker:
             if is_milestone(block.before.cut.get(name, 0), after.cut[name]):
                 yield f"so far: {words}"
 
+    def _in_order(self, block: Block, rows: TokenRows, made: Sequence[MadeChunks]) -> TokenRows:
+        """The rows of a block in the order of training. What comes behind a change of the curriculum is not mixed
+        with what comes before it: a cool-down ends with plain texts alone."""
+        order_N = block.order(len(rows))
+        if not self.section.sampling.curriculum or not len(rows):
+            return rows.at(order_N)
+        # A row begins with a token of a chunk, whether it is that chunk or cut from several documents.
+        first = np.cumsum([0, *(one.num_documents for one in made)]).tolist()
+        before = np.cumsum([0, *(len(one.chunks.store.ids) for one in made)]).tolist()
+        chunks = [(one.document_of_chunk, one.chunks.store.offsets[:-1]) for one in made]
+        document_C = np.concatenate([start + documents for start, (documents, _) in zip(first, chunks, strict=False)])
+        begin_C = np.concatenate([start + begins for start, (_, begins) in zip(before, chunks, strict=False)])
+        chunk_N = np.searchsorted(begin_C, rows.store.whole().offsets[rows.examples], side="right") - 1
+        changes_N = self._sampler.changes(block.before.read + document_C[chunk_N])
+        return rows.at(order_N[np.argsort(changes_N[order_N], kind="stable")])
+
     def training_rows(self, chunks: Sequence[TokenStore]) -> TrainingRows:
-        """What is trained on of the chunks of some documents after the other."""
+        """What is trained on of the chunks of some documents after the other. Rows of one length that have no scored
+        token are left out: nothing is lost with them."""
         store = join_stores(chunks, names=COLUMNS)
+        store = cut_rows(store, self._encoder.max_length) if self._fixed else store
         if self._metadata_loss:
             store = replace(store, columns=store.columns | {"mask": np.zeros_like(store.columns["mask"])})
         tokens_N = _scored_tokens(store)
@@ -173,7 +209,8 @@ class DocumentMaker:
         targets_N3[:, 0] = tokens_N
         # Each chunk is an example of its own: those of a document need not be trained on together.
         store = replace(store, example=np.arange(len(store)))
-        return TrainingRows(TokenRows(store, kept, {LABEL: targets_N3}, None), int((~is_scored_E).sum()))
+        num_unscored = 0 if self._fixed else int((~is_scored_E).sum())
+        return TrainingRows(TokenRows(store, kept, {LABEL: targets_N3}, None), num_unscored)
 
     def _nothing_left(self, skipped: tuple[SkippedRow, ...], *, num_short: int, num_unscored: int) -> DataError:
         if num_unscored:
