@@ -1,9 +1,12 @@
+from .arms import ScoredSet as ScoredSet
+from .arms import score_arms as score_arms
 from .chunks.counts import Bare as Bare
 from .chunks.counts import ChunkCounts as ChunkCounts
 from .chunks.encoder import Begun as Begun
 from .chunks.encoder import ChunkEncoder as ChunkEncoder
 from .chunks.encoder import Chunks as Chunks
 from .chunks.encoder import ScoredChunks as ScoredChunks
+from .heldout import Written as Written
 from .maker import MadeChunks as MadeChunks
 from .opening import DocumentEstimate as DocumentEstimate
 from .opening import DocumentRun as DocumentRun
