@@ -1,20 +1,21 @@
 """bsmetadata's two files as one configuration of ours: contradictions, held-out files, weights, what is written."""
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from kits.bsmetadata import TEST_FILE, V2, V2_ZERO, shards, v2, value, zero_file
+from kits.cli import runner
+from kits.errors import refused
 from safetensors.torch import save_file
 
-from tests.kits.bsmetadata import TEST_FILE, V2, V2_ZERO, shards, v2, value, zero_file
-from tests.kits.cli import runner
-from tests.kits.errors import refused
 from textune.adapters.bsmetadata.command import named_config
 from textune.adapters.bsmetadata.convert import convert_bsmetadata
-from textune.adapters.bsmetadata.keys import DATA, HTML, METADATA
+from textune.adapters.bsmetadata.keys import DATA, HTML, KEYS, METADATA
 from textune.adapters.loaded import load_foreign
 from textune.cli.foreign import script_called
 from textune.config.load import load_config
@@ -252,6 +253,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(word: str, key: str, nea
         ("lr_scheduler_type=step", "lr_scheduler_type", "step"),
         ("evaluation_strategy=OFTEN", "evaluation_strategy", "OFTEN"),
         ("do_train=false", "do_train", False),
+        (DATA + "metadata_config=3", DATA + "metadata_config", 3),
         (DATA + "experiment=with_everything", DATA + "experiment", "with_everything"),
         (METADATA + "metadata_probability=1.5", METADATA + "metadata_probability", 1.5),
         (METADATA + "entity_setting=middle", METADATA + "entity_setting", "middle"),
@@ -382,3 +384,25 @@ def test_the_precision_of_accelerate_counts_where_the_deepspeed_file_says_nothin
     assert value(v2(precision="bf16"), "train.precision") == "fp16"
     silent = zero_file(folder, **{"fp16": None})
     assert value(v2(precision="fp16", deepspeed=silent), "train.precision") == "fp16"
+
+
+# --- the page about it -----------------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parents[2] / "docs" / "moving.md"
+
+
+def test_the_page_names_keys_that_exist_and_each_that_changes_nothing() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    names = {key.rpartition(".")[2] for key in KEYS}
+    rows = re.findall(r"^\| (`.+?`.*?) \|", text, re.MULTILINE)
+    theirs = {word for row in rows for word in re.findall(r"`(\w+)`", row)}
+    of_deepspeed = {"stage", "fp16", "bf16"}
+    assert theirs - of_deepspeed - {"_end"} <= names | {"html_parser_config"}
+    missing = [key for key, known in KEYS.items() if known.unused and f"`{key.rpartition('.')[2]}`" not in text]
+    assert missing == []
+
+
+def test_the_page_shows_the_sentence_of_the_published_pair() -> None:
+    with pytest.raises(ConfigError) as caught:
+        v2(prefer="none")
+    assert caught.value.message in " ".join(PAGE.read_text(encoding="utf-8").split())

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kits.bsmetadata import shards, v2, value, zero_file
 
-from tests.kits.bsmetadata import shards, v2, value, zero_file
 from textune.adapters.bsmetadata.deepspeed import UNUSED, USED
 from textune.adapters.bsmetadata.keys import DATA, HTML, KEYS, METADATA, RULES
 from textune.adapters.foreign import Foreign

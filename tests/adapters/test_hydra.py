@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kits.errors import refused
 
-from tests.kits.errors import refused
 from textune.adapters.hydra.compose import compose, find_config
 from textune.adapters.hydra.words import parse_override
 from textune.adapters.hydra.yamlfile import read_yaml

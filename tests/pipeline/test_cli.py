@@ -35,7 +35,17 @@ def test_help_shows_an_example(run: Any, verb: str) -> None:
 
 def test_every_verb_is_there_in_the_order_of_the_work() -> None:
     work = ["init", "check", "train", "evaluate", "predict", "info", "export", "launch", "show"]
-    assert list(commands.commands) == [*work, "presets", "schema", "tag", "render", "glue", "chaos"]
+    assert list(commands.commands) == [
+        *work,
+        "presets",
+        "schema",
+        "tag",
+        "render",
+        "generate",
+        "convert",
+        "glue",
+        "chaos",
+    ]
 
 
 def test_init_check_and_train_from_a_bare_file(run: Any, home: Path) -> None:

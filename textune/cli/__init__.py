@@ -19,7 +19,7 @@ import click
 from textune import __version__
 from textune.cli.chaos import chaos
 from textune.cli.configs import check, init, presets, schema, show
-from textune.cli.documents import render
+from textune.cli.documents import generate, render
 from textune.cli.foreign import convert, script_called
 from textune.cli.glue import glue
 from textune.cli.launching import launch
@@ -154,6 +154,7 @@ class _Verbs(click.Group):
         schema,
         tag,
         render,
+        generate,
         convert,
         glue,
         chaos,

@@ -1,15 +1,19 @@
-"""The verb `render`, registered in `cli/__init__.py`: what a language model will read of documents."""
+"""Verbs about language models: render, generate; registered in `cli/__init__.py`."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from textune.cli.options import Examples, config_options, json_option, quiet_option
-from textune.cli.output import print_json, result_console, run_tracker
+from textune.cli.output import print_json, printable, result_console, run_tracker
 from textune.imports import importing
+
+if TYPE_CHECKING:
+    from textune.config import DeviceName, PredictionPrecision
 
 PLAIN_COLUMNS = 120
 """Width of the text in a file or a pipe."""
@@ -98,3 +102,103 @@ def render(
             print_parts(console, line)
     else:
         sys.stdout.write(plain_text(rendered, width=PLAIN_COLUMNS))
+
+
+@click.command(
+    cls=Examples,
+    short_help="Show what a language model writes, given metadata and the beginning of a text.",
+    examples="textune generate runs/first --metadata url=https://example.org --metadata title='A day at sea'\n"
+    "textune generate runs/first --prompt 'The harbour' --temperature 1 --top-p 0.9 --num 4 --seed 7",
+)
+@click.argument("run", metavar="RUN")
+@click.option(
+    "--metadata",
+    multiple=True,
+    metavar="TYPE=VALUE",
+    help="A type that the model was trained with, such as url, title or timestamp; may be repeated.",
+)
+@click.option("--prompt", default="", metavar="TEXT", help="How the text begins.")
+@click.option("--num", type=int, default=1, show_default=True, metavar="NUMBER", help="How many texts to write.")
+@click.option(
+    "--max-tokens",
+    type=int,
+    metavar="NUMBER",
+    help="Most tokens of a text; by default 100, or what there is room for.",
+)
+@click.option(
+    "--temperature",
+    type=float,
+    default=0.0,
+    show_default=True,
+    metavar="NUMBER",
+    help="0: the likeliest token each time. Above: tokens are drawn; logits are divided by it.",
+)
+@click.option(
+    "--top-p",
+    type=float,
+    default=1.0,
+    show_default=True,
+    metavar="SHARE",
+    help="Draw from the likeliest tokens that have this share of the probability together.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, metavar="NUMBER", help="Of the draws.")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
+    default="auto",
+    show_default=True,
+    help="Precision; auto is that of the model's run.",
+)
+@json_option
+def generate(
+    run: str,
+    metadata: tuple[str, ...],
+    prompt: str,
+    num: int,
+    max_tokens: int | None,
+    temperature: float,
+    top_p: float,
+    seed: int,
+    device: DeviceName,
+    precision: PredictionPrecision,
+    as_json: bool,
+) -> None:
+    """Write texts with a language model, each behind its prompt: a look at what it has learned."""
+    given = _given_metadata(metadata)
+    with importing(for_good=True):
+        from textune.pipeline import load
+
+    model = load(run, device=device, precision=precision)
+    texts = model.generate(
+        prompt,
+        metadata=given,
+        num=num,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+    )
+    if as_json:
+        written = [{"text": one.text, "tokens": one.tokens, "ended": one.ended} for one in texts]
+        print_json({"metadata": given, "prompt": prompt, "texts": written})
+        return
+    for number, one in enumerate(texts):
+        if num > 1:
+            click.echo(f"{'' if number == 0 else chr(10)}--- {number + 1} of {num}")
+        click.echo(printable(prompt + one.text))
+
+
+def _given_metadata(options: tuple[str, ...]) -> dict[str, str]:
+    """Values by type; UsageError for what is no such pair, and for a type that is given twice."""
+    given: dict[str, str] = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not equals or not name:
+            raise click.UsageError(f"--metadata {option}: write TYPE=VALUE, such as title='A day at sea'.")
+        if name in given:
+            raise click.UsageError(f"--metadata {name} is given twice: a prefix has one value of each type.")
+        given[name] = value
+    return given

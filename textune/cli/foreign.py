@@ -156,7 +156,7 @@ def train_as_bsmetadata(
         **choices,
     )
     loaded = load_foreign(foreign)
-    if not (dry_run or launched()):
+    if not (dry_run or launched() or told.precision):
         share_among_devices(loaded.experiment.train, context.obj or [])
     train_and_report(loaded, dry_run=dry_run, as_json=as_json, quiet=quiet, run=foreign.run, resume=resume)
 

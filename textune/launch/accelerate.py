@@ -14,7 +14,7 @@ class Accelerated:
     deepspeed: Path | None = None
     """The DeepSpeed file."""
     precision: str | None = None
-    """`no`, `fp16` or `bf16`; None where accelerate was not used."""
+    """`no`, `fp16` or `bf16`; None where accelerate did not start this process."""
 
 
 def accelerated() -> Accelerated:

@@ -62,7 +62,7 @@ class Rows:
 def rows_of(settings: Settings) -> Rows:
     """Where the training rows are; ConfigError where nothing says it."""
     experiment = experiment_of(settings)
-    name, file = settings[DATA + "dataset_name"], settings[DATA + "train_file"]
+    name, file = settings[DATA + "dataset_name"] or None, settings[DATA + "train_file"] or None
     streams = bool(settings[DATA + "streaming"]) or experiment.always_streams
     if settings[DATA + "experiment"] == "sample":
         return Rows("", remote=True, streamed=False)

@@ -99,6 +99,9 @@ def _flat(
             yield key, (value, _place(place, composed))
         elif any(known.startswith(f"{key}.") for known in KEYS) and isinstance(value, Mapping | None):
             yield from _flat(value or {}, composed, problems, place)
+        elif any(known.startswith(f"{key}.") for known in KEYS):
+            message = f"{key} = {shown(value)} ({_place(place, composed)}): expected a mapping of keys to values."
+            problems.append(Problem(place, message, value=value, origin=_place(place, composed)))
         else:
             problems.append(_unknown(key, value, _place(place, composed)))
 
