@@ -6,11 +6,15 @@ from .chunks.encoder import Begun as Begun
 from .chunks.encoder import ChunkEncoder as ChunkEncoder
 from .chunks.encoder import Chunks as Chunks
 from .chunks.encoder import ScoredChunks as ScoredChunks
+from .heldout import RENDERING_VERSION as RENDERING_VERSION
 from .heldout import Written as Written
 from .maker import MadeChunks as MadeChunks
 from .opening import DocumentEstimate as DocumentEstimate
 from .opening import DocumentRun as DocumentRun
+from .opening import DocumentSample as DocumentSample
 from .opening import open_documents as open_documents
+from .prepared import PreparedDocuments as PreparedDocuments
+from .prepared import prepare_documents as prepare_documents
 from .records.problems import HINTS as HINTS
 from .records.problems import TITLES as TITLES
 from .records.problems import BadEntries as BadEntries
