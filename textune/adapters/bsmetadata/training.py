@@ -60,8 +60,8 @@ def has_tokenizer(folder: str) -> bool:
 
 
 def require_tokenizer(folder: str, name: str, added: tuple[str, ...]) -> None:
-    """ConfigError where a checkpoint has rows of added tokens, but no tokenizer that knows them: added again, they would
-    lose what they have learned."""
+    """ConfigError where a checkpoint has rows of added tokens, but no tokenizer that knows them: added again, those
+    would begin anew."""
     if has_tokenizer(folder):
         return
     key = "resume_from_checkpoint_dir"
