@@ -189,6 +189,11 @@ def test_what_is_not_among_the_training_files_is_not_excluded(folder: Path) -> N
     assert any(TEST_FILE in note for note in v2(DATA + "dataset_name=./not-here").notes)
     other = v2(DATA + "dataset_name=data", DATA + "train_file=a*", DATA + "validation_file=b.jsonl.gz")
     assert value(other, "data.train.exclude") is None
+    shards(folder / "apart", "held-out.jsonl.gz")
+    apart = v2(DATA + "dataset_name=data", DATA + "validation_file=./apart/held-out.jsonl.gz")
+    assert value(apart, "data.train.exclude") is None
+    several = v2(DATA + "dataset_name=data", DATA + "validation_file=b*")
+    assert value(several, "data.train.exclude") == ("b*",)
 
 
 def test_one_file_for_training_and_validation_is_refused() -> None:
