@@ -222,7 +222,10 @@ def test_an_unknown_kind_lists_the_kinds() -> None:
             "metadata={types='html', wraps={html=['<']}}",
             'metadata.wraps.html = ["<"] (command line): expected a list of 2 texts.',
         ),
-        ("metadata={types=[]}", "metadata.types = [] (command line): expected text or a list of texts, at least 1."),
+        (
+            "data.metadata={columns=[]}",
+            "data.metadata.columns = [] (command line): expected text or a list of texts, at least 1.",
+        ),
         ("train.seed", "The setting train.seed has no `=`. Settings are written KEY=VALUE, such as"),
         ("=3", "The override '=3' does not start with a dotted key."),
         ("train..seed=3", "The override 'train..seed=3' does not start with a dotted key."),

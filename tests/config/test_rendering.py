@@ -40,6 +40,9 @@ _WRONG: list[tuple[str, dict[str, Any]]] = [
     ("metadata.types", {"metadata": {"types": ["url", "html", "url"]}}),
     ("metadata.priority", {"metadata": _METADATA | {"priority": ["titel"]}}),
     ("metadata.reopen_tags", {"metadata": _METADATA | {"reopen_tags": True, "compat": "bsmetadata"}}),
+    ("metadata.compat", {"metadata": _METADATA | {"compat": "bsmetadata"}, "data": _DATA | {"chunks": "fixed"}}),
+    ("metadata.end_token", {"metadata": _METADATA | {"end_token": "never"}, "data": _DATA | {"chunks": "fixed"}}),
+    ("metadata.reopen_tags", {"metadata": _METADATA | {"reopen_tags": True}, "data": _DATA | {"chunks": "fixed"}}),
     ("metadata.position", {"metadata": _METADATA | {"position": "suffix", "compat": "bsmetadata"}}),
     ("tokens.drop_longer", {"tokens": {"drop_longer": 9}}),
     ("tokens.long", {"tokens": {"long": "windows"}}),
@@ -78,7 +81,6 @@ _WRONG: list[tuple[str, dict[str, Any]]] = [
             ("end_token", "always"),
         )
     ),
-    ("metadata.types", {"metadata": {"types": []}}),
     ("metadata.wraps.html", {"metadata": _METADATA | {"wraps": {"html": []}}}),
     ("metadata.wraps.html", {"metadata": _METADATA | {"wraps": {"html": ["<"]}}}),
     ("metadata.wraps.html", {"metadata": _METADATA | {"wraps": {"html": ["<", ">", "!"]}}}),

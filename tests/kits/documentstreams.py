@@ -70,6 +70,7 @@ def make_maker(
     tokenizer: Any = TOKENIZER,
     max_length: int = MAX_LENGTH,
     metadata_loss: bool = False,
+    chunks: Any = "document",
     **keys: Any,
 ) -> DocumentMaker:
     """`keys`: of the section `metadata`."""
@@ -77,9 +78,9 @@ def make_maker(
     encoder = ChunkEncoder(tokenizer, TokensSection(max_length=max_length), section)
     return DocumentMaker(
         stream,
-        DataSection(on_bad_row=on_bad_row),
+        DataSection(on_bad_row=on_bad_row, chunks=chunks),
         section,
-        encoder,
+        encoder.uncut() if chunks == "fixed" else encoder,
         seed=seed,
         facts=facts or DocumentFacts(),
         metadata_loss=metadata_loss,

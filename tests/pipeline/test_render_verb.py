@@ -20,6 +20,8 @@ from kits.streams import write_shard
 from rich.cells import cell_len
 
 from textune.errors import ConfigError, DataError, ModelError, TextuneError
+from textune.pipeline.check import check
+from textune.pipeline.documents import DocumentsCheck
 from textune.pipeline.render import RenderedRows, render
 from textune.pipeline.renderedpage import MARK, html_page, plain_text, text_lines
 from textune.pipeline.shown import ShownDocument
@@ -352,3 +354,48 @@ def test_files_of_broken_lines_are_shown_or_refused_with_a_sentence(tree: dict[s
         html_page(rendered).encode()
         plain_text(rendered, width=50).encode()
     assert shown > 40
+
+
+# --- texts alone ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["csv", "txt", "parquet", "jsonl", "stream"])
+def test_texts_alone_are_shown_and_checked_from_any_source(tmp_path: Path, kind: str) -> None:
+    """Of a language model without the section `metadata`, whatever else the rows hold."""
+    texts = [f"a good film, number {number}. " * 6 for number in range(5)]
+    path = tmp_path / f"texts.{'jsonl' if kind == 'stream' else kind}"
+    if kind == "txt":
+        path.write_text("\n".join(texts) + "\n")
+    elif kind == "csv":
+        path.write_text("text,label\n" + "".join(f'"{text}",x\n' for text in texts))
+    else:
+        write_shard(path, [{"text": text, "metadata": [URL]} for text in texts])
+    source = {"kind": "stream"} if kind == "stream" else {"kind": "files"}
+    tree: dict[str, Any] = {
+        "task": {"kind": "conditional_lm"},
+        "data": {"train": source | {"files": str(path)}, "validation": {"kind": "none"}},
+        "model": {"tokenizer": "package:textune/presets/tiny/model"},
+        "tokens": {"max_length": 40},
+    }
+    rendered = render(tree)
+    assert len(rendered.documents) == 5 and not any("none of" in notice for notice in rendered.notices)
+    for document, text in zip(rendered.documents, texts, strict=True):
+        assert document.types == () == document.undrawn and len(document.chunks) > 1
+        assert masked_text(document).replace("[CLS]", "").strip() == ""
+        assert text_of(document).count("number") == 6 and document.chunks[-1].end == len(text.rstrip("\n"))
+    fixed = render(tree, overrides=["data.chunks=fixed"])
+    assert [len(one.chunks) for one in fixed.documents] == [1] * 5
+    assert any('data.chunks = "fixed"' in notice and "40" in notice for notice in fixed.notices)
+    for chunks, row in (("document", "chunk"), ("fixed", "row")):
+        checked = check(tree | {"data": tree["data"] | {"chunks": chunks}}, timing=False)
+        assert isinstance(checked, DocumentsCheck) and checked.ok and checked.estimate is not None
+        assert row in checked.words["chunks"] and not {"prefixes", "train metadata"} & checked.words.keys()
+        lengths = (checked.estimate.tokens, checked.estimate.chunks)
+        assert chunks == "document" or lengths[1] == -(-lengths[0] // 40)
+
+
+def test_metadata_that_counts_in_the_loss_has_no_mask(tree: dict[str, Any]) -> None:
+    tree["task"] = {"kind": "conditional_lm", "metadata_loss": True}
+    first = render(tree).documents[0]
+    assert masked_text(first) == "" and any(run.is_metadata for chunk in first.chunks for run in chunk.runs)
+    assert masked_text(render(tree, part="validation").documents[0]), "held-out documents are scored on their text"

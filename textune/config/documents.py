@@ -101,9 +101,9 @@ Sampling = Annotated[AllTypes | UniformTypes | IndependentTypes, Field(discrimin
 class MetadataSection(Section):
     """How documents with their metadata become text for a language model."""
 
-    types: Annotated[Names, Field(min_length=1)]
-    """Types of metadata in the order of the prefix, such as `["html", "timestamp", "title", "url"]`. Where inline tags
-    touch, those of an earlier type are nearer to the text."""
+    types: Names = ()
+    """Types of metadata in the order of the prefix, such as `["html", "timestamp", "title", "url"]`; by default none,
+    and documents are texts alone. Where inline tags touch, those of an earlier type are nearer to the text."""
     compat: Literal["none", "bsmetadata"] = "none"
     """`bsmetadata`: prefix, text and mask are those of the original system, with those of its bugs that
     docs/metadata.md lists."""

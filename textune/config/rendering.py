@@ -11,7 +11,7 @@ from textune.config.schema import Experiment
 from textune.config.section import Section
 from textune.config.sources import ConcatSource, SetsByType, StreamSource
 from textune.config.taskkinds import ConditionalLmTask
-from textune.config.toml import format_key
+from textune.config.toml import format_key, format_value
 from textune.config.values import Arm
 from textune.wording import listing, nearest, repeated_names
 
@@ -86,7 +86,8 @@ def document_problems(experiment: Experiment) -> list[Problem]:
         if getattr(within, key) != type(within).model_fields[key].default:
             message = f"{part}.{key} is set, but it is about the texts of classifiers: {instead}."
             problems.append(Problem((part, key), message, "Leave it out."))
-    return [*problems, *_unused_keys(section), *_set_problems(experiment), *_curriculum_problems(experiment, section)]
+    problems += [*_unused_keys(section), *_set_problems(experiment), *_curriculum_problems(experiment, section)]
+    return [*problems, *(_fixed_row_problems(section) if experiment.data.chunks == "fixed" else ())]
 
 
 def _sources(experiment: Experiment) -> Iterator[tuple[Place, SetsByType]]:
@@ -168,6 +169,20 @@ def _unused_keys(section: MetadataSection) -> list[Problem]:
             Problem(("metadata", "html", "keep"), message, "Set drop_all_lengths = [0, 0], or leave it out.")
         )
     return problems
+
+
+def _fixed_row_problems(section: MetadataSection) -> Iterator[Problem]:
+    """Keys that contradict rows of one length, which are cut from documents one after the other."""
+    wrong: list[tuple[str, object, str]] = []
+    if section.as_original:
+        wrong.append(("compat", section.compat, "no token ends a document there"))
+    if section.end_token == "never":
+        wrong.append(("end_token", section.end_token, "that token stands between documents"))
+    if section.reopen_tags:
+        wrong.append(("reopen_tags", True, "rows are cut wherever they are full"))
+    for key, value, reason in wrong:
+        message = f'metadata.{key} = {format_value(value)} cannot go with data.chunks = "fixed": {reason}.'
+        yield Problem(("metadata", key), message, 'Leave it out, or use data.chunks = "document".', value)
 
 
 def _curriculum_problems(experiment: Experiment, section: MetadataSection) -> list[Problem]:

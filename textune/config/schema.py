@@ -7,16 +7,16 @@ Sections are frozen; a value that follows from others is a property, never fille
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from textune.config.adapters import Lora, Quantize
 from textune.config.documents import MetadataSection
 from textune.config.section import Computed, Located, Section
 from textune.config.sharing import Checkpointing, DataParallel, Distributed
 from textune.config.sources import DataSection
-from textune.config.taskkinds import AutoTask, Task
+from textune.config.taskkinds import AutoTask, ConditionalLmTask, Task
 from textune.config.updaterules import AdamW, EarlyStopping, LinearSchedule, Optimizer, Schedule
 from textune.config.values import (
     Arms,
@@ -282,4 +282,12 @@ class Experiment(Section):
     evaluate: EvaluateSection = EvaluateSection()
     """Metrics and report."""
     metadata: MetadataSection | None = None
-    """How documents with their metadata become text for a language model."""
+    """How documents with their metadata become text for a language model; without this section it reads texts
+    alone."""
+
+    @model_validator(mode="after")
+    def _of_texts_alone(self) -> Self:
+        """A language model's documents always have the section; no key of it has been set."""
+        if isinstance(self.task, ConditionalLmTask) and self.metadata is None:
+            object.__setattr__(self, "metadata", MetadataSection())
+        return self

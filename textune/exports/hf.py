@@ -25,6 +25,8 @@ from textune.model import (
     TextModel,
     complete_model,
     find_pretrained,
+    language_skeleton,
+    load_language_model,
     load_model,
     load_tokenizer,
     merging_change,
@@ -219,7 +221,8 @@ def _from_skeleton(checkpoint: Checkpoint, code: Sequence[str]) -> TextModel:
     section = card.opened_in(small, compile="off")
     _require_code(section, code, small)
     pooling = card.window_pooling
-    model = TextModel(skeleton(section), pad_id=0, attention="auto" if pooling else "padded", compile="off")
+    hf = skeleton(section) if not card.is_language_model else language_skeleton(section)
+    model = TextModel(hf, pad_id=0, attention="auto" if pooling else "padded", compile="off")
     if pooling is not None:
         model.pool_windows(pooling)
     return model
@@ -235,9 +238,12 @@ def _on_backbone(checkpoint: Checkpoint, section: Model, code: Sequence[str], *,
     _require_code(section, code, small)
     trusted, section = section.trust_remote_code, section.model_copy(update={"trust_remote_code": False})
     try:
+        tokenizer = load_tokenizer(section)
+        if card.is_language_model:
+            return load_language_model(section, tokenizer, seed=seed)
         return load_model(
             section,
-            load_tokenizer(section),
+            tokenizer,
             label_maps=card.label_maps,
             num_logits=read_config(find_pretrained(str(small), section, key="model.pretrained")).num_labels,
             seed=seed,

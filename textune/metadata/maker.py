@@ -21,6 +21,7 @@ from textune.errors import DataError
 from textune.metadata.chunks import ChunkCounts, ChunkEncoder, Chunks
 from textune.metadata.documents import Documents
 from textune.metadata.facts import DocumentFacts
+from textune.metadata.fixedrows import cut_rows
 from textune.metadata.records import BadEntries, metadata_columns, read_documents
 from textune.metadata.rendering import render
 from textune.metadata.sampling import Sampler
@@ -82,8 +83,8 @@ class DocumentMaker:
         facts: DocumentFacts,
         metadata_loss: bool = False,
     ) -> None:
-        """`seed`: of the run; `facts`: what sampling needs to know of the data; `metadata_loss`: whether tokens of
-        metadata are scored, too."""
+        """`encoder`: with `data.chunks = "fixed"` one that does not cut documents; `seed`: of the run; `facts`: what
+        sampling needs to know of the data; `metadata_loss`: whether tokens of metadata are scored, too."""
         self.source = source
         self.facts = facts
         self.columns = data.columns
@@ -91,6 +92,9 @@ class DocumentMaker:
         self._encoder = encoder
         self._on_bad_row = data.on_bad_row
         self._metadata_loss = metadata_loss
+        self._fixed = data.chunks == "fixed"
+        self.row = "row" if self._fixed else "chunk"
+        """What messages call its rows of tokens."""
         self._sampler = Sampler(section.sampling, seed, facts.counts, facts.num_documents)
 
     @property
@@ -162,8 +166,10 @@ class DocumentMaker:
                 yield f"of the stream so far: {words}"
 
     def training_rows(self, chunks: Sequence[TokenStore]) -> TrainingRows:
-        """What is trained on of the chunks of some documents after the other."""
+        """What is trained on of the chunks of some documents after the other. Rows of one length that have no scored
+        token are left out: nothing is lost with them."""
         store = join_stores(chunks, names=COLUMNS)
+        store = cut_rows(store, self._encoder.max_length) if self._fixed else store
         if self._metadata_loss:
             store = replace(store, columns=store.columns | {"mask": np.zeros_like(store.columns["mask"])})
         tokens_N = _scored_tokens(store)
@@ -173,7 +179,8 @@ class DocumentMaker:
         targets_N3[:, 0] = tokens_N
         # Each chunk is an example of its own: those of a document need not be trained on together.
         store = replace(store, example=np.arange(len(store)))
-        return TrainingRows(TokenRows(store, kept, {LABEL: targets_N3}, None), int((~is_scored_E).sum()))
+        num_unscored = 0 if self._fixed else int((~is_scored_E).sum())
+        return TrainingRows(TokenRows(store, kept, {LABEL: targets_N3}, None), num_unscored)
 
     def _nothing_left(self, skipped: tuple[SkippedRow, ...], *, num_short: int, num_unscored: int) -> DataError:
         if num_unscored:

@@ -101,11 +101,15 @@ class DocumentRun:
             self.source,
             self.data,
             section,
-            self.encoder,
+            self._training_encoder,
             seed=self.train.seed,
             facts=facts,
             metadata_loss=self.metadata_loss,
         )
+
+    @cached_property
+    def _training_encoder(self) -> ChunkEncoder:
+        return self.encoder.uncut() if self.data.chunks == "fixed" else self.encoder
 
     @cached_property
     def _counts(self) -> TypeCounts | None:
@@ -171,6 +175,10 @@ class DocumentEstimate:
     """The first of the documents that go without a prefix."""
     num_rows: int | None = None
     """Documents of an epoch, where their number is known."""
+    row: str = "chunk"
+    """What a row of tokens is called."""
+    has_types: bool = True
+    """Whether documents have any type of metadata."""
 
     @property
     def chunks_per_document(self) -> float:
@@ -207,10 +215,8 @@ class DocumentEstimate:
         else:
             sample = ""
         about = "" if whole or self.num_rows is None else "about "
-        share = self.metadata_tokens / max(1, self.tokens)
-        return (
-            f"{of} {about}{count(chunks, 'chunk')} of {count(tokens, 'token')}, {share:.0%} of them metadata{sample}"
-        )
+        share = f", {self.metadata_tokens / max(1, self.tokens):.0%} of them metadata" if self.has_types else ""
+        return f"{of} {about}{count(chunks, self.row)} of {count(tokens, 'token')}{share}{sample}"
 
     @property
     def cut(self) -> dict[str, str]:
@@ -225,11 +231,14 @@ class DocumentEstimate:
         words = counts.words
         tags = [words[name] for name in ("split", "not_reopened") if name in words]
         unscored = {"unscored": words["unscored"]} if "unscored" in words else {}
-        return {"prefixes": prefixes} | ({"tags": ", ".join(tags)} if tags else {}) | unscored
+        fields = {"prefixes": prefixes} if self.has_types else {}
+        return fields | ({"tags": ", ".join(tags)} if tags else {}) | unscored
 
     def to_dict(self) -> dict[str, Any]:
         """As a JSON object."""
-        numbers = {name: value for name, value in vars(self).items() if name not in ("counts", "bare")}
+        numbers = {
+            name: value for name, value in vars(self).items() if name not in ("counts", "bare", "row", "has_types")
+        }
         numbers |= {"chunks_per_epoch": self.chunks_per_epoch, "tokens_per_epoch": self.tokens_per_epoch}
         return numbers | {name: value for name, value in vars(self.counts).items() if name != "short"}
 
@@ -244,7 +253,9 @@ class DocumentSample(NamedTuple):
 
 def sample(maker: DocumentMaker, num_documents: int) -> DocumentSample:
     """What about so many of the training documents become in the first epoch; all, if there are not so many."""
-    found = DocumentEstimate(0, 0, 0, 0, 0, num_rows=maker.source.section.num_rows)
+    found = DocumentEstimate(
+        0, 0, 0, 0, 0, num_rows=maker.source.section.num_rows, row=maker.row, has_types=bool(maker.section.types)
+    )
     stores = []
     for rows in _sampled_rows(maker, num_documents):
         made = maker.chunks_of(rows, epoch=0, before=0)

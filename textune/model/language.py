@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import torch
 import transformers
 
 from textune.config import Model, ModelSection
@@ -171,6 +172,14 @@ def require_language_model(section: Model) -> None:
         require_weights(found)
     else:
         bases(saved, section)
+
+
+def language_skeleton(section: Model) -> HuggingModel:
+    """The language model of a folder with `config.json` alone, with weights that mean nothing yet."""
+    found = find_pretrained(section.pretrained, section, key="model.pretrained")
+    with torch.random.fork_rng(devices=[]):
+        hf: HuggingModel = transformers.AutoModelForCausalLM.from_config(read_config(found), dtype=torch.float32)
+    return hf
 
 
 def _of_transformers(section: Model) -> ModelSection:

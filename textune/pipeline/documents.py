@@ -159,9 +159,10 @@ class DocumentsCheck:
             facts[one.name] = (
                 f"{count(one.documents, 'document')} of {one.source}, {count(one.characters, 'character')}"
             )
-            facts[f"{one.name} metadata"] = ", ".join(
-                f"{name} in {_share(one.documents_with[name], one.documents)}" for name in one.entries
-            )
+            if one.entries:
+                facts[f"{one.name} metadata"] = ", ".join(
+                    f"{name} in {_share(one.documents_with[name], one.documents)}" for name in one.entries
+                )
         if self.estimate is None:
             return facts | {"chunks": "not known: model.tokenizer is not set"}
         facts |= {"chunks": self.estimate.words} | self.estimate.cut

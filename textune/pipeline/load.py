@@ -131,4 +131,4 @@ def load(
     """Open a run folder (its best model) or a model folder that textune saved; options as in
     `textune.prediction.load_scorer`."""
     scorer = load_scorer(folder, device=device, precision=precision, max_tokens=max_tokens, compile=compile, code=code)
-    return TrainedModel(Predictor(scorer) if scorer.card.documents is None else LanguagePredictor(scorer))
+    return TrainedModel(LanguagePredictor(scorer) if scorer.card.is_language_model else Predictor(scorer))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from textune.config import (
+    ConditionalLmTask,
     Config,
     Experiment,
     MetadataSection,
@@ -151,6 +152,9 @@ class _Writer:
         self._encoder = ChunkEncoder(self._tokenizer, experiment.tokens, section)
         whole = section.model_copy(update={"score_inline": False})
         self._marking = ChunkEncoder(self._tokenizer, experiment.tokens, whole) if section.score_inline else None
+        task = experiment.task
+        self._scores_metadata = isinstance(task, ConditionalLmTask) and task.metadata_loss
+        self._notes: list[str] = []
         self.documents: list[ShownDocument] = []
         self._bad = BadEntries()
         self._counts: list[ChunkCounts] = []
@@ -158,6 +162,12 @@ class _Writer:
     def write_training(self, epoch: int, given: GivenRows) -> None:
         """The first training rows, as in an epoch of training."""
         data = self._experiment.data
+        if data.chunks == "fixed":
+            self._marking = None if self._marking is None else self._marking.uncut()
+            self._notes.append(
+                'data.chunks = "fixed": in training, documents stand one after the other in rows of'
+                f" {self._encoder.max_length:,} tokens, which are cut wherever they are full"
+            )
         source = open_documents(data, given).train
         maker = DocumentRun(source, data, self._section, self._encoder, self._experiment.train).maker()
         first = replace(source, section=source.section.model_copy(update={"block_rows": self._num_rows}))
@@ -169,7 +179,8 @@ class _Writer:
                 cursor = block.after
                 for rows in maker.rows_of(block):
                     made = maker.chunks_of(rows, epoch=epoch, before=before + len(self.documents))
-                    self._write(made, [rows.place(number) for number in range(len(rows))])
+                    places = [rows.place(number) for number in range(len(rows))]
+                    self._write(made, places, scores_metadata=self._scores_metadata)
 
     def write_held_out(self, part: str, name: str, given: GivenRows) -> None:
         """The first rows of a held-out set, with all their metadata."""
@@ -189,12 +200,14 @@ class _Writer:
         if part != name:  # by type: without the others
             self._expected = ()
 
-    def _write(self, made: MadeChunks, places: Sequence[str]) -> None:
+    def _write(self, made: MadeChunks, places: Sequence[str], *, scores_metadata: bool = False) -> None:
+        """`scores_metadata`: whether tokens of metadata are predicted, too."""
         documents, chunks = made.documents, made.chunks
         is_metadata = chunks.store.columns["mask"] > 0
         if self._marking is not None:  # the same tokens, where masks leave no metadata out
             is_metadata = self._marking.encode(as_text(documents, self._section, made.keep)).store.columns["mask"] > 0
-        shown = shown_chunks(chunks, is_metadata, len(documents), self._tokenizer)
+        is_masked = (chunks.store.columns["mask"] > 0) & (not scores_metadata)
+        shown = shown_chunks(chunks, is_metadata, is_masked, len(documents), self._tokenizer)
         has_DT = documents.has_type
         for number in range(min(self._num_rows - len(self.documents), len(documents))):
             types, undrawn = (
@@ -215,6 +228,7 @@ class _Writer:
             limit = self._section.min_tokens
             yield f"{count(without, 'document')} left out, with fewer than {count(limit, 'token')} of text"
         yield from ChunkCounts.sum(self._counts).words.values()
+        yield from self._notes
         known = {name for one in self.documents for name in (*one.types, *one.undrawn)}
         if absent := [name for name in self._expected if name not in known]:
             yield f"none of {count(len(self.documents), 'document')} has {listing(absent)}"

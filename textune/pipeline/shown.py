@@ -80,14 +80,18 @@ class ShownDocument:
 
 
 def shown_chunks(
-    chunks: Chunks, is_metadata: np.ndarray, num_documents: int, tokenizer: PreTrainedTokenizerBase
+    chunks: Chunks,
+    is_metadata: np.ndarray,
+    is_masked: np.ndarray,
+    num_documents: int,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> list[tuple[ShownChunk, ...]]:
-    """The chunks of each of so many documents. `is_metadata`: bool [T], of all tokens, masked or not."""
+    """The chunks of each of so many documents. `is_metadata`, `is_masked`: bool [T], of all tokens."""
     shown: list[list[ShownChunk]] = [[] for _ in range(num_documents)]
     store = chunks.store
     for number, (start, end) in enumerate(zip(store.offsets[:-1].tolist(), store.offsets[1:].tolist(), strict=True)):
         here = slice(start, end)
-        runs = _runs(store.ids[here], is_metadata[here], store.columns["mask"][here] > 0, tokenizer)
+        runs = _runs(store.ids[here], is_metadata[here], is_masked[here], tokenizer)
         document = int(chunks.documents[store.example[number]])
         shown[document].append(ShownChunk(tuple(runs), int(chunks.start[number]), int(chunks.end[number])))
     return [tuple(found) for found in shown]

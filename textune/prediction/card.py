@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue, ValidationError
 
 from textune.config import (
     Columns,
+    ConditionalLmTask,
     DataSection,
     DottedPath,
     FilesSource,
@@ -129,6 +130,11 @@ class ModelCard(Section):
             max_windows=self.max_windows,
             pair_separator=self.pair_separator,
         )
+
+    @property
+    def is_language_model(self) -> bool:
+        """Whether the model predicts texts themselves, not labels."""
+        return isinstance(self.task, ConditionalLmTask)
 
     @property
     def required_documents(self) -> MetadataSection:

@@ -104,7 +104,7 @@ def load_scorer(
     section = card.opened_in(folder, compile=compile)
     tokenizer = load_tokenizer(section)
     task = card.build_task()
-    if card.documents is not None:
+    if card.is_language_model:
         model = load_language_model(section, tokenizer, seed=0, as_saved=True)
     else:
         model = load_model(

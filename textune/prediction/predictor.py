@@ -39,7 +39,7 @@ class Predictor:
 
     def __init__(self, scorer: Scorer) -> None:
         """ModelError for a language model."""
-        if scorer.card.documents is not None:
+        if scorer.card.is_language_model:
             raise no_classifier()
         self.scorer: Final = scorer
         self.card: Final = scorer.card

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from textune.metadata.chunks.texttokens import Places, TextTokens
+from textune.metadata.chunks.texttokens import Places, TextTokens, characters
 from textune.metadata.documents import NO_POSITION, Insertions
 
 FORBIDDEN, IN_WORD, BESIDE_TAG, GOOD = range(4)
@@ -71,60 +71,56 @@ def cut_safely(kinds: np.ndarray, room: int, cut_at: Callable[[int], Cut] = Cut,
 class SafePlaces:
     """What a cut before each token of some rendered texts would be."""
 
-    def __init__(self, joined: str, places: Places, insertions: Insertions) -> None:
-        """`joined`: the rendered texts, one after the other."""
+    def __init__(self, texts: Sequence[str], places: Places, insertions: Insertions) -> None:
+        self._texts = texts
         self._places = places
-        self._original = places.original(joined)
-        self._letters = _letters((int(self._original.max(initial=0)) >> 16) + 1)
-        """The characters of the original texts."""
+        self._first = np.searchsorted(insertions.document, np.arange(len(texts) + 1))
+        """int64 [D+1] the first insertion of each text, and the number of all."""
         opens, closes = insertions.opens != NO_POSITION, insertions.closes != NO_POSITION
         silent = ~(opens | closes)
         # What stands around tags that touch does as they do: behind the wrap of an opening tag, a span is just open.
-        touch = (places.start[1:] == places.end[:-1]) & ~np.isin(places.start[1:], places.texts)
+        touch = (places.start[1:] == places.end[:-1]) & (np.diff(insertions.document) == 0)
         before = _last_true(~silent | ~np.r_[False, touch][: len(silent)])
         behind = len(silent) - 1 - _last_true((~silent | ~np.r_[touch, False][: len(silent)])[::-1])[::-1]
-        self._opens, self._closes, self._silent = opens[before], closes[behind], silent
-        self._end_before = np.append(0, places.end)
-        self._alone = silent[before] & silent[behind]
-        """The name of an entity, beside no tag."""
+        alone = silent[before] & silent[behind]  # the name of an entity, beside no tag
+        self._opens, self._closes, self._silent = opens[before] | alone, closes[behind] | alone, silent
 
     def kinds(self, tokens: TextTokens, document: int) -> np.ndarray:
         """uint8 [T] what a cut before each token of this document is."""
         chosen = slice(tokens.offsets[document], tokens.offsets[document + 1])
-        start, end = tokens.start[chosen], tokens.end[chosen]
+        first = self._places.texts[document]
+        start, end = tokens.start[chosen] - first, tokens.end[chosen] - first
         kinds = np.full(len(start), GOOD, dtype=np.uint8)
-        at = end[:-1]
-        kinds[1:][self._beside_tag(at)] = BESIDE_TAG
-        kinds[1:][self._in_word(at, document)] = IN_WORD
-        kinds[1:][self._in_tag(at) | (at > start[1:])] = FORBIDDEN
+        kinds[1:] = self._at(document)[end[:-1]]
+        kinds[1:][end[:-1] > start[1:]] = FORBIDDEN
         return kinds
 
-    def _in_word(self, at: np.ndarray, document: int) -> np.ndarray:
-        """bool [P] whether letters or digits stand on both sides in the original text."""
-        first, behind = self._places.within(self._places.texts[document : document + 2])
-        position = self._places.within(at)
-        inside = (position > first) & (position < behind)
-        around = position[inside]
-        in_word = np.zeros(len(at), dtype=bool)
-        in_word[inside] = self._letters[self._original[around - 1]] & self._letters[self._original[around]]
-        return in_word
+    def _at(self, document: int) -> np.ndarray:
+        """uint8 [U+1] what a cut before each character of this document is, and behind its last one."""
+        written, places = characters(self._texts[document]), self._places
+        insertions = slice(self._first[document], self._first[document + 1])
+        start, end = (column[insertions] - places.texts[document] for column in (places.start, places.end))
+        changes = np.bincount(start, minlength=len(written) + 1) - np.bincount(end, minlength=len(written) + 1)
+        is_inserted = np.cumsum(changes) > 0
+        kinds = np.full(len(written) + 1, GOOD, dtype=np.uint8)
+        # Between a tag and what it is about: behind an opening one, before a closing one, between a tag and its wrap,
+        # and beside the name of an entity.
+        kinds[end[self._opens[insertions]]] = kinds[start[self._closes[insertions]]] = BESIDE_TAG
+        silent, touch = self._silent[insertions], start[1:] == end[:-1]
+        kinds[end[:-1][touch & (silent[1:] | silent[:-1])]] = BESIDE_TAG
+        kinds[self._in_word(written, is_inserted)] = IN_WORD
+        is_inserted[start] = False
+        kinds[is_inserted] = FORBIDDEN
+        return kinds
 
-    def _in_tag(self, at: np.ndarray) -> np.ndarray:
-        """bool [P] whether the place is within an insertion."""
-        return np.asarray(self._end_before[np.searchsorted(self._places.start, at)] > at)
-
-    def _beside_tag(self, at: np.ndarray) -> np.ndarray:
-        """bool [P] whether the place is behind an opening tag, before a closing one, between a tag and its wrap, or
-        beside the name of an entity."""
-        num = len(self._places.start)
-        if not num:
-            return np.zeros(len(at), dtype=bool)
-        ending = np.minimum(np.searchsorted(self._places.end, at), num - 1)
-        beginning = np.minimum(np.searchsorted(self._places.start, at), num - 1)
-        ends, begins = self._places.end[ending] == at, self._places.start[beginning] == at
-        behind, before = ends & (self._opens | self._alone)[ending], begins & (self._closes | self._alone)[beginning]
-        wrapped = ends & begins & (self._silent[ending] | self._silent[beginning])
-        return np.asarray(behind | before | wrapped)
+    def _in_word(self, written: np.ndarray, is_inserted: np.ndarray) -> np.ndarray:
+        """bool [U+1] whether letters or digits of the original text stand on both sides of a place."""
+        original = written[~is_inserted[:-1]]
+        is_letter = _letters((int(original.max(initial=0)) >> 16) + 1)[original]
+        between = np.zeros(len(original) + 1, dtype=bool)
+        between[1:-1] = is_letter[1:] & is_letter[:-1]
+        num_before = np.cumsum(~is_inserted) - ~is_inserted
+        return np.asarray(between[num_before])
 
 
 def _last_true(flags: np.ndarray) -> np.ndarray:

@@ -41,15 +41,15 @@ class Cutter:
         long = np.flatnonzero(length_D > room)
         if not len(long):
             return cuts
-        joined = "".join(texts)
-        safe = SafePlaces(joined, places, insertions)
-        tags = OpenTags(joined, places, insertions, self._section, self._tokenizer)
+        safe = SafePlaces(texts, places, insertions)
+        reopens = self._section.reopen_tags
+        tags = OpenTags("".join(texts), places, insertions, self._section, self._tokenizer) if reopens else None
         for document in long.tolist():
             kinds, most = safe.kinds(tokens, document), int(room[document])
             behind = int(suffix[document])
             # Neither the end token nor a suffix is a chunk by itself.
             kinds[len(kinds) - (behind or int(self._has_end)) :] = FORBIDDEN
             most_tags = min(most // 4, most - behind - 1)
-            cut_at = partial(tags.cut_at, tokens, document, most=most_tags) if self._section.reopen_tags else Cut
+            cut_at = partial(tags.cut_at, tokens, document, most=most_tags) if tags else Cut
             cuts[document] = cut_safely(kinds, most, cut_at, suffix=behind)
         return cuts

@@ -23,7 +23,7 @@ from textune.metadata.chunks.counts import Bare, ChunkCounts
 from textune.metadata.chunks.cutter import Cutter
 from textune.metadata.chunks.fieldtokens import FieldEncoder, FieldTokens
 from textune.metadata.chunks.rows import Part, TextPieces, join_parts
-from textune.metadata.chunks.specialtokens import begin_token, end_token
+from textune.metadata.chunks.specialtokens import begin_token, end_token, token_between
 from textune.metadata.chunks.texttokens import Places, TextTokenizer, TextTokens, ranges
 from textune.metadata.documents import Rendered, RenderedField
 
@@ -104,13 +104,25 @@ class _Cutting(NamedTuple):
 class ChunkEncoder:
     """The only way from rendered documents to token ids."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, tokens: TokensSection, metadata: MetadataSection) -> None:
-        """ModelError for a tokenizer without offsets; ConfigError where it lacks a token that `metadata` asks for."""
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        tokens: TokensSection,
+        metadata: MetadataSection,
+        *,
+        uncut: bool = False,
+    ) -> None:
+        """`uncut`: each document is one chunk, however long it is, that ends with the end token.
+
+        ModelError for a tokenizer without offsets; ConfigError where it lacks a token that it is to have.
+        """
+        self._given = (tokenizer, tokens, metadata)
+        self._uncut = uncut
         self._metadata = metadata
         self._max_length = tokens.longest
         self._tokenizer = TextTokenizer(tokenizer)
         self._begin = begin_token(tokenizer, metadata)
-        self._end = end_token(tokenizer, metadata)
+        self._end = token_between(tokenizer) if uncut else end_token(tokenizer, metadata)
         self._fields = FieldEncoder(
             self._tokenizer,
             metadata,
@@ -118,6 +130,16 @@ class ChunkEncoder:
             has_begin=self._begin is not None,
             has_end=self._end is not None,
         )
+
+    def uncut(self) -> ChunkEncoder:
+        """The same for documents that rows of one length are cut from: each is one chunk, however long it is, and ends
+        with the end token. ConfigError where the tokenizer has none."""
+        return ChunkEncoder(*self._given, uncut=True)
+
+    @property
+    def max_length(self) -> int:
+        """The most tokens that a row has."""
+        return self._max_length
 
     def encode(self, rendered: Rendered, place: Place = "document {}".format) -> Chunks:
         """The chunks of these documents, whatever others they share a batch with.
@@ -185,6 +207,7 @@ class ChunkEncoder:
         self._require_room(rendered, fields, kept, place)
         room = self._max_length - prefixes.length - (self._begin is not None)
         tokens, in_suffix = self._ended(tokens, suffixes)
+        room = np.diff(tokens.offsets) if self._uncut else room
         cuts = Cutter(metadata, self._tokenizer, has_end=self._end is not None).cut(
             tokens,
             texts,

@@ -10,15 +10,33 @@ from textune.errors import ConfigError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_BEGINNINGS, _ENDS = ("bos_token", "cls_token"), ("eos_token", "sep_token")
+"""What tokenizers call such tokens, the best one first."""
+
 
 def begin_token(tokenizer: PreTrainedTokenizerBase, metadata: MetadataSection) -> int | None:
     """The token that every chunk begins with; None for none. ConfigError where the tokenizer has none to put there."""
-    return _chosen(tokenizer, metadata, "begin_token", ("bos_token", "cls_token"), place=0)
+    return _chosen(tokenizer, metadata, "begin_token", _BEGINNINGS, place=0)
 
 
 def end_token(tokenizer: PreTrainedTokenizerBase, metadata: MetadataSection) -> int | None:
     """The token that the last chunk of a document ends with; the rest as `begin_token`."""
-    return _chosen(tokenizer, metadata, "end_token", ("eos_token", "sep_token"), place=-1)
+    return _chosen(tokenizer, metadata, "end_token", _ENDS, place=-1)
+
+
+def token_between(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token behind every document that others follow in the same row. ConfigError where the tokenizer has none."""
+    found = next((token for name in _ENDS if (token := getattr(tokenizer, f"{name}_id", None)) is not None), None)
+    if found is None:
+        raise ConfigError(
+            f'data.chunks = "fixed" puts a token between documents, but the tokenizer {type(tokenizer).__name__} has'
+            f" no {' and no '.join(_ENDS)}.",
+            hint='Use data.chunks = "document", or name a tokenizer that has one in model.tokenizer.',
+            key="data.chunks",
+            value="fixed",
+            reason=f"the tokenizer has no {_ENDS[0]}",
+        )
+    return int(found)
 
 
 def _chosen(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ from textune.metadata.documents import Insertions
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+Piece = str | tuple[str, str]
+"""What is inserted; a space and that, for what is tokenised after a space."""
 MOST_KNOWN = 100_000
 """Different pieces that a tokenizer remembers: pages have the same tags again and again."""
 NONCHARACTERS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
@@ -141,8 +144,8 @@ class TextTokenizer:
         backend, self._spaces = without_own_spaces(self._plain.backend)
         self._apart = self._plain if backend is self._plain.backend else FlatTokenizer.like(backend)
         self._marking: dict[str, tuple[FlatTokenizer, int]] = {}
-        self._known: dict[tuple[str, bool], tuple[np.ndarray, np.ndarray]] = {}
-        """Ids, int32 [P], and spans, int64 [P, 2], of pieces that were inserted before, after a space or not."""
+        self._known: dict[Piece, tuple[np.ndarray, np.ndarray]] = {}
+        """Ids, int32 [P], and spans, int64 [P, 2], of pieces that were inserted before."""
         first, word, both = self.lists(["b", "a", "b a"])
         self._begins_words = both == first + word
         """Whether a text begins as a word does after a space, so that it needs none behind a prefix."""
@@ -168,11 +171,14 @@ class TextTokenizer:
         starts, ends = places.runs()
         first_run = np.searchsorted(starts, places.texts)
         begins_inserted = np.isin(places.texts[:-1], starts) & (np.diff(first_run) > 0)
-        tags, which = self._tags(texts, places, np.isin(places.start, places.texts[:-1][spaced & begins_inserted]))
+        led = np.isin(places.start, places.texts[:-1][spaced & begins_inserted])
         marker = _absent(texts)
         tokenizer, marker_id = self._marker(marker)
         spaced = spaced & ~begins_inserted
-        ids, start, end, offsets = tokenizer.encode(_marked(texts, places, marker, spaced))
+        with ThreadPoolExecutor(1, thread_name_prefix="textune-texts") as beside:
+            encoded = beside.submit(tokenizer.encode, _marked(texts, places, marker, spaced))
+            tags, which = self._tags(texts, places, led)
+            ids, start, end, offsets = encoded.result()
         marks = ids == marker_id
         num_marks = np.concatenate([[0], np.cumsum(marks)])
         text = np.repeat(np.arange(len(texts)), np.diff(offsets))
@@ -186,36 +192,39 @@ class TextTokenizer:
         """The tokens of all different insertions, and int64 [I] which of these each insertion is; `led` (bool [I]) are
         tokenised after a space."""
         joined = "".join(texts)
-        bounds = zip(places.start.tolist(), places.end.tolist(), led.tolist(), strict=True)
-        keys = [(joined[start:end], space) for start, end, space in bounds]
-        number: dict[tuple[str, bool], int] = {}
-        which = np.array([number.setdefault(key, len(number)) for key in keys], dtype=np.int64)
+        bounds = zip(places.start.tolist(), places.end.tolist(), strict=True)
+        written = [joined[start:end] for start, end in bounds]
+        pieces: list[Piece] = [*written]
+        for index in np.flatnonzero(led).tolist():
+            pieces[index] = (" ", written[index])
+        different = dict.fromkeys(pieces)
+        number = dict(zip(different, range(len(different)), strict=True))
+        which = np.fromiter(map(number.__getitem__, pieces), np.int64, len(pieces))
         if len(self._known) > MOST_KNOWN:
             self._known.clear()
-        self._learn(number)
-        found = [self._known[key] for key in number]
+        self._learn(different)
+        found = [self._known[piece] for piece in different]
         start, end = np.concatenate([np.zeros((0, 2), np.int64), *(spans for _, spans in found)]).T
         ids = np.concatenate([np.zeros(0, np.int32), *(some for some, _ in found)])
         lengths = np.fromiter((len(some) for some, _ in found), np.int64, len(found))
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         return TextTokens(ids, start, end, np.ones(len(ids), dtype=bool), offsets), which
 
-    def _learn(self, pieces: Iterable[tuple[str, bool]]) -> None:
+    def _learn(self, pieces: Iterable[Piece]) -> None:
         """Tokenise the pieces that are not known."""
-        new = [key for key in pieces if key not in self._known]
+        new = [piece for piece in pieces if piece not in self._known]
         if not new:
             return
-        ids, start, end, offsets = self._apart.encode([f" {text}" if space else text for text, space in new])
-        led = np.repeat([space for _, space in new], np.diff(offsets))
+        ids, start, end, offsets = self._apart.encode(["".join(piece) for piece in new])
+        led = np.repeat([isinstance(piece, tuple) for piece in new], np.diff(offsets))
         spans = np.maximum(np.stack([start, end], axis=1) - led[:, None], 0)
-        for key, (begin, stop) in zip(new, itertools.pairwise(offsets.tolist()), strict=True):
-            self._known[key] = ids[begin:stop], spans[begin:stop]
+        for piece, (begin, stop) in zip(new, itertools.pairwise(offsets.tolist()), strict=True):
+            self._known[piece] = ids[begin:stop], spans[begin:stop]
 
     def tag(self, text: str) -> np.ndarray:
         """int32 [P] the ids of a piece that is inserted."""
-        if (text, False) not in self._known:
-            self._learn([(text, False)])
-        return self._known[text, False][0]
+        self._learn([text])
+        return self._known[text][0]
 
     def together(self, texts: Sequence[str], places: Places, spaced: np.ndarray) -> TextTokens:
         """Tokens of the whole texts; one with any inserted character, leading spaces aside, is inserted."""

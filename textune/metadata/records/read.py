@@ -59,6 +59,8 @@ class ReadDocuments:
 
 def metadata_columns(section: MetadataSection) -> frozenset[str]:
     """The columns that rows may have metadata in; none of them has to be there."""
+    if not section.types:
+        return frozenset()
     return frozenset({COLUMN, *(COLUMN_PREFIX + name for name in section.types)})
 
 

@@ -267,7 +267,7 @@ def _check_nesting(checked: Checked) -> None:
     checked.refuse("order", fails(closed_before_open), START_ORDER, lambda _: "its empty span closes before it opens")
     if not checked.section.as_original:
         crossing = "its tags would cross those of another entry of its type"
-        both_sides = np.array([renderer_of(name).both_sides for name in checked.types])
+        both_sides = np.array([renderer_of(name).both_sides for name in checked.types], bool)
         enclosing_E = checked.is_local_E & both_sides[checked.type_E]
         checked.refuse("nesting", fails(against_the_rules, enclosing_E), START_ORDER, lambda _: crossing)
         _check_crossing(checked, enclosing_E)

@@ -40,4 +40,5 @@ def html_tags(tags: Sequence[str], attributes: Sequence[Attributes], rules: Html
         else f"<{tag}>"
         for tag, pairs in zip(tags, attributes, strict=True)
     ]
-    return opening, [f"</{tag}>" for tag in tags]
+    closing = {tag: f"</{tag}>" for tag in set(tags)}
+    return opening, [closing[tag] for tag in tags]

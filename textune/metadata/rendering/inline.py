@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -84,12 +85,10 @@ def _texts(documents: Documents, inserts: Inserts) -> list[str]:
     touched, first = np.unique(inserts.document, return_index=True)
     bounds = [*first.tolist(), len(inserts)]
     for number, document in enumerate(touched.tolist()):
-        text, done, parts = texts[document], 0, []
-        for index in range(bounds[number], bounds[number + 1]):
-            if at[index] != done:
-                parts.append(text[done : at[index]])
-                done = at[index]
-            parts.append(inserted[index])
-        parts.append(text[done:])
+        here = slice(bounds[number], bounds[number + 1])
+        text, places = texts[document], at[here]
+        parts = [""] * (2 * len(places) + 1)
+        parts[0::2] = [text[begin:end] for begin, end in itertools.pairwise([0, *places, len(text)])]
+        parts[1::2] = inserted[here]
         texts[document] = "".join(parts)
     return texts
