@@ -51,6 +51,19 @@ def make_backbone(shape: str, folder: Path, *, tiny: bool = False) -> Path:
     return folder
 
 
+def make_language_model(shape: str, folder: Path, *, tiny: bool = False) -> Path:
+    """Write a plain Hugging Face folder of a language model with random weights, and a tokenizer that names its pad
+    token: rows are token ids already."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    transformers.utils.logging.disable_progress_bar()
+    transformers.AutoModelForCausalLM.from_config(shape_config(shape, tiny=tiny)).save_pretrained(folder)
+    write_tokenizer(folder, has_types=False)
+    return folder
+
+
 def write_tokenizer(folder: Path, *, has_types: bool) -> None:
     """Write MiniLM's tokenizer, or one of generated words; `has_types`: the backbone takes token types."""
     inputs = ["input_ids", "token_type_ids", "attention_mask"] if has_types else ["input_ids", "attention_mask"]

@@ -100,6 +100,12 @@ def _write(path: Path, rows: Iterable[Json]) -> None:
 
 
 def _tokenizer(documents: Path, path: Path, size: int) -> Path:
+    with documents.open(encoding="utf-8") as file:
+        return byte_level_tokenizer((json.loads(line)["text"] for line in file), path, size)
+
+
+def byte_level_tokenizer(texts: Iterable[str], path: Path, size: int) -> Path:
+    """Write a tokenizer of so many tokens, trained on these texts."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -107,7 +113,6 @@ def _tokenizer(documents: Path, path: Path, size: int) -> Path:
     trainer = trainers.BpeTrainer(
         vocab_size=size, special_tokens=["<end>"], initial_alphabet=alphabet, show_progress=False
     )
-    with documents.open(encoding="utf-8") as file:
-        backend.train_from_iterator((json.loads(line)["text"] for line in file), trainer)
+    backend.train_from_iterator(texts, trainer)
     backend.save(str(path))
     return path

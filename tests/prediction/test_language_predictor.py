@@ -138,6 +138,15 @@ def test_a_document_without_a_scored_token_counts_nothing(model: textune.Trained
     assert not any(math.copysign(1, value) < 0 for value in empty), "no minus before a zero"
 
 
+def test_a_model_of_texts_alone_reads_no_metadata(tmp_path: Path) -> None:
+    model = textune.load(saved_language_model(tmp_path, card=language_card(types=())), device="cpu")
+    found = model.score(RECORDS)
+    assert [score.log_likelihood for score in found] == [score.log_likelihood_without for score in found]
+    assert found == model.score([row["text"] for row in RECORDS])
+    with refused(ConfigError, key="metadata", value="title", reason="without it"):
+        model.generate("a", metadata={"title": "x"})
+
+
 @pytest.mark.parametrize(
     ("given", "error", "key"),
     [
@@ -194,6 +203,14 @@ def test_what_is_drawn_follows_from_the_seed(model: textune.TrainedModel) -> Non
     assert model.generate("a", max_tokens=8, temperature=1.0, top_p=1e-6) == likeliest
 
 
+def test_more_texts_than_are_computed_at_once(folder: Path) -> None:
+    few = LanguagePredictor(load_scorer(folder, device="cpu", max_tokens=64))
+    options: dict[str, Any] = {"max_tokens": 20, "temperature": 1.0, "seed": 2}
+    written = few.generate("a good film", num=7, **options)
+    assert len(written) == 7 and len({one.text for one in written}) == 7
+    assert few.generate("a good film", num=7, **options) == written
+
+
 def test_writing_leaves_scores_as_they_were(model: textune.TrainedModel) -> None:
     before = model.score(RECORDS)
     model.generate("a", max_tokens=3)
@@ -240,6 +257,8 @@ def test_texts_of_every_family_go_on_behind_their_prompt(family: str, tmp_path: 
         ({"temperature": math.nan}, "temperature", None, "from 0"),
         ({"top_p": 0.0, "temperature": 1.0}, "top_p", 0.0, "share"),
         ({"top_p": 0.5}, "top_p", 0.5, "without draws"),
+        ({"seed": -1}, "seed", -1, "63 bits"),
+        ({"seed": 1 << 70}, "seed", 1 << 70, "63 bits"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
 )

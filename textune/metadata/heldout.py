@@ -72,12 +72,10 @@ class HeldOutDocuments:
 
     def key(self) -> str:
         """Hash of texts, metadata, tokenizer and everything that decides how they become tokens."""
-        tokenizer, documents, entries = self._tokenizer, self._documents, self._documents.entries
+        documents, entries = self._documents, self._documents.entries
         rules = {
             "rendering": RENDERING_VERSION,
-            "tokenizer": tokenizer.backend_tokenizer.to_str(),
-            "special": [tokenizer.bos_token_id, tokenizer.eos_token_id],
-            "max_length": self._tokens.longest,
+            "encoder": self._encoder.fingerprint(),
             # How training documents are drawn does not matter here.
             "metadata": self._section.model_dump(mode="json", exclude={"sampling"}),
             "types": documents.types,

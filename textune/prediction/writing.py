@@ -61,7 +61,7 @@ class Writer:
         the model does not know or has no prefix for, and for numbers out of their range; DataError for a value that
         cannot be rendered.
         """
-        _require_numbers(num, max_tokens, temperature, top_p)
+        _require_numbers(num, max_tokens, temperature, top_p, seed)
         self._require_types(metadata)
         begun = self._begun(prompt, metadata)
         ids_L = np.array([*begun.before, *begun.text], dtype=np.int64)
@@ -76,24 +76,31 @@ class Writer:
             use_cache=True,
             **(chosen if temperature > 0 else {"do_sample": False}),
         )
-        written = self._generate(np.tile(ids_L, (num, 1)), config, seed=seed)
-        ends = {config.eos_token_id, None}
-        return [self._said(begun, row[len(ids_L) :].tolist(), ends) for row in written]
+        written = self._generate(ids_L, config, num=num, seed=seed)
+        return [self._said(begun, ids, {config.eos_token_id}) for ids in written]
 
-    def _generate(self, ids_BL: np.ndarray, config: GenerationConfig, *, seed: int) -> np.ndarray:
-        """int64 [B, L] the rows with what was written behind them."""
+    def _generate(self, ids_L: np.ndarray, config: GenerationConfig, *, num: int, seed: int) -> list[list[int]]:
+        """What was written behind these tokens, `num` times; as many at once as the scorer's budget has room for. No
+        other thread may use the model meanwhile."""
         model, device = self.scorer.model, self.scorer.device
-        ids = torch.from_numpy(ids_BL).to(device.torch)
+        at_once = max(1, self.scorer.max_tokens // (len(ids_L) + config.max_new_tokens))
+        written: list[list[int]] = []
         layout = model.layout
         model.set_layout("padded")  # which is how transformers computes
         try:
             devices = [device.torch] if device.torch.type == "cuda" else []
             with torch.no_grad(), torch.random.fork_rng(devices=devices), device.autocast():
                 torch.manual_seed(seed)
-                found = model.hf.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
+                while len(written) < num:
+                    rows = np.tile(ids_L, (min(at_once, num - len(written)), 1))
+                    ids = torch.from_numpy(rows).to(device.torch)
+                    found = model.hf.generate(
+                        input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config
+                    )
+                    written += found[:, len(ids_L) :].tolist()
         finally:
             model.set_layout(layout)
-        return np.asarray(found.cpu().numpy())
+        return written
 
     def _said(self, begun: Begun, ids: list[int], ends: set[int | None]) -> Continuation:
         """The tokens behind a beginning as text."""
@@ -132,7 +139,7 @@ class Writer:
             if name not in types:
                 near = nearest(name, types)
                 reason = "the model was trained without it"
-                hint = f"Did you mean {near}?" if near else f"Its types are {listing(types)}."
+                hint = f"Did you mean {near}?" if near else f"Its types: {listing(types) or 'none'}."
             elif name in TYPES and TYPES[name].scope == "local":
                 reason = "it stands around spans of a text, and is no part of a prefix"
                 globals_ = [one for one in types if one not in TYPES or TYPES[one].scope == "global"]
@@ -162,7 +169,7 @@ class Writer:
         return min(max_tokens or MAX_TOKENS, room)
 
 
-def _require_numbers(num: int, max_tokens: int | None, temperature: float, top_p: float) -> None:
+def _require_numbers(num: int, max_tokens: int | None, temperature: float, top_p: float, seed: int) -> None:
     """ConfigError for a number out of its range, and for draws where there are none."""
     wrong: list[tuple[str, object, str, str]] = []
     if num < 1:
@@ -173,6 +180,8 @@ def _require_numbers(num: int, max_tokens: int | None, temperature: float, top_p
         wrong.append(("temperature", temperature, "it is not a number from 0 on", "Use a number such as 0.8."))
     if not 0 < top_p <= 1:
         wrong.append(("top_p", top_p, "it is not a share above 0 and up to 1", "Use a number such as 0.95."))
+    if not 0 <= seed < 1 << 63:
+        wrong.append(("seed", seed, "it is not a whole number from 0 on with at most 63 bits", "Use another."))
     if temperature == 0 and num > 1:
         wrong.append(("num", num, "without draws all texts are the same", "Set a temperature such as 1."))
     if temperature == 0 and top_p != 1:

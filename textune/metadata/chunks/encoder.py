@@ -7,6 +7,8 @@ their characters --cuts--> pieces of at most the room left --+    the last piece
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -140,6 +142,16 @@ class ChunkEncoder:
     def max_length(self) -> int:
         """The most tokens that a row has."""
         return self._max_length
+
+    def fingerprint(self) -> str:
+        """Hash of what decides the ids of a piece of text by itself, and how long a chunk may be."""
+        tokenizer = self._given[0]
+        rules = {
+            "tokenizer": tokenizer.backend_tokenizer.to_str(),
+            "special": [tokenizer.bos_token_id, tokenizer.eos_token_id],
+            "max_length": self._max_length,
+        }
+        return hashlib.blake2b(json.dumps(rules, allow_nan=False).encode(), digest_size=16).hexdigest()
 
     def encode(self, rendered: Rendered, place: Place = "document {}".format) -> Chunks:
         """The chunks of these documents, whatever others they share a batch with.
