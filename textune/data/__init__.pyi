@@ -12,6 +12,7 @@ from .inspect.findings import Level as Level
 from .inspect.guess import Guess as Guess
 from .inspect.guess import guess_layout as guess_layout
 from .inspect.sharedtexts import HeldOutTexts as HeldOutTexts
+from .inspect.sharedtexts import text_numbers as text_numbers
 from .inspect.tokenfacts import TokenFacts as TokenFacts
 from .labels.bytask import task_maps as task_maps
 from .labels.map import LABEL as LABEL

@@ -1,3 +1,4 @@
+from .arms import ScoredSet as ScoredSet
 from .arms import score_arms as score_arms
 from .chunks.counts import Bare as Bare
 from .chunks.counts import ChunkCounts as ChunkCounts
@@ -6,6 +7,7 @@ from .chunks.encoder import ChunkEncoder as ChunkEncoder
 from .chunks.encoder import Chunks as Chunks
 from .chunks.encoder import ScoredChunks as ScoredChunks
 from .heldout import RENDERING_VERSION as RENDERING_VERSION
+from .heldout import Written as Written
 from .maker import MadeChunks as MadeChunks
 from .opening import DocumentEstimate as DocumentEstimate
 from .opening import DocumentRun as DocumentRun

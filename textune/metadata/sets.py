@@ -30,6 +30,11 @@ class DocumentSet:
     def __len__(self) -> int:
         return len(self.documents)
 
+    def only(self, name: str, chosen: np.ndarray, types: Collection[str]) -> DocumentSet:
+        """The set of some of its documents, int64 ascending, with the metadata of these types alone."""
+        places = [self.places[number] for number in chosen.tolist()]
+        return DocumentSet(name, with_types(self.documents, chosen, types), places, self.numbers[chosen])
+
 
 def sets_of(name: str, source: SetsByType, rows: Rows, documents: Documents, *, key: str) -> list[DocumentSet]:
     """The set of all rows, and those that `by_type` asks for; `documents`: the rows, read.

@@ -166,15 +166,20 @@ class ChunkEncoder:
         """bool [D] which documents have a prefix or suffix that is too long, so that it loses fields."""
         return self._fields.encode(rendered.fields).trimmed
 
-    def compared(self, rendered: Rendered, bare: Rendered, place: Place = "document {}".format) -> Compared:
+    def compared(
+        self, rendered: Rendered, bare: Rendered, place: Place = "document {}".format, *, first_only: bool = False
+    ) -> Compared:
         """These documents with metadata, and `bare`, the same ones rendered without any: what an evaluation scores.
 
         A token without anything before it is not scored, nor are tags, whatever `metadata.score_inline`, and end
         tokens. As in the original system the first token of text in a chunk is not either, and the text in the same
-        context keeps its tags. Errors as `encode`.
+        context keeps its tags. `first_only`: nor is anything that the first chunk with metadata does not have. Errors
+        as `encode`.
         """
         cutting, without = self._cut(rendered, place), self._cut(bare, place)
         ways = (self._as_cut(cutting), self._as_cut(without), self._in_same_context(cutting))
+        if first_only:
+            ways[0].spans.left_out[cutting.pieces.behind_first(len(cutting.tokens.ids))] = True
         codes = cutting.places.original("".join(cutting.texts))
         spans, is_scored = common_spans([way.spans for way in ways], len(codes))
         amounts = {"characters": is_scored.astype(np.int64), "bytes": np.where(is_scored, num_bytes(codes), 0)}
