@@ -77,6 +77,19 @@ def _documents(settings: Settings, name: str) -> tuple[str, Path]:
     return "IMDB reviews with made-up metadata", path
 
 
+def tagged_documents(settings: Settings, path: Path) -> str:
+    """Write documents of C4's lengths with url, timestamp, title and some tags; what they are."""
+    source = settings.data / "web" / "c4_sample_1000.jsonl" if settings.data and not settings.tiny else None
+    if source is not None and source.is_file():
+        rows = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
+    else:
+        texts = [example[0] for example in long_texts(settings.count(1_000, tiny=20)).examples]
+        rows = [{"text": text, "url": "https://example.org/a/b", "timestamp": "2020-01-02"} for text in texts]
+    _write(path, (_with_tags(_with_fields(row)) for row in rows))
+    what = "documents of C4" if source is not None and source.is_file() else "IMDB reviews with made-up metadata"
+    return f"{len(rows):,} {what}, every thirtieth word in a tag"
+
+
 def _with_fields(row: Json) -> Json:
     values = {"url": row["url"], "timestamp": row["timestamp"], "title": row["text"][:60]}
     return {"text": row["text"]} | {f"metadata_{name}": [{"value": value}] for name, value in values.items()}
