@@ -92,7 +92,7 @@ def tagged_documents(settings: Settings, path: Path) -> str:
 
 def _with_fields(row: Json) -> Json:
     values = {"url": row["url"], "timestamp": row["timestamp"], "title": row["text"][:60]}
-    return {"text": row["text"]} | {f"metadata_{name}": [{"value": value}] for name, value in values.items()}
+    return {"text": row["text"]} | {f"metadata_{name}": [{"type": "global", "value": value}] for name, value in values.items()}
 
 
 def _with_tags(row: Json) -> Json:
@@ -102,7 +102,7 @@ def _with_tags(row: Json) -> Json:
         if word and number % WORDS_IN_A_TAG == 0:
             attributes = {"attrs": ["class"], "values": [f"level-{number % 7}"]}
             span = {"char_start_idx": at, "char_end_idx": at + len(word)}
-            tags.append({"value": "b", "html_attrs": attributes, **span})
+            tags.append({"type": "local", "value": "b", "html_attrs": attributes, **span})
         at += len(word) + 1
     return row | {"metadata_html": tags}
 
