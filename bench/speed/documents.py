@@ -27,24 +27,27 @@ def lm_metadata(settings: Settings) -> list[Row]:
     source = tagged_documents(settings, documents)
     keys = _keys(settings, documents)
     with_metadata = keys | {"data.train.files": str(documents), "metadata.types": TYPES}
-    texts = _written_out(settings, with_metadata)
+    # A row that is tokenised at once may have a few tokens more, and is to stay one row.
+    alone = {"data.train.files": str(_written_out(settings, with_metadata)), "tokens.max_length": 2 * MAX_LENGTH}
     sides = {
         "metadata": (SIDE, {"config": str(_config(settings, "metadata", with_metadata))}),
-        "texts": (SIDE, {"config": str(_config(settings, "texts", keys | {"data.train.files": str(texts)}))}),
+        "texts": (SIDE, {"config": str(_config(settings, "texts", keys | alone))}),
     }
     with Worker(*sides["metadata"]) as ours, Worker(*sides["texts"]) as peer:
         pace = sum((side.ask(steps=1), side.ask(steps=1))[1]["seconds"] for side in (ours, peer))
         steps = choose_steps(pace, seconds=settings.left())
+        counts: list[tuple[int, int]] = []
 
         def pair() -> tuple[float, float]:
             first, second = (side.ask(steps=steps) for side in (ours, peer))
+            counts.append((first["tokens"], second["tokens"]))
             return first["tokens"] / first["seconds"], second["tokens"] / second["seconds"]
 
         rates = repeat(pair, seconds=settings.left(), at_least=settings.pairs)
         facts = {name: worker.facts for name, worker in (("metadata", ours), ("texts", peer))}
     details = {
         "data": source,
-        "segment": {"steps": steps, "segments": len(rates)},
+        "segment": {"steps": steps, "segments": len(rates), "tokens": counts},
         "precision": {name: fact["precision"] for name, fact in facts.items()},
         "header": {name: fact["header"] for name, fact in facts.items()},
         "threads": facts["metadata"]["threads"],
