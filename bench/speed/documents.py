@@ -27,6 +27,8 @@ def lm_metadata(settings: Settings) -> list[Row]:
     source = tagged_documents(settings, documents)
     keys = _keys(settings, documents)
     with_metadata = keys | {"data.train.files": str(documents), "metadata.types": TYPES}
+    # Equal work: a token that is not scored costs less.
+    with_metadata["task.metadata_loss"] = True
     # A row that is tokenised at once may have a few tokens more, and is to stay one row.
     alone = {"data.train.files": str(_written_out(settings, with_metadata)), "tokens.max_length": 2 * MAX_LENGTH}
     sides = {
