@@ -339,7 +339,9 @@ def test_training_documents_among_held_out_ones_are_refused(tmp_path: Path, stre
     assert not result.ok and found.count == 2 and "2 documents of 5" in found.message
     places = [example.split(": ")[0] for example in found.examples]
     assert places == ["held.jsonl, line 2, also b.jsonl, line 8", "held.jsonl, line 4, also a.jsonl, line 4"]
-    assert checked(tree, overlap=False).ok
+    assert checked(tree, "data.on_shared_text=unchecked").ok
+    reported = checked(tree, "data.on_shared_text=report")
+    assert reported.ok and "leak-normalised" in [finding.code for finding in reported.findings]
     left = checked(tree, 'data.train.exclude=["b.jsonl"]')
     assert [finding.count for finding in left.findings if finding.code == "leak-normalised"] == [1]
 
