@@ -92,7 +92,9 @@ def tagged_documents(settings: Settings, path: Path) -> str:
 
 def _with_fields(row: Json) -> Json:
     values = {"url": row["url"], "timestamp": row["timestamp"], "title": row["text"][:60]}
-    return {"text": row["text"]} | {f"metadata_{name}": [{"type": "global", "value": value}] for name, value in values.items()}
+    return {"text": row["text"]} | {
+        f"metadata_{name}": [{"type": "global", "value": value}] for name, value in values.items()
+    }
 
 
 def _with_tags(row: Json) -> Json:
