@@ -68,7 +68,9 @@ def _keys(settings: Settings, documents: Path) -> Json:
         texts = (json.loads(line)["text"] for line in file)
         byte_level_tokenizer(texts, folder / "tokenizer.json", 400 if settings.tiny else 32_000)
     (folder / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<end>", "pad_token": "<end>"})
+        json.dumps(
+            {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<end>", "pad_token": "<end>"}, allow_nan=False
+        )
     )
     return {
         "task.kind": "conditional_lm",
@@ -87,7 +89,9 @@ def _keys(settings: Settings, documents: Path) -> Json:
 def _config(settings: Settings, name: str, keys: Json) -> Path:
     # A JSON string, number or list of strings is the same in TOML.
     path = settings.work / f"lm-{name}.toml"
-    path.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items()), encoding="utf-8")
+    path.write_text(
+        "".join(f"{key} = {json.dumps(value, allow_nan=False)}\n" for key, value in keys.items()), encoding="utf-8"
+    )
     return path
 
 
@@ -96,5 +100,5 @@ def _written_out(settings: Settings, keys: Json) -> Path:
     path, config = settings.work / "written.jsonl", str(_config(settings, "shown", keys))
     documents = json.loads(run_module("textune", "render", config, "--rows", "100000", "--json"))["documents"]
     texts = ("".join(run["text"] for run in chunk["runs"]) for one in documents for chunk in one["chunks"])
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    path.write_text("".join(json.dumps({"text": text}, allow_nan=False) + "\n" for text in texts), encoding="utf-8")
     return path
