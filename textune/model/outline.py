@@ -7,20 +7,20 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
-import transformers
 from safetensors import SafetensorError, safe_open
 
 from textune.config import Lora, ModelSection, Pooling, Quantize
 from textune.jsontext import parse_json
 from textune.model.backbone import TextModel
-from textune.model.depth import head_names
+from textune.model.faces import LanguageFace
 from textune.model.freeze import frozen_names
 from textune.model.gptq import packed_bytes, require_adapters_beside, require_readable, without_note
 from textune.model.hugging import HuggingModel
-from textune.model.loading import is_head
+from textune.model.language import LANGUAGE_MODEL, require_decoder
+from textune.model.loading import CLASSIFIER
 from textune.model.lowbits import low_bit_layers, num_low_bit_bytes
 from textune.model.pretrained import Pretrained, find_pretrained, override_config, quiet_transformers, read_config
-from textune.model.reading import refuse_own
+from textune.model.reading import Kind, refuse_own
 from textune.model.targets import ALL_LINEAR, shape_of, targeted
 
 NOWHERE = torch.device("meta")
@@ -38,13 +38,20 @@ class Outline(NamedTuple):
 
 
 def outline(
-    section: ModelSection, *, num_outputs: int | None, pooling: Pooling | None = None, lora: Lora | None = None
+    section: ModelSection,
+    *,
+    num_outputs: int | None,
+    pooling: Pooling | None = None,
+    lora: Lora | None = None,
+    language: bool = False,
 ) -> Outline:
     """The model as a run with this section would train it, on the device `NOWHERE`.
 
-    `num_outputs` are those of the head; None: as many as the backbone's own configuration says. Raises what
-    `load_model` raises for the folder, `model.config`, `model.freeze` and `model.lora`.
+    `num_outputs` are those of the head; None: as many as the backbone's own configuration says. `language`: it is a
+    language model. Raises what `load_model` and `load_language_model` raise for the folder, `model.config`,
+    `model.freeze` and `model.lora`.
     """
+    kind = LANGUAGE_MODEL if language else CLASSIFIER
     found = find_pretrained(section.pretrained, section, key="model.pretrained")
     config = read_config(found)
     refuse_own(found, config)
@@ -53,14 +60,15 @@ def outline(
     if num_outputs is not None:
         config.num_labels = num_outputs
     override_config(without_note(config), section.config)
+    if language:
+        require_decoder(found, config)
     with quiet_transformers(), NOWHERE:
         try:
-            kind = transformers.AutoModelForSequenceClassification
-            hf: HuggingModel = kind.from_config(config, dtype=torch.float32)
+            hf: HuggingModel = kind.classes.from_config(config, dtype=torch.float32)
         except (ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
             raise found.error(error, "a model") from error
-    new_tensors = sorted(_new_tensors(found, hf))
-    whole = frozenset(head_names(hf) | set(new_tensors))
+    new_tensors = sorted(_new_tensors(found, hf, kind))
+    whole = frozenset(kind.head(hf) | set(new_tensors))
     adaptable = () if lora is not None else tuple(targeted(hf, (ALL_LINEAR,), whole=whole))
     low_bits = packed_bytes(found, hf) if section.quantize is None else _low_bits(hf, section.quantize, whole)
     model = TextModel(
@@ -70,6 +78,7 @@ def outline(
         compile="off",
         frozen=frozen_names(hf, section, new_tensors=new_tensors),
         whole=whole,
+        face=LanguageFace(hf) if language else None,
     )
     if pooling is not None:
         model.pool_windows(pooling)
@@ -87,13 +96,13 @@ def _low_bits(hf: HuggingModel, section: Quantize, whole: Collection[str]) -> di
     }
 
 
-def _new_tensors(found: Pretrained, hf: HuggingModel) -> Iterator[str]:
+def _new_tensors(found: Pretrained, hf: HuggingModel, kind: Kind) -> Iterator[str]:
     """What would start new: the head's tensors that the checkpoint lacks, by the names in its files; of a model on the
     hub, whose files are not read, none."""
     saved = set(_saved_names(found))
     for name, _ in hf.named_parameters():
         bare = name.removeprefix(f"{hf.base_model_prefix}.")
-        if saved and is_head(hf, name) and not saved & {name, bare}:
+        if saved and kind.starts_new(hf, name) and not saved & {name, bare}:
             yield name
 
 

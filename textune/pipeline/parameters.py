@@ -9,9 +9,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textune.config import Experiment, ModelSection, Optimizer, load_config, require_adaptable, user_path
+from textune.config import (
+    ConditionalLmTask,
+    Experiment,
+    ModelSection,
+    Optimizer,
+    load_config,
+    require_adaptable,
+    user_path,
+)
 from textune.errors import ConfigError, RunError
 from textune.model import (
+    CARD_NAME,
     Outline,
     TextModel,
     complete_model,
@@ -26,6 +35,7 @@ from textune.model import (
     require_adapters,
     shape_of,
 )
+from textune.prediction import read_card
 from textune.training import state_bytes
 from textune.wording import count, millions
 
@@ -104,8 +114,17 @@ def parameters(source: str | Path, overrides: Sequence[str] = (), unset: Sequenc
     require_adaptable(experiment)
     if section.lora is not None:
         require_adapters(section.lora)
-    num_outputs = None if saved is None else read_config(find_pretrained(str(saved), section, key="RUN")).num_labels
-    drawn = outline(section, num_outputs=num_outputs, pooling=experiment.tokens.window_pooling, lora=section.lora)
+    language = _is_language_model(experiment, saved)
+    num_outputs = None
+    if saved is not None and not language:
+        num_outputs = read_config(find_pretrained(str(saved), section, key="RUN")).num_labels
+    drawn = outline(
+        section,
+        num_outputs=num_outputs,
+        pooling=experiment.tokens.window_pooling,
+        lora=section.lora,
+        language=language,
+    )
     model = drawn.model
     return Parameters(
         backbone=section.name,
@@ -139,6 +158,13 @@ def _experiment(source: str | Path, overrides: Sequence[str], unset: Sequence[st
     )
 
 
+def _is_language_model(experiment: Experiment, saved: Path | None) -> bool:
+    """Of a folder that textune saved, as its card says."""
+    if saved is not None and (saved / CARD_NAME).is_file():
+        return read_card(saved).is_language_model
+    return isinstance(experiment.task, ConditionalLmTask)
+
+
 def _parts(drawn: Outline, optimizer: Optimizer) -> tuple[Part, ...]:
     """Every part in the order of the model; a weight that several layers share counts once."""
     model = drawn.model
@@ -168,6 +194,8 @@ def _linears(drawn: Outline) -> tuple[LinearLayer, ...]:
 
 def _notes(experiment: Experiment, model: TextModel, num_outputs: int | None) -> list[str]:
     """What these numbers leave open."""
+    if model.face.vocabulary_obstacle():  # a language model: it has no labels, and every token embedding is trained
+        return []
     notes = []
     if num_outputs is None:
         notes.append(
