@@ -227,3 +227,5 @@ def test_only_documents_with_metadata_have_arms() -> None:
     classifier = Experiment.model_validate({"evaluate": {"arms": ["same-context"]}, "task": {"kind": "binary"}})
     assert sets_of_rows(classifier, "validation") == ("validation",)
     assert [problem.place for problem in language_problems(classifier)] == [("evaluate", "arms")]
+    plain = Experiment.model_validate({"task": {"kind": "conditional_lm"}})
+    assert sets_of_rows(plain, "validation") == ("validation",)

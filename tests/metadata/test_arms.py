@@ -27,7 +27,7 @@ TOKENS, CHARACTERS, BYTES = range(3)
 
 def set_of(rows: list[dict[str, Any]], name: str = "validation") -> DocumentSet:
     documents = read(given_rows(rows), TYPES).documents
-    return DocumentSet(name, documents, [f"row {number}" for number in range(len(rows))])
+    return DocumentSet(name, documents, [f"row {number}" for number in range(len(rows))], np.arange(len(rows)))
 
 
 def scored(found: DocumentSet, cache: Path, arms: tuple[Arm, ...] = ARMS, **keys: Any) -> ScoredSet:
@@ -94,7 +94,7 @@ def test_what_is_scored_does_not_depend_on_the_arms(documents: DocumentSet, tmp_
 
 
 def test_documents_without_metadata_have_one_arm(documents: DocumentSet, tmp_path: Path) -> None:
-    plain = DocumentSet("plain", with_types(documents.documents, np.arange(NUM), ()), documents.places)
+    plain = DocumentSet("plain", with_types(documents.documents, np.arange(NUM), ()), documents.places, np.arange(NUM))
     assert list(scored(plain, tmp_path).rows) == ["plain"]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import tracemalloc
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
@@ -58,12 +60,18 @@ def epoch_of(maker: DocumentMaker, epoch: int = 0, *, seed: int = 3) -> list[tup
     with closing(BlockReader(maker.source, maker.needed, seed=seed, shuffles=True)) as reader:
         while cursor.epoch == epoch:
             made = maker.make(reader.read(cursor))
-            store = made.rows.store
-            for row in made.rows.examples.tolist():
-                part = slice(int(store.offsets[row]), int(store.offsets[row + 1]))
-                mask = "".join(map(str, store.columns["mask"][part].tolist()))
-                rows.append((text_of(store.ids[part].tolist()), mask))
+            rows += rows_in(made.rows)
             cursor = made.after
+    return rows
+
+
+def rows_in(made: TokenRows) -> list[tuple[str, str]]:
+    """Text and mask of each row, in order."""
+    rows, store = [], made.store
+    for row in made.examples.tolist():
+        part = slice(int(store.offsets[row]), int(store.offsets[row + 1]))
+        mask = "".join(map(str, store.columns["mask"][part].tolist()))
+        rows.append((text_of(store.ids[part].tolist()), mask))
     return rows
 
 
@@ -113,6 +121,16 @@ def test_every_chunk_has_the_prefix_and_its_part_of_the_text(tmp_path: Path) -> 
     assert all(row_text.startswith(prefix) and mask.startswith("1" * len(prefix)) for row_text, mask in rows)
     unmasked = Counter(c for row_text, mask in rows for c, m in zip(row_text, mask, strict=True) if m == "0")
     assert unmasked == Counter(" " + row["text"])
+
+
+def test_nobody_is_told_that_a_number_of_rows_is_wrong_which_nobody_gave() -> None:
+    rows = [make_row(number) for number in range(10)]
+    rows[3]["text"], rows[3]["metadata"] = "", []
+    maker = make_maker(shard_of_rows(read_source(GivenSource(name="rows"), given={"rows": rows})))
+    loader = make_loader(maker, batch_size=4)
+    notices = [notice for batch in take(loader, 4) for notice in batch.notices]
+    assert [notice for notice in notices if "1 document skipped so far" in notice]
+    assert not [notice for notice in notices if "num_rows" in notice]
 
 
 def test_rows_in_memory_are_a_stream_of_one_shard(tmp_path: Path) -> None:
@@ -305,6 +323,50 @@ def test_the_last_tenth_of_a_curriculum_is_plain_text(files: list[str]) -> None:
         assert plain > 0
 
 
+def rendered_numbers(rows: Sequence[tuple[str, str]]) -> dict[int, bool]:
+    """Of each document, by the number that its text begins with: whether it has a prefix."""
+    beginnings = [(re.search(r"#(\d+) ", text), mask) for text, mask in rows]
+    return {int(found[1]): mask.startswith("1") for found, mask in beginnings if found}
+
+
+@pytest.mark.parametrize("interleave", [1, 3])
+@pytest.mark.parametrize("block_rows", [1, 7, 1000])
+@pytest.mark.parametrize(
+    "curriculum",
+    [[[0.9, 0.0]], [[0, 0.5]], [[0.0, 0.8], [0.4, 0.1], [0.5, 1.0], [0.95, 0.0]], [[1.0, 0.0]]],
+    ids=["cool-down", "mixed throughout", "both", "never"],
+)
+def test_shares_of_a_curriculum_are_of_the_documents_read_wherever_blocks_end(
+    files: list[str], curriculum: list[list[float]], block_rows: int, interleave: int
+) -> None:
+    """Document after document in the order of reading, over two epochs: each is rendered as a run would render it
+    that has the probability of its place throughout."""
+    stream = open_documents(files, block_rows=block_rows, interleave=interleave)
+    facts = DocumentFacts(num_documents=2 * TOTAL)
+    cursor, num_read = Cursor(), 0
+    maker = make_maker(stream, facts=facts, sampling={"kind": "all", "curriculum": curriculum})
+    always = {
+        (epoch, probability): rendered_numbers(
+            epoch_of(make_maker(stream, sampling={"kind": "all", "probability": probability}), epoch)
+        )
+        for epoch in (0, 1)
+        for probability in {1.0, *(probability for _, probability in curriculum)}
+    }
+    with closing(BlockReader(stream, maker.needed, seed=3, shuffles=True)) as reader:
+        while cursor.epoch < 2:
+            block = reader.read(cursor)
+            texts = [text for rows in maker.rows_of(block) for text in rows.table["text"].to_pylist()]
+            made = maker.make(block)
+            found = rendered_numbers(rows_in(made.rows))
+            for text in texts:
+                number = int(text[1:].split(" ")[0])
+                passed = [probability for share, probability in curriculum if num_read / (2 * TOTAL) >= share]
+                assert found[number] == always[cursor.epoch, [1.0, *passed][-1]][number], (num_read, number)
+                num_read += 1
+            cursor = made.after
+    assert num_read == 2 * TOTAL
+
+
 def test_weights_of_counts_are_part_of_the_state(files: list[str]) -> None:
     facts = DocumentFacts(TypeCounts(TOTAL, {"url": TOTAL, "title": 30, "html": 33}))
     maker = make_maker(open_documents(files), sampling={"kind": "uniform"}, facts=facts)
@@ -335,7 +397,7 @@ def test_what_is_left_out_is_counted_and_said(tmp_path: Path) -> None:
         word
         for word in (
             "skipped so far, such as a.jsonl, line 41",
-            "1 document of the stream skipped so far",
+            "1 document skipped so far",
             "1 piece of metadata left out so far, such as a.jsonl, line 5",
             "num_rows = 45, but the stream has 38 usable",
         )

@@ -57,11 +57,6 @@ def init(files: tuple[str, ...], out: str, pretrained: str | None, as_json: bool
 @click.option(
     "--no-timing", is_flag=True, help="Do not measure a few batches to predict the time, which can take minutes."
 )
-@click.option(
-    "--no-overlap",
-    is_flag=True,
-    help="Of documents: do not look for training rows among held-out rows, which reads all shards of a stream.",
-)
 @json_option
 @quiet_option
 def check(
@@ -69,7 +64,6 @@ def check(
     overrides: tuple[str, ...],
     unset: tuple[str, ...],
     no_timing: bool,
-    no_overlap: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -96,7 +90,6 @@ def check(
             overrides=overrides,
             unset=unset,
             timing=not no_timing,
-            overlap=not no_overlap,
             tracker=tracker,
             audited=None if as_json else show_audit,
         )

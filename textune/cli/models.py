@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from textune.cli.options import (
     Examples,
+    by_metadata_options,
     code_option,
+    comparison_options,
     device_options,
     evaluation_columns,
     json_option,
@@ -26,11 +28,15 @@ from textune.errors import RunError
 from textune.imports import importing
 from textune.ranks import joined
 
+if TYPE_CHECKING:
+    from textune.evaluation import Comparison
+
 
 @click.command(
     cls=Examples,
     short_help="Report on a trained model with labelled rows.",
-    examples="textune evaluate runs/first\ntextune evaluate runs/first --data test.tsv --metric f1_macro --json",
+    examples="textune evaluate runs/first\ntextune evaluate runs/first --data test.tsv --metric f1_macro --json\n"
+    "textune evaluate runs/pages --by-metadata --untrained openai-community/gpt2 --out metadata.md",
 )
 @click.argument("run", metavar="RUN")
 @click.option(
@@ -49,44 +55,53 @@ from textune.ranks import joined
 )
 @click.option("--split", metavar="NAME", help="Which rows of a .json file that holds several splits.")
 @click.option("--where", metavar="COLUMN=VALUE", multiple=True, help="Only rows of --data that have this value.")
+@by_metadata_options
 @reading_options
 @device_options
 @json_option
 @quiet_option
 def evaluate(run: str, data: tuple[str, ...], as_json: bool, quiet: bool, **options: Any) -> None:
-    """Report on a trained model with labelled rows."""
-    with importing(for_good=True):
-        from textune.pipeline import evaluate as run_evaluate
+    """Report on a trained model with labelled rows, or on a language model with documents.
 
+    --by-metadata compares what a language model needs for documents with their metadata and without, type by type.
+    """
     if data and options["part"]:
         raise click.UsageError(
             "--part chooses among the run's own rows, but --data names other rows: give only one of them."
         )
     with options_in_errors():
         source, said = read_files(run, data, options) if data else (None, "")
+    compared = comparison_options(options)
+    with importing(for_good=True):
+        from textune.pipeline import evaluate as run_evaluate
+        from textune.pipeline import evaluate_by_metadata
     with run_tracker(quiet=quiet) as tracker, options_in_errors(files=bool(data)):
         if said:
             tracker.notice(said)
-        report = run_evaluate(
-            run,
-            data=source,
-            columns=evaluation_columns(run, options) if data else None,
-            part=options["part"],
-            metric=options["metric"],
-            on_bad_row="skip" if options["skip_bad_rows"] else "error",
-            device=options["device"],
-            precision=options["precision"],
-            max_tokens=options["max_tokens"],
-            compile=options["compile"],
-            code=options["code"],
-            tracker=tracker,
-        )
+        common: dict[str, Any] = {name: options[name] for name in ("device", "precision", "max_tokens", "compile")}
+        common |= {"part": options["part"], "code": options["code"], "tracker": tracker}
+        common |= {"data": source, "columns": evaluation_columns(run, options) if data else None}
+        common["on_bad_row"] = "skip" if options["skip_bad_rows"] else "error"
+        if compared is not None:
+            show_comparison(evaluate_by_metadata(run, **common, **compared), as_json=as_json)
+            return
+        report = run_evaluate(run, metric=options["metric"], **common)
     if as_json:
         print_json(report.to_dict())
     else:
         from textune.evaluation import render
 
         render.console.render(report, result_console())
+
+
+def show_comparison(comparison: Comparison, *, as_json: bool) -> None:
+    """Print what metadata is worth."""
+    if as_json:
+        print_json(comparison.to_dict())
+        return
+    from textune.evaluation import render
+
+    render.comparison.to_console(comparison, result_console())
 
 
 @click.command(

@@ -249,6 +249,58 @@ def read_files(run: str, files: tuple[str, ...], options: dict[str, Any]) -> tup
     return read_as_run(read_card(find_model(run)).sources, files, given, plain=options["reading"] == "plain")
 
 
+def by_metadata_options(function: Callable[..., None]) -> Callable[..., None]:
+    """What metadata is worth to a language model."""
+    for decorate in (
+        click.option(
+            "--out",
+            type=click.Path(dir_okay=False),
+            metavar="FILE",
+            help="With --by-metadata: where to write the result as well, .json or .md.",
+        ),
+        click.option("--untrained", metavar="NAME", help="With --by-metadata: a backbone as it came, as well."),
+        click.option("--prompt", is_flag=True, help="With --by-metadata: metadata also in plain words."),
+        click.option("--dedupe", is_flag=True, help="With --by-metadata: of equal texts only the first."),
+        click.option(
+            "--chunks",
+            type=click.Choice(["all", "first"]),
+            default="all",
+            show_default=True,
+            help="With --by-metadata: what is scored of documents with several chunks.",
+        ),
+        click.option(
+            "--max-documents",
+            type=click.IntRange(min=1),
+            metavar="NUMBER",
+            help="With --by-metadata: most documents of each group, from the start.",
+        ),
+        click.option("--type", "types", metavar="TYPE", multiple=True, help="With --by-metadata: these types only."),
+        click.option(
+            "--by-metadata", is_flag=True, help="Of a language model: what each type of metadata is worth to it."
+        ),
+    ):
+        function = decorate(function)
+    return function
+
+
+_COMPARED = ("types", "max_documents", "chunks", "dedupe", "prompt", "untrained", "out")
+
+
+def comparison_options(options: dict[str, Any]) -> dict[str, Any] | None:
+    """The arguments of `evaluate_by_metadata`; None where it is not asked for. UsageError for options that are for
+    one of the two alone."""
+    given = {name: options[name] for name in _COMPARED}
+    if options["by_metadata"]:
+        if options["metric"]:
+            raise click.UsageError("--metric is not for --by-metadata, which compares bits per character.")
+        return given
+    unused = [name for name, value in given.items() if value and value != "all"]
+    if unused:
+        option = {"types": "type"}.get(unused[0], unused[0]).replace("_", "-")
+        raise click.UsageError(f"--{option} is for --by-metadata.")
+    return None
+
+
 def evaluation_columns(run: str, options: dict[str, object]) -> Columns:
     """The run's columns with those that the options name."""
     from textune.prediction import find_model, read_card

@@ -11,6 +11,7 @@ from .documents import Sampling as Sampling
 from .documents import UniformTypes as UniformTypes
 from .evaluations import reported_sets as reported_sets
 from .evaluations import sets_at_each_evaluation as sets_at_each_evaluation
+from .evaluations import sets_of_rows as sets_of_rows
 from .explain import show as show
 from .fields import expected as expected
 from .fields import keys_of as keys_of

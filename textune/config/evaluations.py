@@ -107,8 +107,9 @@ def reported_sets(experiment: Experiment) -> tuple[str, ...]:
 
 def sets_of_rows(experiment: Experiment, name: str) -> tuple[str, ...]:
     """The sets that the rows of one source become: those of a language model's documents also by type, each of them
-    with its arms beside it."""
-    if not isinstance(experiment.task, ConditionalLmTask) or experiment.metadata is None:
+    with its arms beside it. Texts alone are written in one way."""
+    section = experiment.metadata
+    if not isinstance(experiment.task, ConditionalLmTask) or section is None or not section.types:
         return (name,)
     arms = experiment.evaluate.arms
     source = {"validation": experiment.data.validation, "test": experiment.data.test, **experiment.data.evaluations}

@@ -313,6 +313,10 @@ class DataSection(Section):
     on_bad_row: OnBadRow = "error"
     """A row that cannot be read or has no label: `error` stops with its place and reason, `skip` skips it and reports
     how many were skipped."""
+    on_shared_text: Computed[Literal["error", "report", "unchecked"]] = "error"
+    """Held-out documents of a language model that have the text of a training document, up to case, spacing and
+    punctuation: `error` refuses to train, `report` says how many there are, `unchecked` does not look for them. All
+    shards of a stream are read once to compare their texts. Shares of the training rows are not compared."""
 
     @property
     def held_out(self) -> dict[str, HeldOut]:

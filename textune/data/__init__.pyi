@@ -8,9 +8,11 @@ from .inspect.audit import require_sound as require_sound
 from .inspect.beside import names_beside as names_beside
 from .inspect.findings import NUM_EXAMPLES as NUM_EXAMPLES
 from .inspect.findings import Finding as Finding
+from .inspect.findings import Level as Level
 from .inspect.guess import Guess as Guess
 from .inspect.guess import guess_layout as guess_layout
 from .inspect.sharedtexts import HeldOutTexts as HeldOutTexts
+from .inspect.sharedtexts import text_numbers as text_numbers
 from .inspect.tokenfacts import TokenFacts as TokenFacts
 from .labels.bytask import task_maps as task_maps
 from .labels.map import LABEL as LABEL
@@ -53,6 +55,7 @@ from .reading.numeric import is_text as is_text
 from .reading.plainrows import as_json as as_json
 from .reading.plainrows import plain_rows as plain_rows
 from .reading.plainrows import reason_of as reason_of
+from .reading.rows import Places as Places
 from .reading.rows import Rows as Rows
 from .reading.rows import SkippedRow as SkippedRow
 from .reading.sources import GivenRows as GivenRows
@@ -78,5 +81,6 @@ from .shards.blocks import open_shards as open_shards
 from .shards.blocks import shard_of_rows as shard_of_rows
 from .shards.labelled import RowStream as RowStream
 from .shards.reader import MAX_LINE_BYTES as MAX_LINE_BYTES
+from .shards.urls import told_of_secrets as told_of_secrets
 from .splits import key_of as key_of
 from .splits import set_aside as set_aside

@@ -137,8 +137,9 @@ class PreparedData:
 
     @property
     def train_targets(self) -> dict[str, np.ndarray] | None:
-        """Targets of all training rows by head, for the baselines of a report; None for a stream."""
-        return None if self.stream is not None else self.train.chosen_targets
+        """Targets of all training rows by head, for the baselines of a report; None for a stream, and where rows have
+        no labels."""
+        return None if self.stream is not None or not self.train.targets else self.train.chosen_targets
 
     @property
     def num_rows(self) -> dict[str, int | None]:

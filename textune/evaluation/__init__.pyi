@@ -1,4 +1,7 @@
 from . import render as render
+from .comparison import CompareGroup as CompareGroup
+from .comparison import Comparison as Comparison
+from .comparison import compare as compare
 from .heads import ScoredRows as ScoredRows
 from .heads import TaskReduction as TaskReduction
 from .heads import labelled_rows as labelled_rows

@@ -16,7 +16,7 @@ from textune.batches import TokenRows, TokenStore
 from textune.config import Arm, MetadataSection, TokensSection, arm_of_set
 from textune.data import LABEL
 from textune.errors import DataError
-from textune.metadata.heldout import WAYS, HeldOutDocuments
+from textune.metadata.heldout import AS_TRAINED, WAYS, HeldOutDocuments, Written
 from textune.metadata.sets import DocumentSet
 from textune.wording import count
 
@@ -45,6 +45,7 @@ def score_arms(
     *,
     arms: Sequence[Arm],
     notice: Callable[[str], None],
+    how: Written = AS_TRAINED,
     progress: Callable[[int, int], None] | None = None,
 ) -> ScoredSet:
     """The rows of a set and of these arms beside it; of documents without any metadata, where all arms are the same,
@@ -54,7 +55,7 @@ def score_arms(
     errors as `HeldOutDocuments`; `progress` is told how many documents are tokenised, and of how many.
     """
     work = HeldOutDocuments(
-        found.documents, tokenizer, tokens, section, place=found.places.__getitem__, progress=progress
+        found.documents, tokenizer, tokens, section, how=how, place=found.places.__getitem__, progress=progress
     )
     store = work.store(notice=notice)
     if not len(found.documents.entries):

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ from textune.batches import CHUNK_CHARACTERS, TokenStore, find_store, hash_strin
 from textune.config import MetadataSection, TokensSection
 from textune.metadata.chunks import ChunkEncoder, Compared
 from textune.metadata.documents import Documents
-from textune.metadata.rendering import render
+from textune.metadata.rendering import prompt_section, render, render_prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,6 +30,18 @@ RENDERING_VERSION = 2
 """Version of the rules that turn documents into tokens; part of every key."""
 WAYS = Compared._fields
 """The ways in which each document is written."""
+
+
+class Written(NamedTuple):
+    """How documents are written otherwise than a model is trained on them."""
+
+    as_prompt: bool = False
+    """Their metadata as a few words before the text, and no tags in it (`render_prompt`)."""
+    first_only: bool = False
+    """Of a document with several chunks, only what the first one has is scored."""
+
+
+AS_TRAINED = Written()
 
 
 class HeldOutDocuments:
@@ -48,6 +60,7 @@ class HeldOutDocuments:
         tokens: TokensSection,
         section: MetadataSection,
         *,
+        how: Written = AS_TRAINED,
         place: Callable[[int], str] = "document {}".format,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
@@ -55,6 +68,9 @@ class HeldOutDocuments:
 
         ModelError and ConfigError as `ChunkEncoder`.
         """
+        if how.as_prompt:
+            section = prompt_section(section)
+        self._how = how
         self._documents = documents
         self._section = section
         self._encoder = ChunkEncoder(tokenizer, tokens, section)
@@ -72,15 +88,14 @@ class HeldOutDocuments:
 
     def key(self) -> str:
         """Hash of texts, metadata, tokenizer and everything that decides how they become tokens."""
-        tokenizer, documents, entries = self._tokenizer, self._documents, self._documents.entries
+        documents, entries = self._documents, self._documents.entries
         rules = {
             "rendering": RENDERING_VERSION,
-            "tokenizer": tokenizer.backend_tokenizer.to_str(),
-            "special": [tokenizer.bos_token_id, tokenizer.eos_token_id],
-            "max_length": self._tokens.longest,
+            "encoder": self._encoder.fingerprint(),
             # How training documents are drawn does not matter here.
             "metadata": self._section.model_dump(mode="json", exclude={"sampling"}),
             "types": documents.types,
+            "how": self._how._asdict(),
         }
         key = hashlib.blake2b(json.dumps(rules, allow_nan=False).encode(), digest_size=16)
         for texts in (
@@ -99,10 +114,12 @@ class HeldOutDocuments:
         total = len(self._documents)
         for first, behind in _ranges(self._documents):
             some = self._documents.part(first, behind)
+            rendered = (render_prompt if self._how.as_prompt else render)(some, self._section)
             compared = self._encoder.compared(
-                render(some, self._section),
+                rendered,
                 render(some, self._section, np.zeros((len(some), len(some.types)), dtype=bool)),
                 lambda number, first=first: self._place(first + number),  # type: ignore[misc]
+                first_only=self._how.first_only,
             )
             for number, way in enumerate(compared):
                 yield replace(way.store, sources=(first + way.documents) * len(WAYS) + number)

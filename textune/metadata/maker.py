@@ -22,7 +22,7 @@ from textune.metadata.chunks import ChunkCounts, ChunkEncoder, Chunks
 from textune.metadata.documents import Documents
 from textune.metadata.facts import DocumentFacts
 from textune.metadata.fixedrows import cut_rows
-from textune.metadata.records import BadEntries, metadata_columns, read_documents
+from textune.metadata.records import BadEntries, ReadDocuments, metadata_columns, read_documents
 from textune.metadata.rendering import render
 from textune.metadata.sampling import Sampler
 from textune.wording import count
@@ -42,17 +42,30 @@ class MadeChunks:
     """What some rows became."""
 
     chunks: Chunks
-    documents: Documents
-    """With all their metadata."""
+    read: ReadDocuments
+    """With all their metadata, and what could not be read of it."""
     keep: np.ndarray
     """bool [D, T] which types of each were drawn to be rendered."""
-    bad: BadEntries
-    """Pieces of metadata left out."""
+
+    @property
+    def documents(self) -> Documents:
+        """With all their metadata."""
+        return self.read.documents
+
+    @property
+    def bad(self) -> BadEntries:
+        """Pieces of metadata left out."""
+        return self.read.bad
 
     @property
     def num_documents(self) -> int:
         """Documents read."""
         return len(self.documents)
+
+    @property
+    def document_of_chunk(self) -> np.ndarray:
+        """int64 [C] which of the documents each chunk is of."""
+        return np.asarray(self.chunks.documents[self.chunks.store.example])
 
     @property
     def num_short(self) -> int:
@@ -136,8 +149,9 @@ class DocumentMaker:
         if block.is_last and not num_rows:
             raise self._nothing_left(skipped, num_short=num_short, num_unscored=num_unscored)
         notices = [*skipped_so_far(block, after, skipped), *self._left_out(block, after, made)]
-        rows_of_tokens = trained.rows.at(block.order(len(trained.rows)))
-        return MadeRows(rows_of_tokens, after, (*notices, *wrong_number(self.source, block, num_rows)))
+        return MadeRows(
+            self._in_order(block, trained.rows, made), after, (*notices, *wrong_number(self.source, block, num_rows))
+        )
 
     def rows_of(self, block: Block) -> Iterator[Rows]:
         """The rows of a block, a slice at a time. DataError for one that cannot be read, unless those are skipped."""
@@ -149,21 +163,37 @@ class DocumentMaker:
         read = read_documents(rows, self.columns, self.section)
         keep_DT = self._sampler.keep(read.documents, epoch=epoch, before=before)
         rendered = render(read.documents, self.section, keep_DT)
-        return MadeChunks(self._encoder.encode(rendered, rows.place), read.documents, keep_DT, read.bad)
+        return MadeChunks(self._encoder.encode(rendered, rows.place), read, keep_DT)
 
     def _left_out(self, block: Block, after: Cursor, made: list[MadeChunks]) -> Iterator[str]:
         """Notices about documents and pieces of metadata that are left out."""
         if is_milestone(block.before.short, after.short):
             limit = self.section.min_tokens
             tokens = "without a token" if limit == 1 else f"of fewer than {limit} tokens"
-            yield f"{count(after.short, 'document')} of the stream skipped so far: {tokens} of text"
+            yield f"{count(after.short, 'document')} skipped so far: {tokens} of text"
         if is_milestone(block.before.bad_entries, after.bad_entries):
             first = next(found for one in made if (found := one.bad.first))
             entries = count(after.bad_entries, "piece of metadata", "pieces of metadata")
             yield f"{entries} left out so far, such as {first.place}: {first.field}: {first.reason}"
         for name, words in ChunkCounts.from_flat(after.cut).words.items():
             if is_milestone(block.before.cut.get(name, 0), after.cut[name]):
-                yield f"of the stream so far: {words}"
+                yield f"so far: {words}"
+
+    def _in_order(self, block: Block, rows: TokenRows, made: Sequence[MadeChunks]) -> TokenRows:
+        """The rows of a block in the order of training. What comes behind a change of the curriculum is not mixed
+        with what comes before it: a cool-down ends with plain texts alone."""
+        order_N = block.order(len(rows))
+        if not self.section.sampling.curriculum or not len(rows):
+            return rows.at(order_N)
+        # A row begins with a token of a chunk, whether it is that chunk or cut from several documents.
+        first = np.cumsum([0, *(one.num_documents for one in made)]).tolist()
+        before = np.cumsum([0, *(len(one.chunks.store.ids) for one in made)]).tolist()
+        chunks = [(one.document_of_chunk, one.chunks.store.offsets[:-1]) for one in made]
+        document_C = np.concatenate([start + documents for start, (documents, _) in zip(first, chunks, strict=False)])
+        begin_C = np.concatenate([start + begins for start, (_, begins) in zip(before, chunks, strict=False)])
+        chunk_N = np.searchsorted(begin_C, rows.store.whole().offsets[rows.examples], side="right") - 1
+        changes_N = self._sampler.changes(block.before.read + document_C[chunk_N])
+        return rows.at(order_N[np.argsort(changes_N[order_N], kind="stable")])
 
     def training_rows(self, chunks: Sequence[TokenStore]) -> TrainingRows:
         """What is trained on of the chunks of some documents after the other. Rows of one length that have no scored

@@ -249,6 +249,10 @@ class DocumentSample(NamedTuple):
     estimate: DocumentEstimate
     rows: TokenRows
     """Their rows of tokens."""
+    found: frozenset[str]
+    """The types of `metadata.types` that they know."""
+    not_named: frozenset[str]
+    """Those that they have and `metadata.types` does not name."""
 
 
 def sample(maker: DocumentMaker, num_documents: int) -> DocumentSample:
@@ -256,11 +260,13 @@ def sample(maker: DocumentMaker, num_documents: int) -> DocumentSample:
     found = DocumentEstimate(
         0, 0, 0, 0, 0, num_rows=maker.source.section.num_rows, row=maker.row, has_types=bool(maker.section.types)
     )
-    stores = []
+    stores, types, others = [], set[str](), set[str]()
     for rows in _sampled_rows(maker, num_documents):
         made = maker.chunks_of(rows, epoch=0, before=0)
         store = made.chunks.store
         stores.append(store)
+        types |= made.read.found
+        others |= made.read.not_named.keys()
         found = replace(
             found,
             documents=found.documents + made.num_documents,
@@ -272,7 +278,8 @@ def sample(maker: DocumentMaker, num_documents: int) -> DocumentSample:
     trained = maker.training_rows(stores)
     counts = ChunkCounts.sum([found.counts, ChunkCounts(unscored=trained.num_unscored)])
     chunks, tokens = len(trained.rows), int(trained.rows.lengths.sum())
-    return DocumentSample(replace(found, chunks=chunks, tokens=tokens, counts=counts), trained.rows)
+    found = replace(found, chunks=chunks, tokens=tokens, counts=counts)
+    return DocumentSample(found, trained.rows, frozenset(types), frozenset(others))
 
 
 def _sampled_rows(maker: DocumentMaker, num_rows: int | None) -> Iterator[Rows]:

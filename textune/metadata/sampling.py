@@ -63,12 +63,17 @@ class Sampler:
     def probabilities(self, numbers: np.ndarray) -> np.ndarray:
         """Probability of any metadata for the documents of these numbers, counted from the beginning of the run;
         float64 [D] of int64 [D]."""
+        of_changes = [probability for _, probability in self.section.curriculum]
+        return np.array((self.section.probability, *of_changes), np.float64).take(self.changes(numbers))
+
+    def changes(self, numbers: np.ndarray) -> np.ndarray:
+        """How many changes of a curriculum the run has passed at the documents of these numbers; int64 [D] of
+        int64 [D]."""
         if not self.section.curriculum:
-            return np.full(len(numbers), self.section.probability)
+            return np.zeros(len(numbers), np.int64)
         assert self.num_documents is not None, "a curriculum needs the number of documents of the run"
-        shares, probabilities = zip(*self.section.curriculum, strict=True)
-        passed_D = np.searchsorted(shares, numbers / self.num_documents, side="right")
-        return np.asarray((self.section.probability, *probabilities), np.float64)[passed_D]
+        shares = [share for share, _ in self.section.curriculum]
+        return np.asarray(np.searchsorted(shares, numbers / self.num_documents, side="right"))
 
     @property
     def weights(self) -> Mapping[str, float]:

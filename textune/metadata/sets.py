@@ -24,9 +24,16 @@ class DocumentSet:
     documents: Documents
     places: Sequence[str]
     """[D] where each document stands, for messages."""
+    numbers: np.ndarray
+    """int64 [D] which row of its source each document is."""
 
     def __len__(self) -> int:
         return len(self.documents)
+
+    def only(self, name: str, chosen: np.ndarray, types: Collection[str]) -> DocumentSet:
+        """The set of some of its documents, int64 ascending, with the metadata of these types alone."""
+        places = [self.places[number] for number in chosen.tolist()]
+        return DocumentSet(name, with_types(self.documents, chosen, types), places, self.numbers[chosen])
 
 
 def sets_of(name: str, source: SetsByType, rows: Rows, documents: Documents, *, key: str) -> list[DocumentSet]:
@@ -35,7 +42,7 @@ def sets_of(name: str, source: SetsByType, rows: Rows, documents: Documents, *, 
     DataError for a type that no row has; `key` names the source in the configuration, such as `data.validation`.
     """
     places = [rows.place(number) for number in range(len(documents))]
-    sets = [DocumentSet(name, documents, places)]
+    sets = [DocumentSet(name, documents, places, np.arange(len(documents)))]
     if not source.by_type:
         return sets
     has_DT, most = documents.has_type, source.by_type_rows
@@ -44,9 +51,9 @@ def sets_of(name: str, source: SetsByType, rows: Rows, documents: Documents, *, 
         if not len(chosen):
             raise _without_rows(type_, rows, len(documents), key)
         kept = with_types(documents, chosen, {type_})
-        sets.append(DocumentSet(set_by_type(name, type_), kept, [places[row] for row in chosen.tolist()]))
-    without = with_types(documents, np.arange(min(most, len(documents))), ())
-    return [*sets, DocumentSet(set_by_type(name), without, places[:most])]
+        sets.append(DocumentSet(set_by_type(name, type_), kept, [places[row] for row in chosen.tolist()], chosen))
+    first = np.arange(min(most, len(documents)))
+    return [*sets, DocumentSet(set_by_type(name), with_types(documents, first, ()), places[:most], first)]
 
 
 def with_types(documents: Documents, chosen: np.ndarray, types: Collection[str]) -> Documents:

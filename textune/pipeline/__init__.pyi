@@ -1,4 +1,5 @@
 from .build import build_parts as build_parts
+from .bymetadata import evaluate_by_metadata as evaluate_by_metadata
 from .check import CheckResult as CheckResult
 from .check import check as check
 from .convert import convert as convert

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from textune.config import Config, Overrides, load_config
+from textune.batches import TextEncoder
+from textune.config import ConditionalLmTask, Config, Experiment, Overrides, load_config
 from textune.data import Finding, GivenRows, TokenFacts, audit_data
 from textune.pipeline.build import build_parts
 from textune.pipeline.documents import DocumentsCheck, check_documents
@@ -35,6 +36,20 @@ class Costs:
     """Seconds of forward and backward passes, at the speed of the measured batches; None if none were measured."""
     tokens_per_second: float | None = None
     batches_measured: int = 0
+
+    def words(self, facts: Facts) -> dict[str, str]:
+        """The costs of the run with these facts, in words."""
+        seconds, measured = self.seconds, count(self.batches_measured, "measured batch", "measured batches")
+        time = (
+            {}
+            if seconds is None
+            else {"time": f"about {_minutes(seconds)} of forward and backward passes here, from {measured}"}
+        )
+        memory = (
+            f"{self.memory_bytes / 1e9:.2f} GB for weights, gradients and optimizer, plus the activations of at most"
+            f" {facts.max_tokens:,} tokens at once"
+        )
+        return time | {"memory": memory}
 
     def to_dict(self) -> dict[str, JsonValue]:
         """As a JSON object, without what was not measured."""
@@ -63,23 +78,7 @@ class CheckResult:
     @property
     def words(self) -> dict[str, str]:
         """Facts and costs in words."""
-        if self.costs is None:
-            return describe(self.facts)
-        seconds, measured = (
-            self.costs.seconds,
-            count(self.costs.batches_measured, "measured batch", "measured batches"),
-        )
-        time = (
-            {}
-            if seconds is None
-            else {"time": f"about {_minutes(seconds)} of forward and backward passes here, from {measured}"}
-        )
-        memory = (
-            f"{self.costs.memory_bytes / 1e9:.2f} GB for weights, gradients and optimizer, plus the activations of at"
-            f" most"
-            f" {self.facts.max_tokens:,} tokens at once"
-        )
-        return describe(self.facts) | time | {"memory": memory}
+        return describe(self.facts) | ({} if self.costs is None else self.costs.words(self.facts))
 
     def to_dict(self) -> dict[str, JsonValue]:
         """As a JSON object."""
@@ -99,15 +98,14 @@ def check(
     unset: Iterable[str] = (),
     rows: GivenRows | None = None,
     timing: bool = True,
-    overlap: bool = True,
     audited: Callable[[CheckResult | DocumentsCheck], None] | None = None,
     tracker: Tracker | None = None,
 ) -> CheckResult | DocumentsCheck:
     """Build every part, audit the rows, compute a few batches to predict time; writes nothing but the token cache.
 
-    With a section `metadata`, documents are checked instead, and nothing is built. `rows`: rows in memory by name, for
-    sources of `kind = "given"`. `timing = False` computes no batches; `overlap = False` does not look for training
-    documents among held-out ones. `audited` receives what is known before they are
+    With a section `metadata`, documents are checked first; where the task is no language model's, or no backbone is
+    named, nothing else is. `rows`: rows in memory by name, for
+    sources of `kind = "given"`. `timing = False` computes no batches. `audited` receives what is known before they are
     computed, since that takes a while. Raises TextuneError for whatever prevents the rows from being audited.
     """
     loaded = load_config(config, overrides, unset)
@@ -115,10 +113,13 @@ def check(
     for note in loaded.notes:
         trackers.notice(note)
     if loaded.experiment.metadata is not None:
-        checked = check_documents(loaded.experiment, given=rows or {}, tracker=trackers, overlap=overlap)
+        checked = check_documents(loaded.experiment, given=rows or {}, tracker=trackers)
         if audited is not None:
             audited(checked)
-        return checked
+        trains = isinstance(loaded.experiment.task, ConditionalLmTask) and loaded.experiment.model.pretrained
+        if not (checked.ok and trains):
+            return checked
+        return _with_costs(checked, loaded.experiment, trackers, rows or {}, timing=timing)
     with deterministic(loaded.experiment.train):
         parts = build_parts(loaded.experiment, tracker=trackers, audit=False, given=rows or {})
         learner = learner_alone(parts.model, parts.settings.train, parts.device)
@@ -132,12 +133,29 @@ def check(
         return replace(result, costs=_measured(costs, parts, learner, trackers) if timing else costs)
 
 
+def _with_costs(
+    checked: DocumentsCheck, experiment: Experiment, trackers: Trackers, given: GivenRows, *, timing: bool
+) -> DocumentsCheck:
+    """With what training a language model on the documents takes."""
+    # They have been compared already.
+    data = experiment.data.model_copy(update={"on_shared_text": "unchecked"})
+    with deterministic(experiment.train):
+        parts = build_parts(experiment.model_copy(update={"data": data}), tracker=trackers, audit=False, given=given)
+        learner = learner_alone(parts.model, parts.settings.train, parts.device)
+        facts, costs = run_facts(parts), Costs(_memory_bytes(parts))
+        costs = _measured(costs, parts, learner, trackers) if timing else costs
+    words = {name: word for name, word in describe(facts).items() if name not in ("documents", "chunks")}
+    numbers = facts.to_dict() | costs.to_dict()
+    return replace(checked, notices=tuple(trackers.notices), training=words | costs.words(facts), numbers=numbers)
+
+
 def _token_facts(parts: Parts) -> TokenFacts:
     lengths = {name: rows.lengths for name, rows in parts.rows.items()}
-    unknown, total = 0, 0
+    unknown, total, encoder = 0, 0, parts.encoder
+    assert isinstance(encoder, TextEncoder), "rows of labelled texts"
     for store in {id(rows.store): rows.store for rows in parts.rows.values()}.values():
         for ids in store.occurring:
-            unknown += 0 if parts.encoder.unknown_id is None else int((ids == parts.encoder.unknown_id).sum())
+            unknown += 0 if encoder.unknown_id is None else int((ids == encoder.unknown_id).sum())
             total += len(ids)
     return TokenFacts(
         lengths=lengths,

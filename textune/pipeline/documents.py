@@ -32,10 +32,12 @@ from textune.data import (
     GivenRows,
     NeededColumns,
     Rows,
+    ShardStream,
     SkippedRow,
     key_of,
     no_rows,
     open_shards,
+    shard_of_rows,
 )
 from textune.metadata import (
     HINTS,
@@ -145,6 +147,10 @@ class DocumentsCheck:
     """How much a model would read; None where no tokenizer is named."""
     held_out_prefixes: tuple[HeldOutPrefixes, ...] = ()
     """Of each held-out set, as far as a tokenizer is named."""
+    training: dict[str, str] = field(default_factory=dict)
+    """What would be trained on them and what that takes, in words; empty where nothing can be."""
+    numbers: dict[str, JsonValue] = field(default_factory=dict)
+    """The same as numbers."""
 
     @property
     def ok(self) -> bool:
@@ -166,7 +172,8 @@ class DocumentsCheck:
         if self.estimate is None:
             return facts | {"chunks": "not known: model.tokenizer is not set"}
         facts |= {"chunks": self.estimate.words} | self.estimate.cut
-        return facts | {f"{one.name} prefixes": one.words for one in self.held_out_prefixes if one.counts.trimmed}
+        facts |= {f"{one.name} prefixes": one.words for one in self.held_out_prefixes if one.counts.trimmed}
+        return facts | self.training
 
     def to_dict(self) -> dict[str, JsonValue]:
         """As a JSON object."""
@@ -178,15 +185,16 @@ class DocumentsCheck:
             "notices": list(self.notices),
             "estimate": None if self.estimate is None else self.estimate.to_dict(),
             "held_out_prefixes": {one.name: one.to_dict() for one in self.held_out_prefixes},
+            "training": self.numbers or None,
         }
 
 
 def check_documents(
-    experiment: Experiment, *, tracker: Trackers, given: GivenRows = MappingProxyType({}), overlap: bool = True
+    experiment: Experiment, *, tracker: Trackers, given: GivenRows = MappingProxyType({})
 ) -> DocumentsCheck:
     """Read all rows of each source (of a stream, its first block), count their metadata, and render it; where a
-    tokenizer is named, estimate the chunks and tokens of an epoch; with `overlap`, look for training documents in
-    held-out sets, for which all shards of a stream are read.
+    tokenizer is named, estimate the chunks and tokens of an epoch; look for training documents in held-out sets, for
+    which all shards of a stream are read, unless `data.on_shared_text` says otherwise.
 
     A set that is a share of the training rows is counted with these. Raises TextuneError for a configuration or rows
     that cannot be read, but not for metadata that cannot be rendered: those are findings.
@@ -204,10 +212,12 @@ def check_documents(
     require_known_types(section.types, found, {type_ for one in sets for type_ in one.not_named})
     findings = [finding for one in sets for finding in _findings(one, refuses=section.on_bad_metadata == "error")]
     findings += [finding for one in sets for finding in _empty_sets(one, data)]
-    if overlap:
-        held_out = {name: source for name, source in _sources(data).items() if not isinstance(source, StreamSource)}
-        held_out.pop("train", None)
-        findings += shared_documents(data, held_out, given, tracker)
+    rows_of = {
+        name: read_document_rows(source, data.on_bad_row, given, key=key_of(name))
+        for name, source in _sources(data).items()
+        if name != "train" and not isinstance(source, StreamSource)
+    }
+    findings += shared_documents(data, rows_of, _all_training_rows(data, given), tracker)
     if not (experiment.model.tokenizer or experiment.model.pretrained):
         return DocumentsCheck(tuple(sets), findings, tuple(tracker.notices))
     encoder = ChunkEncoder(load_tokenizer(experiment.model), experiment.tokens, lenient)
@@ -216,6 +226,13 @@ def check_documents(
     held_out_prefixes = check_prefixes(encoder, data, lenient, opened.shares, given)
     findings += prefix_findings(estimate, held_out_prefixes, refuses=section.on_bad_metadata == "error")
     return DocumentsCheck(tuple(sets), findings, tuple(tracker.notices), estimate, held_out_prefixes)
+
+
+def _all_training_rows(data: DataSection, given: GivenRows) -> ShardStream:
+    """With those that are set aside."""
+    if isinstance(data.train, StreamSource):
+        return open_shards(data.train)
+    return shard_of_rows(read_document_rows(data.train, data.on_bad_row, given, key="data.train"))
 
 
 def _sources(data: DataSection) -> dict[str, Source | StreamSource]:

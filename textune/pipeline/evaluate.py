@@ -14,7 +14,6 @@ from textune.batches import RowTexts, TokenRows, open_row_store
 from textune.config import (
     Absent,
     Columns,
-    ConcatSource,
     DataSection,
     DeviceName,
     EvaluateSection,
@@ -23,8 +22,6 @@ from textune.config import (
     HeldOut,
     OnBadRow,
     PredictionPrecision,
-    PythonSource,
-    Section,
     SplitOff,
     StreamSource,
     Switch,
@@ -38,8 +35,9 @@ from textune.data import GivenRows, Split, are_stated, choices_of, given_names, 
 from textune.errors import ConfigError, DataError, RunError
 from textune.evaluation import MainMetric, Report, resolve_metric
 from textune.jsontext import parse_json
-from textune.owncode import require_allowed
-from textune.prediction import ModelCard, Predictor, Scorer, data_source, load
+from textune.pipeline.ownsources import require_own_sources
+from textune.pipeline.reportdocuments import documents_of_files, documents_of_run, report_documents
+from textune.prediction import ModelCard, Predictor, Scorer, data_source, load_scorer
 from textune.ranks import joined
 from textune.run import SilentTracker, Tracker, report_split, write_report
 from textune.wording import listing
@@ -77,7 +75,7 @@ def evaluate(
     run = user_path(run)
     with joined() as ranks:
         tracker = tracker if tracker is not None and ranks.is_first else SilentTracker()
-        predictor = load(
+        scorer = load_scorer(
             run,
             device=device,
             precision=precision,
@@ -87,18 +85,26 @@ def evaluate(
             ranks=ranks,
             on_notice=tracker.notice,
         )
-        card = predictor.card
-        main = resolve_metric(metric or card.metric, predictor.scorer.task.heads)
-        _require_loss(main, card, run)
-        experiment, section, tokens = _settings_of(run, card)
-        if data is None:
-            allowed = [code] if isinstance(code, str) else code
-            chosen = _own_rows(run, experiment, predictor.scorer, part, rows or {}, code=allowed)
+        main = resolve_metric(metric or scorer.card.metric, scorer.task.heads)
+        _require_loss(main, scorer.card, run)
+        experiment, section, tokens = _settings_of(run, scorer.card)
+        if data is None and experiment is not None:
+            require_own_sources(experiment.data, code, run)
+        read, given = None if data is None else _columns(columns, scorer.card), rows or {}
+        if scorer.card.documents is not None:
+            if read is None:
+                documents = documents_of_run(run, experiment, scorer, part, given)
+            else:
+                documents = documents_of_files(data, read, scorer, on_bad_row=on_bad_row, tracker=tracker)
+            name, report = report_documents(scorer, documents, part, main, section, tracker)
         else:
-            chosen = _rows_of(data, columns, predictor.scorer, on_bad_row=on_bad_row, tracker=tracker)
-        report = _report(predictor, chosen, main, section, tokens, tracker)
+            if read is None:
+                chosen = _own_rows(run, experiment, scorer, part, given)
+            else:
+                chosen = _rows_of(data, read, scorer, on_bad_row=on_bad_row, tracker=tracker)
+            name, report = chosen.name, _report(Predictor(scorer), chosen, main, section, tokens, tracker)
         if ranks.is_first and (run / "manifest.json").is_file():
-            _keep(report, run / "evaluations", re.sub(r"[^\w.-]+", "_", chosen.name), tracker)
+            _keep(report, run / "evaluations", re.sub(r"[^\w.-]+", "_", name), tracker)
     return report
 
 
@@ -154,19 +160,6 @@ def _require_loss(metric: MainMetric, card: ModelCard, run: Path) -> None:
             value=metric.name,
             place=str(run),
         )
-
-
-def _python_sources(section: DataSection) -> list[str]:
-    """The classes and functions of the user's own that the data of a run comes from."""
-    left: list[Section] = [section.train, *section.held_out.values()]
-    found = []
-    while left:
-        source = left.pop()
-        if isinstance(source, ConcatSource):
-            left += source.sources
-        elif isinstance(source, PythonSource):
-            found.append(source.object)
-    return list(dict.fromkeys(found))
 
 
 def _require_part(part: object, data: object) -> None:
@@ -236,7 +229,7 @@ def _columns(given: Columns | Mapping[str, object] | None, card: ModelCard) -> C
 
 def _rows_of(
     data: object,
-    columns: Columns | Mapping[str, object] | None,
+    columns: Columns,
     scorer: Scorer,
     *,
     on_bad_row: OnBadRow,
@@ -247,11 +240,11 @@ def _rows_of(
     source, said = data_source(card.sources, data)
     if said:
         tracker.notice(said)
-    read, labels = _columns(columns, card), card.labels
+    labels = card.labels
     try:
         found = prepare_held_out(
             source,
-            columns=read,
+            columns=columns,
             labels=labels,
             label_maps=label_maps,
             on_bad_row=on_bad_row,
@@ -272,17 +265,14 @@ def _own_rows(
     scorer: Scorer,
     part: str | None,
     given: GivenRows,
-    *,
-    code: Sequence[str],
 ) -> _Chosen:
-    """The run's own test (else validation) rows, or those of the set `part`; `code`: the user's own that may run."""
+    """The run's own test (else validation) rows, or those of the set `part`."""
     card, label_maps = scorer.card, scorer.task.label_maps
     stated = label_maps if are_stated(label_maps) else {}
     if experiment is None:
         raise RunError(
             f"{run} is a model folder without a run: its data is unknown.", hint="Name a file with --data FILE."
         )
-    require_allowed(_python_sources(experiment.data), code, where=str(run / "config.toml"))
     name = part or ("validation" if isinstance(experiment.data.test, Absent) else "test")
     section, streamed = experiment.data, isinstance(experiment.data.train, StreamSource)
     source = _source_of(section, name)

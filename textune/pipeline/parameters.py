@@ -102,6 +102,8 @@ def parameters(source: str | Path, overrides: Sequence[str] = (), unset: Sequenc
     Errors are those of `load_config` and of `outline`; RunError for a folder that is none of these.
     """
     experiment, saved = _experiment(source, overrides, unset)
+    of_saved = saved is not None and (saved / CARD_NAME).is_file() and read_card(saved).is_language_model
+    language = of_saved or isinstance(experiment.task, ConditionalLmTask)
     section = experiment.model
     if not isinstance(section, ModelSection):
         raise ConfigError(
@@ -114,17 +116,9 @@ def parameters(source: str | Path, overrides: Sequence[str] = (), unset: Sequenc
     require_adaptable(experiment)
     if section.lora is not None:
         require_adapters(section.lora)
-    language = _is_language_model(experiment, saved)
-    num_outputs = None
-    if saved is not None and not language:
-        num_outputs = read_config(find_pretrained(str(saved), section, key="RUN")).num_labels
-    drawn = outline(
-        section,
-        num_outputs=num_outputs,
-        pooling=experiment.tokens.window_pooling,
-        lora=section.lora,
-        language=language,
-    )
+    num_outputs = None if saved is None else read_config(find_pretrained(str(saved), section, key="RUN")).num_labels
+    pooling = experiment.tokens.window_pooling
+    drawn = outline(section, num_outputs=num_outputs, pooling=pooling, lora=section.lora, language=language)
     model = drawn.model
     return Parameters(
         backbone=section.name,
@@ -132,7 +126,7 @@ def parameters(source: str | Path, overrides: Sequence[str] = (), unset: Sequenc
         adapted=section.lora is not None,
         parts=_parts(drawn, experiment.train.optimizer),
         linears=_linears(drawn),
-        notes=tuple(_notes(experiment, model, num_outputs)),
+        notes=() if language else tuple(_notes(experiment, model, num_outputs)),
     )
 
 
@@ -156,13 +150,6 @@ def _experiment(source: str | Path, overrides: Sequence[str], unset: Sequence[st
         place=str(folder),
         reason="not a run folder",
     )
-
-
-def _is_language_model(experiment: Experiment, saved: Path | None) -> bool:
-    """Of a folder that textune saved, as its card says."""
-    if saved is not None and (saved / CARD_NAME).is_file():
-        return read_card(saved).is_language_model
-    return isinstance(experiment.task, ConditionalLmTask)
 
 
 def _parts(drawn: Outline, optimizer: Optimizer) -> tuple[Part, ...]:
@@ -194,8 +181,6 @@ def _linears(drawn: Outline) -> tuple[LinearLayer, ...]:
 
 def _notes(experiment: Experiment, model: TextModel, num_outputs: int | None) -> list[str]:
     """What these numbers leave open."""
-    if model.face.vocabulary_obstacle():  # a language model: it has no labels, and every token embedding is trained
-        return []
     notes = []
     if num_outputs is None:
         notes.append(

@@ -195,7 +195,7 @@ class _Writer:
         found = next(one for one in sets_of(name, source, rows, read.documents, key=key_of(name)) if one.name == part)
         documents = with_types(found.documents, np.arange(min(self._num_rows, len(found))), self._section.types)
         chunks = self._encoder.encode(as_text(documents, self._section), found.places.__getitem__)
-        made = MadeChunks(chunks, documents, documents.has_type, read.bad)
+        made = MadeChunks(chunks, replace(read, documents=documents), documents.has_type)
         self._write(made, found.places)
         if part != name:  # by type: without the others
             self._expected = ()

@@ -1,25 +1,26 @@
-"""Training documents that are evaluated on as well; for `documents.py`."""
+"""Training documents that are evaluated on as well; for `documents.py` and `builddocuments.py`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 
-from textune.config import DataSection, Source, StreamSource
+from textune.config import DataSection
 from textune.data import (
     NUM_EXAMPLES,
     BlockReader,
     Cursor,
     Finding,
-    GivenRows,
     HeldOutTexts,
+    Level,
     NeededColumns,
     Rows,
-    key_of,
-    open_shards,
+    ShardStream,
     select_texts,
 )
-from textune.metadata import read_document_rows
+from textune.errors import DataError
+from textune.metadata import PreparedDocuments
+from textune.pipeline.groundwork import Building
 from textune.run import Tracker
 from textune.wording import count, shorten
 
@@ -28,20 +29,45 @@ LARGE_BYTES = 1e9
 STAGE = "comparing texts"
 
 
+def require_unshared(building: Building, documents: PreparedDocuments) -> None:
+    """DataError where a held-out document has the text of a training document; with `data.on_shared_text = "report"`,
+    a notice. A set that the run knew when it stopped was compared when it began."""
+    data, ranks, earlier = building.experiment.data, building.ranks, building.earlier
+    known = {} if earlier is None else earlier.data
+    splits = documents.data.splits
+    own = {name: splits[name] for name in data.held_out if name in splits and not splits[name].is_share}
+    rows_of = {name: split.examples.rows for name, split in own.items() if known.get(name) != split.fingerprint}
+    findings = shared_documents(data, rows_of, documents.train, building.tracker) if ranks.is_first else []
+    shared = ranks.broadcast([(finding.message, finding.examples) for finding in findings])
+    if not shared:
+        return
+    if data.on_shared_text == "report":
+        for message, examples in shared:
+            building.tracker.notice(f"{message} Such as {examples[0]}")
+        return
+    message, examples = shared[0]
+    raise DataError(
+        f"{message} Such as {examples[0]}",
+        hint='To train on them all the same, set data.on_shared_text = "report".',
+        key="data.on_shared_text",
+        value=data.on_shared_text,
+        place=examples[0],
+        reason=message,
+    )
+
+
 def shared_documents(
-    data: DataSection, held_out: Mapping[str, Source], given: GivenRows, tracker: Tracker
+    data: DataSection, rows_of: Mapping[str, Rows], train: ShardStream, tracker: Tracker
 ) -> list[Finding]:
-    """An error for each held-out set with texts of training rows; all shards of a stream are read once for it, their
-    texts alone. A set that is a share of the training rows is not compared."""
-    rows_of = {
-        name: read_document_rows(source, data.on_bad_row, given, key=key_of(name)) for name, source in held_out.items()
-    }
+    """An error for each held-out set with texts of training rows, a warning where these are only to be reported; all
+    shards of a stream are read once for it, their texts alone. `rows_of`: the sets with rows of their own."""
     texts = {name: select_texts(rows, data.columns)[0] for name, rows in rows_of.items()}
-    if not texts:
+    if not texts or data.on_shared_text == "unchecked":
         return []
     seen = HeldOutTexts(texts)
-    for rows in _training_rows(data, given, tracker):
+    for rows in _training_rows(data, train, tracker):
         seen.meet(select_texts(rows, data.columns)[0], rows)
+    level: Level = "error" if data.on_shared_text == "error" else "warning"
     findings = []
     for name, rows in rows_of.items():
         shared = seen.shared(name)
@@ -56,24 +82,24 @@ def shared_documents(
             f"{rows.place(one.row)}, also {one.train_place}: {shorten(texts[name][one.row].as_py())}"
             for one in shared[:NUM_EXAMPLES]
         )
-        findings.append(Finding("error", "leak-normalised", message, len(shared), examples))
+        findings.append(Finding(level, "leak-normalised", message, len(shared), examples))
     return findings
 
 
-def _training_rows(data: DataSection, given: GivenRows, tracker: Tracker) -> Iterator[Rows]:
-    if not isinstance(data.train, StreamSource):
-        yield read_document_rows(data.train, data.on_bad_row, given, key=key_of("train"))
+def _training_rows(data: DataSection, train: ShardStream, tracker: Tracker) -> Iterator[Rows]:
+    shards = train.shards
+    if shards[0].rows is not None:
+        yield shards[0].rows
         return
-    stream = open_shards(data.train)
-    size = sum(shard.size for shard in stream.shards)
+    size = sum(shard.size for shard in shards)
     if size >= LARGE_BYTES:
-        shards = f"{count(len(stream.shards), 'shard')} ({size / 1e9:,.0f} GB)"
         tracker.notice(
-            f"reading all {shards} once to compare their texts with held-out ones; --no-overlap turns it off"
+            f"reading all {count(len(shards), 'shard')} ({size / 1e9:,.0f} GB) once to compare their texts with"
+            ' held-out ones; data.on_shared_text = "unchecked" turns it off'
         )
     needed = NeededColumns({data.columns.text: "data.columns.text"})
-    total, done, cursor = data.train.num_rows or 0, 0, Cursor()
-    with closing(BlockReader(stream, needed, seed=0, shuffles=False)) as reader:
+    total, done, cursor = train.section.num_rows or 0, 0, Cursor()
+    with closing(BlockReader(train, needed, seed=0, shuffles=False)) as reader:
         while cursor.epoch == 0:
             block = reader.read(cursor)
             cursor = block.after
@@ -81,4 +107,6 @@ def _training_rows(data: DataSection, given: GivenRows, tracker: Tracker) -> Ite
                 rows = piece.rows("skip")
                 done += len(rows)
                 yield rows
-            tracker.progress(STAGE, min(done, total) if cursor.epoch == 0 else total, total)
+            # `num_rows` may be wrong: the end is where the shards end.
+            shown = done if not total else min(done, total) if cursor.epoch == 0 else total
+            tracker.progress(STAGE, shown, total)

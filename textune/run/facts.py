@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 import numpy as np
 
 from textune.data import choices_of, problem_of
-from textune.run.parts import Parts
+from textune.metadata import DocumentEstimate
+from textune.run.parts import Parts, num_truncated
 from textune.training import held_weights, learning_rate, state_bytes, trained_in
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ class Facts:
     """How many training rows have how many windows."""
     tokens_beyond: int
     """Tokens of the training rows that cutting each at `max_length` would lose."""
+    documents: DocumentEstimate | None
+    """What a sample of the training documents of a language model became, whose rows are chunks; None for labelled
+    texts."""
     padding_by_batch: float
     """Share of what is computed that would be padding, if each batch were padded to its longest row."""
     padding_to_max_length: float
@@ -109,12 +113,13 @@ class Facts:
         tree: dict[str, JsonValue] = asdict(self)
         rates: dict[str, JsonValue] = {str(step): rate for step, rate in self.rates.items()}
         windows: dict[str, JsonValue] = {str(number): rows for number, rows in self.windows.items()}
-        return tree | {"rates": rates, "windows": windows}
+        documents = None if self.documents is None else self.documents.to_dict()
+        return tree | {"rates": rates, "windows": windows, "documents": documents}
 
 
 def run_facts(parts: Parts) -> Facts:
     """The facts of a run whose parts are built."""
-    section, maker = parts.settings.train, parts.maker
+    section, maker, documents = parts.settings.train, parts.maker, parts.documents
     train, limit = parts.rows["train"], parts.card.max_length
     batches = parts.plan.batches(0, train.lengths, train.weights)
     adapters = parts.model.adapters
@@ -123,12 +128,12 @@ def run_facts(parts: Parts) -> Facts:
         labels=list(choices_of(parts.data.label_maps)),
         rows=parts.data.num_rows,
         rows_left_out=parts.data.num_left_out,
-        rows_truncated=sum(rows.num_truncated for rows in parts.rows.values()),
-        shards=None if maker is None else len(maker.source.shards),
-        rows_sampled=None if maker is None else len(train),
+        rows_truncated=sum(num_truncated(parts, sampled=True).values()),
+        shards=None if (stream := parts.data.stream) is None else len(stream.shards),
+        rows_sampled=None if maker is None or documents is not None else len(train),
         max_length=limit,
         max_length_reason=parts.max_length_reason,
-        tokens_per_epoch=int(train.lengths[np.concatenate(batches)].sum()) if maker is None else None,
+        tokens_per_epoch=_tokens_per_epoch(parts, batches),
         tokens_mean=round(float(train.lengths.mean()), 2),
         tokens_median=int(np.median(train.lengths)),
         tokens_longest=int(train.lengths.max()),
@@ -137,7 +142,8 @@ def run_facts(parts: Parts) -> Facts:
         stride=parts.card.stride,
         pooling=parts.card.window_pooling,
         windows=train.by_windows,
-        tokens_beyond=train.num_beyond(limit),
+        tokens_beyond=0 if documents is not None else train.num_beyond(limit),
+        documents=documents,
         padding_by_batch=round(float(train.padding_waste(batches)), 4),
         padding_to_max_length=round(float(train.padding_waste(batches, pad_to=limit)), 4),
         backbone=parts.settings.backbone,
@@ -172,6 +178,13 @@ def run_facts(parts: Parts) -> Facts:
         evaluated=[name for name in parts.settings.evaluated if name in parts.rows],
         best_by=parts.settings.evaluate.best_by if parts.settings.evaluate.best_by in parts.rows else None,
     )
+
+
+def _tokens_per_epoch(parts: Parts, batches: list[np.ndarray]) -> int | None:
+    """Of documents about, by a sample; None where nobody knows. `batches`: those of the first epoch."""
+    if parts.documents is not None:
+        return parts.documents.tokens_per_epoch
+    return None if parts.maker is not None else int(parts.rows["train"].lengths[np.concatenate(batches)].sum())
 
 
 def _rates(parts: Parts) -> dict[int, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from textune.metadata import DocumentEstimate
 from textune.run.facts import Facts
 from textune.wording import count, listing, millions
 
@@ -24,9 +25,7 @@ def describe(facts: Facts) -> dict[str, str]:
     labels = f", {count(len(facts.labels), 'label')}: {listing(facts.labels, 8)}" if facts.labels else ""
     return {
         "task": facts.problem + labels,
-        "rows": _rows(facts),
-        "tokens": f"{_amount(facts)}, median row {facts.tokens_median}, longest {facts.tokens_longest};"
-        f" {_truncated(facts)}{sampled}",
+        **(_of_texts(facts, sampled) if facts.documents is None else _of_documents(facts, facts.documents)),
         **({"prefix": _prefix(facts) + sampled} if facts.prefix else {}),
         **({} if facts.pooling is None else {"windows": _windows(facts) + sampled}),
         "padding": f"padded batch by batch, {facts.padding_by_batch:.0%} of what is computed would be padding;"
@@ -70,12 +69,31 @@ def _trained(facts: Facts) -> str:
     return f"{millions(facts.parameters)} parameters, {millions(trained)} trained{remark}"
 
 
+def _of_texts(facts: Facts, sampled: str) -> dict[str, str]:
+    return {
+        "rows": _rows(facts),
+        "tokens": f"{_amount(facts)}, median row {facts.tokens_median}, longest {facts.tokens_longest};"
+        f" {_truncated(facts)}{sampled}",
+    }
+
+
+def _of_documents(facts: Facts, documents: DocumentEstimate) -> dict[str, str]:
+    """What the rows of a language model are made of, and what of it is cut."""
+    cut = "; ".join(f"{name}: {words}" for name, words in documents.cut.items())
+    return {
+        "documents": _rows(facts),
+        "chunks": f"{documents.words}; at most {facts.max_length} tokens ({facts.max_length_reason}), about"
+        f" {facts.tokens_mean:.0f} in the mean, median {facts.tokens_median}" + (f"; {cut}" if cut else ""),
+    }
+
+
 def _rows(facts: Facts) -> str:
     lost = {name: f" ({num:,} left out)" if num else "" for name, num in facts.rows_left_out.items()}
-    rows = ", ".join(
+    rows = [
         f"{'unknown number of' if num is None else f'{num:,}'} {name}{lost[name]}" for name, num in facts.rows.items()
-    )
-    return rows if facts.shards is None else f"{rows}; train streamed from {count(facts.shards, 'shard')}"
+    ]
+    listed = ", ".join(rows) if facts.documents is None else listing(rows, 8)
+    return listed if facts.shards is None else f"{listed}; train streamed from {count(facts.shards, 'shard')}"
 
 
 def _amount(facts: Facts) -> str:

@@ -10,6 +10,7 @@ from textune.batches import Assembler, Batches, Loader, Plan, RowMaker, StreamLo
 from textune.config import EvaluateSection, TrainSection
 from textune.data import PreparedData
 from textune.evaluation import MainMetric
+from textune.metadata import ChunkEncoder, DocumentEstimate
 from textune.model import Device, TextModel, TokenBudget
 from textune.prediction import ModelCard, Scorer
 from textune.ranks import ALONE, Ranks
@@ -43,7 +44,7 @@ class Parts:
     rows: dict[str, TokenRows]
     """The token rows of each split."""
     tokenizer: PreTrainedTokenizerBase
-    encoder: TextEncoder
+    encoder: TextEncoder | ChunkEncoder
     task: Task
     metric: MainMetric
     model: TextModel
@@ -60,13 +61,18 @@ class Parts:
     """How the longest row in tokens was chosen, in words."""
     maker: RowMaker | None = None
     """What makes training rows block by block; `rows["train"]` are then the first ones. None where all are there."""
+    documents: DocumentEstimate | None = None
+    """What a sample of the training documents of a language model became; None for labelled texts."""
     ranks: Ranks = ALONE
     """The processes that share the run."""
 
 
-def num_truncated(parts: Parts) -> dict[str, int]:
-    """Rows of each split that lose tokens; a stream's are not known."""
-    known = (name for name in parts.rows if name != "train" or parts.maker is None)
+def num_truncated(parts: Parts, *, sampled: bool = False) -> dict[str, int]:
+    """Rows of each split that lose tokens; chunks of documents never do. Those of training rows that are made on the
+    way are not known, `sampled`: of their sample."""
+    if parts.documents is not None:
+        return {}
+    known = (name for name in parts.rows if name != "train" or parts.maker is None or sampled)
     return {name: parts.rows[name].num_truncated for name in known}
 
 

@@ -14,10 +14,11 @@ from textune.config import Role, SplitOff, format_value, role_of
 from textune.data import full_names, problem_of
 from textune.errors import RunError
 from textune.jsontext import finite
+from textune.metadata import RENDERING_VERSION
 from textune.model import TextModel, processor
 from textune.owncode import fingerprint
 from textune.run.parts import Parts
-from textune.run.state import FROZEN_WEIGHTS, Identity, RunState, content_in_words, machine_in_words
+from textune.run.state import FROZEN_WEIGHTS, RENDERING, Identity, RunState, content_in_words, machine_in_words
 from textune.training import MODEL, Checkpoint, depends_on_the_end, sharing_kind
 from textune.wording import listing
 
@@ -104,6 +105,7 @@ def compare_identity(saved: Identity, now: Identity, *, where: str) -> list[str]
 
     Sentences about the machine, whose last bits may differ, so that a person knows why results do.
     """
+    _require_rendering(saved, now, where=where)
     _require_frozen_weights(saved, now, where=where)
     gone, new = (_only_of(one, other) for one, other in ((saved, now), (now, saved)))
     changed = [name for name, value in saved.content.items() if now.content.get(name) != value]
@@ -147,6 +149,21 @@ def compare_identity(saved: Identity, now: Identity, *, where: str) -> list[str]
         *notes,
         f"this machine differs ({'; '.join(differing)}): the run continues, but results are no longer bit-identical",
     ]
+
+
+def _require_rendering(saved: Identity, now: Identity, *, where: str) -> None:
+    """RunError where this version of textune makes other tokens of documents than the one that began the run."""
+    then, here = saved.rendering, now.rendering
+    if then is not None and here is not None and then != here:
+        raise RunError(
+            f"documents are rendered by other rules than when {where} began: those were version {then}, and this"
+            f" textune has version {here}, which makes other tokens of the same documents.",
+            hint="Resume with the version of textune that began it (its manifest.json names it), or start a new run.",
+            key="metadata",
+            value=here,
+            place=str(where),
+            reason=f"the rules were version {then} and are version {here}",
+        )
 
 
 def _require_frozen_weights(saved: Identity, now: Identity, *, where: str) -> None:
@@ -205,6 +222,8 @@ def identity_of(parts: Parts) -> Identity:
     content["labels"] = [problem_of(parts.data.label_maps), *full_names(parts.data.label_maps)]
     content |= {f"{CODE}{path}": fingerprint(path) for path in parts.card.code}
     content["tokenizer"] = parts.encoder.fingerprint()
+    if parts.documents is not None:
+        content[RENDERING] = RENDERING_VERSION
     content["max_length"] = parts.card.max_length
     content["pair_separator"] = parts.card.pair_separator
     content["token_embeddings"] = parts.model.left_out_fingerprint

@@ -45,6 +45,10 @@ class Earlier:
     """Its longest row in tokens; None where that is found anew."""
     pair_separator: str | None = None
     """What stands between the texts of its pairs; None where the configuration says it."""
+    loader: Mapping[str, JsonValue] = field(default_factory=dict)
+    """Where its batches were, and what it had found out of its documents."""
+    data: Mapping[str, JsonValue] = field(default_factory=dict)
+    """Hashes of its sources, by set."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,14 @@ class Start:
             return None
         same_bound = self._trained_with("max_tokens") == section.max_tokens
         max_tokens, kernels = self.state.max_tokens if same_bound else None, self.state.identity.kernels
-        return Earlier(max_tokens, kernels, self.state.max_length, self.state.pair_separator)
+        return Earlier(
+            max_tokens,
+            kernels,
+            self.state.max_length,
+            self.state.pair_separator,
+            self.state.loader,
+            self.state.identity.data,
+        )
 
     def has_duration(self, config: Config) -> bool:
         """Whether the checkpoint is of a run of the same duration."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from textune.training import Checkpoint, Numbers
 
 
+RENDERING = "rendering"
+"""The entry of `Identity.content` for the version of the rules by which documents become tokens."""
 FROZEN_WEIGHTS = "frozen_weights"
 """The entry of `Identity.content` for the weights that the run does not train, as its backbone's files have them."""
 
@@ -69,6 +71,17 @@ class Identity:
         """Hash of the weights of the backbone that the checkpoint leaves out; empty where it holds all, None where an
         earlier version wrote it, which always did."""
         return self.content.get(FROZEN_WEIGHTS)
+
+    @property
+    def rendering(self) -> JsonValue:
+        """Version of the rules by which documents become tokens; None for labelled texts."""
+        return self.content.get(RENDERING)
+
+    @property
+    def data(self) -> dict[str, JsonValue]:
+        """Hashes of the sources of rows, by set."""
+        start = "data."
+        return {name.removeprefix(start): one for name, one in self.content.items() if name.startswith(start)}
 
     @property
     def kernels(self) -> str | None:

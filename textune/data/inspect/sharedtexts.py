@@ -28,7 +28,7 @@ class HeldOutTexts:
 
     def __init__(self, texts: Mapping[str, pa.ChunkedArray]) -> None:
         """`texts`: of each set by its name, large_string."""
-        self._keys = {name: _keys(column) for name, column in texts.items()}
+        self._keys = {name: text_numbers(column) for name, column in texts.items()}
         whole = np.concatenate([np.zeros(0, np.int64), *self._keys.values()])
         self._sorted = np.unique(whole[whole != EMPTY_KEY])
         self._places: dict[int, str] = {}
@@ -37,7 +37,7 @@ class HeldOutTexts:
         """Compare some training rows, whose texts are these."""
         if not len(self._sorted):
             return
-        key_N = _keys(texts)
+        key_N = text_numbers(texts)
         at_N = np.minimum(np.searchsorted(self._sorted, key_N), len(self._sorted) - 1)
         for number in np.flatnonzero(self._sorted[at_N] == key_N).tolist():
             key = int(key_N[number])
@@ -50,6 +50,6 @@ class HeldOutTexts:
         return [SharedText(row, self._places[key]) for row, key in enumerate(keys) if key in self._places]
 
 
-def _keys(texts: pa.ChunkedArray) -> np.ndarray:
+def text_numbers(texts: pa.ChunkedArray) -> np.ndarray:
     """int64 [N]; equal for texts that are equal up to case, spacing and punctuation."""
     return text_keys(map(normalised, blocks_of(texts)))

@@ -7,6 +7,8 @@ their characters --cuts--> pieces of at most the room left --+    the last piece
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -141,6 +143,16 @@ class ChunkEncoder:
         """The most tokens that a row has."""
         return self._max_length
 
+    def fingerprint(self) -> str:
+        """Hash of what decides the ids of a piece of text by itself, and how long a chunk may be."""
+        tokenizer = self._given[0]
+        rules = {
+            "tokenizer": tokenizer.backend_tokenizer.to_str(),
+            "special": [tokenizer.bos_token_id, tokenizer.eos_token_id],
+            "max_length": self._max_length,
+        }
+        return hashlib.blake2b(json.dumps(rules, allow_nan=False).encode(), digest_size=16).hexdigest()
+
     def encode(self, rendered: Rendered, place: Place = "document {}".format) -> Chunks:
         """The chunks of these documents, whatever others they share a batch with.
 
@@ -154,15 +166,20 @@ class ChunkEncoder:
         """bool [D] which documents have a prefix or suffix that is too long, so that it loses fields."""
         return self._fields.encode(rendered.fields).trimmed
 
-    def compared(self, rendered: Rendered, bare: Rendered, place: Place = "document {}".format) -> Compared:
+    def compared(
+        self, rendered: Rendered, bare: Rendered, place: Place = "document {}".format, *, first_only: bool = False
+    ) -> Compared:
         """These documents with metadata, and `bare`, the same ones rendered without any: what an evaluation scores.
 
         A token without anything before it is not scored, nor are tags, whatever `metadata.score_inline`, and end
         tokens. As in the original system the first token of text in a chunk is not either, and the text in the same
-        context keeps its tags. Errors as `encode`.
+        context keeps its tags. `first_only`: nor is anything that the first chunk with metadata does not have. Errors
+        as `encode`.
         """
         cutting, without = self._cut(rendered, place), self._cut(bare, place)
         ways = (self._as_cut(cutting), self._as_cut(without), self._in_same_context(cutting))
+        if first_only:
+            ways[0].spans.left_out[cutting.pieces.behind_first(len(cutting.tokens.ids))] = True
         codes = cutting.places.original("".join(cutting.texts))
         spans, is_scored = common_spans([way.spans for way in ways], len(codes))
         amounts = {"characters": is_scored.astype(np.int64), "bytes": np.where(is_scored, num_bytes(codes), 0)}

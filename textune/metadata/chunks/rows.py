@@ -86,6 +86,12 @@ class TextPieces:
         unscored[self.begin[is_alone & (self.end > self.begin)]] = True
         return unscored
 
+    def behind_first(self, num_tokens: int) -> np.ndarray:
+        """bool [T] tokens of the texts that are in another piece than the first one of their text."""
+        begin, end = self.begin[~self.is_first], self.end[~self.is_first]
+        changes = np.bincount(begin, minlength=num_tokens + 1) - np.bincount(end, minlength=num_tokens + 1)
+        return np.asarray(np.cumsum(changes)[:num_tokens] > 0)
+
     def first_of(self, chosen: np.ndarray) -> np.ndarray:
         """int64 the first of these tokens (int64, ascending) in each piece that has any."""
         first = np.append(chosen, -1)[np.searchsorted(chosen, self.begin)]

@@ -1,0 +1,212 @@
+"""Evaluates a language model on documents: those of a set of its run, or of files; for `evaluate.py` and
+`bymetadata.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from textune.batches import TokenRows
+from textune.config import (
+    Absent,
+    Columns,
+    EvaluateSection,
+    Experiment,
+    OnBadRow,
+    SetsByType,
+    SplitOff,
+    StreamSource,
+    sets_of_rows,
+)
+from textune.data import GivenRows, Rows, key_of
+from textune.errors import ConfigError, DataError, RunError
+from textune.evaluation import EvaluatedRows, MainMetric, Report, ScoredRows, build_task_report
+from textune.metadata import (
+    DocumentSet,
+    ScoredSet,
+    Written,
+    open_documents,
+    read_document_rows,
+    read_documents,
+    score_arms,
+    sets_of,
+)
+from textune.prediction import Scorer, data_source
+from textune.run import Tracker, score_rows
+from textune.wording import count, listing
+
+
+@dataclass(frozen=True)
+class ChosenDocuments:
+    """The documents to report on."""
+
+    name: str
+    """Of the set, or of the first file."""
+    sets: tuple[DocumentSet, ...]
+    """All documents, then those by type."""
+    rows: Rows
+    """Where they come from."""
+    notes: tuple[str, ...]
+    """What of the rows is not in them."""
+
+    @property
+    def dataset(self) -> str:
+        """What is evaluated, for a reader."""
+        return f"{self.name}: {self.rows.source}"
+
+
+def documents_of_files(
+    data: object, columns: Columns, scorer: Scorer, *, on_bad_row: OnBadRow, tracker: Tracker
+) -> ChosenDocuments:
+    """The documents of files, read as those of the run were."""
+    source, said = data_source(scorer.card.sources, data)
+    if said:
+        tracker.notice(said)
+    rows = read_document_rows(source, on_bad_row, {}, key="data")
+    return _chosen(Path(source.files[0]).name, SetsByType(), rows, columns, scorer)
+
+
+def documents_of_run(
+    run: Path, experiment: Experiment | None, scorer: Scorer, part: str | None, given: GivenRows
+) -> ChosenDocuments:
+    """The run's own test (else validation) documents, or those behind the set `part`, be it one by type or an arm."""
+    if experiment is None:
+        raise RunError(
+            f"{run} is a model folder without a run: its data is unknown.", hint="Name a file with --data FILE."
+        )
+    data = experiment.data
+    name = "validation" if isinstance(data.test, Absent) else "test"
+    if part is not None:
+        sets = {found: one for one in data.held_out for found in sets_of_rows(experiment, one)}
+        if part not in sets:
+            raise ConfigError(
+                f'part = "{part}" is not a set of this run.',
+                hint=f"It has {listing(sets, 12)}.",
+                key="part",
+                value=part,
+            )
+        name = sets[part]
+    source = data.held_out[name]
+    if isinstance(source, Absent) or (isinstance(source, SplitOff) and isinstance(data.train, StreamSource)):
+        raise RunError(f"{run} has no {name} documents.", hint="Name a file with --data FILE.")
+    if isinstance(source, SplitOff):
+        rows = open_documents(data, given).shares[name]
+    else:
+        rows = read_document_rows(source, data.on_bad_row, given, key=key_of(name))
+    if scorer.card.data.get(name, rows.fingerprint) != rows.fingerprint:
+        raise RunError(
+            f"the {name} data of {run} changed since training ({rows.source}).",
+            hint="Restore the files, or evaluate what is there now with --data FILE.",
+        )
+    return _chosen(name, source, rows, data.columns, scorer)
+
+
+def _chosen(name: str, source: SetsByType, rows: Rows, columns: Columns, scorer: Scorer) -> ChosenDocuments:
+    """The documents of these rows; DataError if there are none, or if ranks read others."""
+    if scorer.ranks.broadcast(rows.fingerprint) != rows.fingerprint:
+        raise DataError(
+            f"rank {scorer.ranks.rank} reads other rows than the first rank ({rows.source}).",
+            hint="The files must be the same on every machine.",
+            place=rows.source,
+        )
+    read = read_documents(rows, columns, scorer.card.required_documents)
+    if not len(rows):
+        raise DataError(
+            f"{rows.source} has no rows.", hint="Check the file.", key="data", value=0, reason="there are no rows"
+        )
+    notes = [*rows.notes]
+    if (first := read.bad.first) is not None:
+        entries = count(read.bad.total, "piece of metadata", "pieces of metadata")
+        notes.append(f"{entries} left out, such as {first.place}: {first.field}: {first.reason}")
+    sets = sets_of(name, source, rows, read.documents, key=key_of(name))
+    return ChosenDocuments(name, tuple(sets), rows, tuple(notes))
+
+
+def scored_set(found: DocumentSet, scorer: Scorer, tracker: Tracker, *, how: Written) -> ScoredSet:
+    """The rows of every arm of a set, from the token cache if they are there."""
+    card = scorer.card
+    with scorer.ranks.local_first():
+        return score_arms(
+            found,
+            scorer.tokenizer,
+            card.tokens,
+            card.required_documents,
+            arms=("without", "same-context"),
+            how=how,
+            notice=tracker.notice,
+            progress=lambda done, total: tracker.progress("tokenising", done, total),
+        )
+
+
+def scored_rows(
+    scorer: Scorer, rows: TokenRows, found: DocumentSet, tracker: Tracker, *, stage: str, with_losses: bool = False
+) -> ScoredRows:
+    """Scores of one arm, document by document."""
+    scored = score_rows(scorer, rows, tracker, place=found.places.__getitem__, stage=stage, with_losses=with_losses)
+    assert scored is not None, "nobody stops it"
+    return scored
+
+
+def report_documents(
+    scorer: Scorer,
+    chosen: ChosenDocuments,
+    part: str | None,
+    metric: MainMetric,
+    section: EvaluateSection,
+    tracker: Tracker,
+) -> tuple[str, Report]:
+    """The report on one set, and its name: that of all documents, or `part`."""
+    name = part or chosen.name
+    for found in sorted(chosen.sets, key=lambda one: -len(one.name)):
+        if not name.startswith(found.name):
+            continue
+        arms = scored_set(found, scorer, tracker, how=Written())
+        if name not in arms.rows:
+            continue
+        scored = scored_rows(
+            scorer, arms.rows[name], found, tracker, stage=f"evaluating {name}", with_losses=metric.needs_losses
+        )
+        rows = EvaluatedRows(
+            texts=found.documents.texts,
+            place=found.places.__getitem__,
+            dataset=f"{name}: {chosen.rows.source}",
+            fingerprint=chosen.rows.fingerprint,
+            num_left_out=len(arms.unscored) + len(chosen.rows.skipped),
+            warnings=chosen.notes,
+        )
+        return name, build_task_report(
+            scored, rows, main=metric, bootstrap=section.bootstrap, mistakes=section.mistakes
+        )
+    raise DataError(
+        f"no document of {name} has metadata, so it has no arms.",
+        hint=f"Evaluate {chosen.name}.",
+        key="part",
+        value=name,
+        reason="no document has metadata",
+    )
+
+
+def types_within(documents: Mapping[str, int], wanted: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """The types to compare: those that are wanted, or all that some document has; `documents`: how many have each.
+
+    ConfigError for one that the model does not read, DataError for one that no document has.
+    """
+    for name in wanted:
+        if name not in known:
+            raise ConfigError(
+                f"the model does not read {name}.",
+                hint=f"Its types are {listing(known)}.",
+                key="types",
+                value=name,
+                reason="not a type of this model",
+            )
+        if not documents[name]:
+            raise DataError(
+                f"no document has {name}.",
+                hint="Leave it out, or name other rows.",
+                key="types",
+                value=name,
+                reason="no document has it",
+            )
+    return tuple(wanted) or tuple(name for name in known if documents[name])
