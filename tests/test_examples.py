@@ -5,9 +5,13 @@ import re
 import shlex
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kits.backbones import tiny_backbone
+from kits.languages import tiny_language_model
+from kits.pages import write_pages
+from kits.runs import Listener
 
 import textune
 from textune.config.load import load_config, require_runnable
@@ -16,8 +20,10 @@ from textune.pipeline.render import render
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
-OTHERS = {"minilm.toml", "documents.toml"}
-"""A part that others extend, and documents, which no task trains on."""
+LANGUAGE = ("metadata_small", "metadata_html")
+"""Examples of language models, whose documents are made by `textune tag`."""
+OTHERS = {"minilm.toml", "documents.toml", *(f"{name}.toml" for name in LANGUAGE)}
+"""A part that others extend, and documents that no class is learned of."""
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.toml") if path.name not in OTHERS)
 UNMEASURED = {"trec_lora", "reviews"}
 """Examples whose header gives neither time nor score."""
@@ -84,6 +90,69 @@ def test_the_example_of_documents_is_sound_and_can_be_shown() -> None:
         assert render(path, part=part).documents
     header = path.read_text(encoding="utf-8").split("\n\n")[0]
     assert "# command: textune render examples/documents.toml" in header
+
+
+def written_documents(path: Path, numbers: range, *types: str) -> None:
+    """Documents as `textune tag` writes them, with these types of metadata."""
+
+    def row(number: int) -> dict[str, Any]:
+        text = f"Page {number} is about what happened on that day, and it has {number * 7} words."
+        found = {
+            "url": [{"type": "global", "value": f"https://news.example.org/2019/05/{number}"}],
+            "timestamp": [{"type": "global", "value": "2019-05-14"}] if number % 2 else [],
+            "title": [{"type": "global", "value": f"Page {number}"}],
+            "html": [{"type": "local", "value": "p", "char_start_idx": 0, "char_end_idx": len(text)}],
+        }
+        return {"text": text} | {f"metadata_{name}": found[name] for name in types}
+
+    path.parent.mkdir(exist_ok=True)
+    write_pages(path, [row(number) for number in numbers])
+
+
+def language_overrides(name: str, folder: Path) -> list[str]:
+    """A few documents instead of the example's own, a tiny decoder instead of a downloaded one, and one device."""
+    overrides = [f"data.folder={folder}", f"tokens.cache={folder / 'cache'}", "evaluate.bootstrap=20"]
+    if name == "metadata_small":
+        written_documents(folder / "web" / "tagged.jsonl.gz", range(100), "html", "timestamp", "title", "url")
+        written_documents(folder / "web" / "c4.jsonl.gz", range(100, 200), "timestamp", "url")
+        return overrides
+    for number in range(2):
+        shard = f"c4-en-html_cc-main-2019-18_pq00-00{number}.jsonl.gz"
+        numbers = range(100 * number, 100 * number + 100)
+        written_documents(folder / "c4-en-html-with-metadata" / shard, numbers, "html")
+    tiny_language_model("gpt2", folder / "gpt2")
+    overrides += [f"model.pretrained={folder / 'gpt2'}", "tokens.max_length=32"]
+    return [*overrides, "train.distributed.kind=ddp", "train.device=cpu", "train.precision=fp32"]
+
+
+@pytest.mark.parametrize("name", LANGUAGE)
+def test_an_example_of_a_language_model_runs_on_documents_of_the_same_form(name: str, tmp_path: Path) -> None:
+    config = ROOT / "examples" / f"{name}.toml"
+    require_runnable(load_config(config).experiment)
+    overrides = language_overrides(name, tmp_path)
+    checked = textune.check(config, overrides=overrides)
+    assert isinstance(checked, DocumentsCheck) and checked.ok
+    listener = Listener()
+    result = textune.train(config, run=tmp_path / "run", overrides=overrides, fast_dev_run=True, tracker=listener)
+    assert result is not None
+    assert not [notice for notice in listener.notices if "very high" in notice]
+
+
+def test_every_question_about_metadata_is_a_command(tmp_path: Path) -> None:
+    """Those of the documentation load, and each differs from the example."""
+    text = (ROOT / "docs" / "metadata.md").read_text(encoding="utf-8")
+    section = text.partition("### One question, one command")[2].partition("\n## ")[0]
+    commands = [shlex.split(line) for line in section.splitlines() if line.startswith("textune train ")]
+    assert len(commands) >= 9
+    example = load_config(ROOT / "examples" / "metadata_small.toml").experiment
+    found = [example]
+    for words in commands:
+        assert words[:4] == ["textune", "train", "examples/metadata_small.toml", "--run"]
+        experiment = load_config(ROOT / words[2], words[5:]).experiment
+        require_runnable(experiment)
+        assert experiment not in found
+        found.append(experiment)
+    assert len({words[4] for words in commands}) == len(commands)
 
 
 def test_the_demo_installs_the_starter_alone_and_the_tests_everything() -> None:

@@ -2,6 +2,9 @@
 
 import json
 import re
+import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,9 @@ import torch
 from kits.bsmetadata import TEST_FILE, V2, V2_ZERO, shards, v2, value, zero_file
 from kits.cli import runner
 from kits.errors import refused
+from kits.languages import tiny_language_model
 from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from textune.adapters.bsmetadata.command import named_config
 from textune.adapters.bsmetadata.convert import convert_bsmetadata
@@ -19,9 +24,12 @@ from textune.adapters.bsmetadata.keys import DATA, HTML, KEYS, METADATA
 from textune.adapters.loaded import load_foreign
 from textune.cli.foreign import script_called
 from textune.config.load import load_config
+from textune.config.schema import ModelSection
 from textune.config.sources import FilesSource, StreamSource
 from textune.errors import ConfigError
 from textune.launch.accelerate import Accelerated, accelerated
+from textune.model.language import load_language_model
+from textune.model.tokenizer import load_tokenizer
 
 
 @pytest.fixture(autouse=True)
@@ -181,6 +189,11 @@ def test_what_is_not_among_the_training_files_is_not_excluded(folder: Path) -> N
     assert any(TEST_FILE in note for note in v2(DATA + "dataset_name=./not-here").notes)
     other = v2(DATA + "dataset_name=data", DATA + "train_file=a*", DATA + "validation_file=b.jsonl.gz")
     assert value(other, "data.train.exclude") is None
+    shards(folder / "apart", "held-out.jsonl.gz")
+    apart = v2(DATA + "dataset_name=data", DATA + "validation_file=./apart/held-out.jsonl.gz")
+    assert value(apart, "data.train.exclude") is None
+    several = v2(DATA + "dataset_name=data", DATA + "validation_file=b*")
+    assert value(several, "data.train.exclude") == ("b*",)
 
 
 def test_one_file_for_training_and_validation_is_refused() -> None:
@@ -207,11 +220,34 @@ def test_a_checkpoint_gives_its_weights(folder: Path) -> None:
     checkpoint.mkdir()
     save_file({"w": torch.zeros(1)}, checkpoint / "model.safetensors")
     (checkpoint / "train_state.json").write_text(json.dumps({"completed_steps": 150}))
+    plain = v2("resume_from_checkpoint_dir=checkpoint-150step", METADATA + "local_metadata_special_token_state=false")
+    assert value(plain, "model.tokenizer") == "gpt2"
+    with refused(ConfigError, key="resume_from_checkpoint_dir", reason="no tokenizer"):
+        v2("resume_from_checkpoint_dir=checkpoint-150step")  # whose added tokens would begin anew
+    (checkpoint / "tokenizer_config.json").write_text("{}")
     foreign = v2("resume_from_checkpoint_dir=checkpoint-150step")
     assert value(foreign, "model.pretrained") == "checkpoint-150step"
-    assert value(foreign, "model.tokenizer") == "gpt2"
+    assert value(foreign, "model.tokenizer") is None and value(foreign, "model.added_tokens") is None
     assert any("150 steps" in note for note in foreign.notes)
     assert load_foreign(foreign).experiment.model.name == str(checkpoint)
+
+
+def test_a_tokenizer_saved_as_the_hint_says_keeps_the_rows_of_a_resized_checkpoint(folder: Path) -> None:
+    tiny_language_model("gpt2", folder / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    resized = AutoModelForCausalLM.from_pretrained(folder / "model")
+    resized.resize_token_embeddings(len(tokenizer) + 4)
+    resized.save_pretrained(folder / "checkpoint")
+    words = ("model_name=model", "resume_from_checkpoint_dir=checkpoint")
+    with pytest.raises(ConfigError) as caught:
+        v2(*words)
+    command = shlex.split(caught.value.hint.partition("python ")[2])
+    subprocess.run([sys.executable, *command], check=True)
+    section = load_foreign(v2(*words)).experiment.model
+    assert isinstance(section, ModelSection)
+    opened = load_language_model(section, load_tokenizer(section), seed=1)
+    assert torch.equal(opened.hf.get_input_embeddings().weight, resized.get_input_embeddings().weight)
+    assert load_tokenizer(section).convert_tokens_to_ids("</HTML>") == len(tokenizer) + 3
 
 
 def test_pickled_weights_and_missing_folders_are_refused(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -308,3 +309,12 @@ def test_odd_names_of_columns_and_labels_cannot_break_the_starter(
     assert experiment.data.columns.text_pair == pair
     assert experiment.data.columns.label == (label or "label")
     assert experiment.data.labels.delimiter == delimiter
+
+
+def test_what_is_loaded_already_is_taken_as_it_is_and_its_remarks_are_shown() -> None:
+    loaded = replace(load_config({"train": {"seed": 3}}), remarks=("# Made by hand.",))
+    assert load_config(loaded) is loaded
+    assert show(loaded).splitlines()[1] == "# Made by hand."
+    assert show(replace(load_config(None), remarks=("# Made by hand.",)), diff=True).endswith("# Nothing differs.\n")
+    again = load_config(loaded, ["train.batch_size=8"])
+    assert (again.experiment.train.seed, again.experiment.train.batch_size) == (3, 8)

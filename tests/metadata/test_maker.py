@@ -123,6 +123,16 @@ def test_every_chunk_has_the_prefix_and_its_part_of_the_text(tmp_path: Path) -> 
     assert unmasked == Counter(" " + row["text"])
 
 
+def test_nobody_is_told_that_a_number_of_rows_is_wrong_which_nobody_gave() -> None:
+    rows = [make_row(number) for number in range(10)]
+    rows[3]["text"], rows[3]["metadata"] = "", []
+    maker = make_maker(shard_of_rows(read_source(GivenSource(name="rows"), given={"rows": rows})))
+    loader = make_loader(maker, batch_size=4)
+    notices = [notice for batch in take(loader, 4) for notice in batch.notices]
+    assert [notice for notice in notices if "1 document skipped so far" in notice]
+    assert not [notice for notice in notices if "num_rows" in notice]
+
+
 def test_rows_in_memory_are_a_stream_of_one_shard(tmp_path: Path) -> None:
     """Of any source: the same documents as from the file; each epoch in an order of its own over all rows."""
     rows = [make_row(number) for number in range(30)]
@@ -387,7 +397,7 @@ def test_what_is_left_out_is_counted_and_said(tmp_path: Path) -> None:
         word
         for word in (
             "skipped so far, such as a.jsonl, line 41",
-            "1 document of the stream skipped so far",
+            "1 document skipped so far",
             "1 piece of metadata left out so far, such as a.jsonl, line 5",
             "num_rows = 45, but the stream has 38 usable",
         )

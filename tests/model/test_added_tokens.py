@@ -23,7 +23,7 @@ from textune.config.taskkinds import ConditionalLmTask
 from textune.errors import ConfigError, ModelError
 from textune.metadata.chunks.encoder import ChunkEncoder
 from textune.metadata.chunks.texttokens import TextTokenizer
-from textune.model.addedtokens import SPREAD, add_tokens, embed_tokens
+from textune.model.addedtokens import SPREAD, add_tokens
 from textune.model.device import resolve_device
 from textune.model.language import load_language_model
 from textune.model.recipe import Adapting, Recipe, prepare
@@ -211,10 +211,3 @@ def test_beside_adapters_embeddings_are_trained_as_a_whole(family: str, merge: s
     if merge == "off":
         with refused(ConfigError, key="model.added_tokens", value="<y>", reason="adapters"):
             open_language(saved, added_tokens=("<y>",))
-
-
-def test_embed_tokens_names_what_has_new_rows(tmp_path: Path) -> None:
-    built = open_language(tiny_language_model("phi", tmp_path))
-    add_tokens(built.tokenizer, ADDED)
-    names = embed_tokens(built.hf, built.tokenizer, ADDED, seed=0)
-    assert names == {"model.embed_tokens.weight", "lm_head.weight", "lm_head.bias"}

@@ -16,6 +16,8 @@ from textune.errors import ConfigError, DataError
 from textune.metadata.chunks.counts import ChunkCounts
 from textune.metadata.opening import DocumentEstimate
 from textune.pipeline.documents import DocumentsCheck
+from textune.pipeline.sharing import STAGE
+from textune.run.tracking import SilentTracker
 
 URL = {"key": "url", "type": "global", "value": "http://a.b/c"}
 DATE = {"key": "timestamp", "type": "global", "value": "2018-12-10"}
@@ -344,6 +346,22 @@ def test_training_documents_among_held_out_ones_are_refused(tmp_path: Path, stre
     assert reported.ok and "leak-normalised" in [finding.code for finding in reported.findings]
     left = checked(tree, 'data.train.exclude=["b.jsonl"]')
     assert [finding.count for finding in left.findings if finding.code == "leak-normalised"] == [1]
+
+
+@pytest.mark.parametrize(("num_rows", "last"), [(None, (30, 0)), (30, (30, 30)), (40, (40, 40))])
+def test_reading_all_shards_is_shown(tmp_path: Path, num_rows: int | None, last: tuple[int, int]) -> None:
+    """Also where nobody has said how many rows they have, or not the right number."""
+    seen: list[tuple[int, int]] = []
+
+    class Watching(SilentTracker):
+        def progress(self, stage: str, done: int, total: int) -> None:
+            if stage == STAGE:
+                seen.append((done, total))
+
+    tree = overlapping(tmp_path, streamed=True)
+    tree["data"]["train"] |= {"block_rows": 8} | ({} if num_rows is None else {"num_rows": num_rows})
+    checked(tree, tracker=Watching())
+    assert seen[-1] == last and [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
 def test_a_set_by_type_without_a_document_is_an_error(tree: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,15 @@ def test_greedy_text_is_the_likeliest_behind_the_prefix_of_training(folder: Path
     assert tokenizer.eos_token_id not in wanted and (written.tokens, written.ended) == (12, False)
     assert tokenizer.decode(tokenizer("the plot").input_ids + wanted) == "the plot" + written.text
     assert model.generate("the plot", max_tokens=12) != [written]
+
+
+def test_defaults_of_the_backbone_change_nothing(folder: Path, model: textune.TrainedModel, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    defaults = {"repetition_penalty": 5.0, "temperature": 0.1, "top_k": 1, "do_sample": True, "max_length": 5}
+    (tmp_path / "copy" / "generation_config.json").write_text(json.dumps(defaults))
+    copy = textune.load(tmp_path / "copy", device="cpu")
+    for options in ({}, {"temperature": 1.0, "num": 3, "seed": 1}):
+        assert copy.generate("a good film", **options) == model.generate("a good film", **options)
 
 
 def test_what_is_drawn_follows_from_the_seed(model: textune.TrainedModel) -> None:

@@ -118,8 +118,8 @@ def skipped_so_far(block: Block, after: Cursor, skipped: tuple[SkippedRow, ...])
 
 def wrong_number(source: ShardStream, block: Block, num_rows: int) -> Iterator[str]:
     """A notice at the end of the first epoch, where it had another number of usable rows than the configuration
-    says."""
-    declared = source.section.num_rows
+    says; where rows have been read whole, it is nobody's number."""
+    declared = None if any(shard.rows is not None for shard in source.shards) else source.section.num_rows
     if block.is_last and block.before.epoch == 0 and declared is not None and declared != num_rows:
         yield (
             f"data.train.num_rows = {declared:,}, but the stream has {count(num_rows, 'usable row')}:"

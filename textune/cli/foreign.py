@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from textune.cli.models import evaluate
 from textune.cli.options import Examples, json_option, quiet_option, resume_and_overrides, resume_option
 from textune.cli.output import print_json
 from textune.cli.runs import share_among_devices, train_and_report
@@ -161,8 +162,50 @@ def train_as_bsmetadata(
     train_and_report(loaded, dry_run=dry_run, as_json=as_json, quiet=quiet, run=foreign.run, resume=resume)
 
 
-SCRIPTS = {
-    ("bsmetadata", "train"): train_as_bsmetadata,
+def evaluation_of_bsmetadata() -> click.Command:
+    """The command that stands for bsmetadata's `evaluation.py`; made where it is used, since its flags are a table of
+    the adapter."""
+    from textune.adapters import FLAGS
+
+    command = evaluate_as_bsmetadata
+    flags = [
+        click.Option([f"--{name}"], help=flag.help, is_flag=flag.default is False, type=type(flag.default))
+        for name, flag in FLAGS.items()
+    ]
+    known = {parameter.name for parameter in command.params}
+    command.params = [*(flag for flag in flags if flag.name not in known), *command.params]
+    return command
+
+
+@click.command(
+    "bsmetadata/evaluation.py",
+    cls=Examples,
+    hidden=True,
+    examples="textune bsmetadata/evaluation.py --repo_id metadata_outputs --metadata_to_test html,title --no_cuda",
+)
+@click.option("--data", metavar="FILE", multiple=True, help="Documents; by default the run's own.")
+@json_option
+@quiet_option
+def evaluate_as_bsmetadata(data: tuple[str, ...], as_json: bool, quiet: bool, **flags: Any) -> None:
+    """Evaluate as bsmetadata's script of this name: what each type of metadata is worth to a language model.
+
+    It is a call of `textune evaluate RUN --by-metadata`, which is shown.
+    """
+    from textune.adapters import read_flags
+
+    call = read_flags({name: value for name, value in flags.items() if value})
+    words = [*call.words, *(word for file in data for word in ("--data", file))]
+    if not quiet:
+        click.echo(f"note: as {shlex.join(['textune', 'evaluate', *words])}", err=True)
+        for note in (*call.notes, *(f"{one.key}: {one.reason}" for one in call.left_out)):
+            click.echo(f"note: {note}", err=True)
+    words += ["--json"] * as_json + ["--quiet"] * quiet
+    evaluate.main(words, prog_name="textune evaluate", standalone_mode=False)
+
+
+SCRIPTS: dict[tuple[str, str], Callable[[], click.Command]] = {
+    ("bsmetadata", "train"): lambda: train_as_bsmetadata,
+    ("bsmetadata", "evaluation"): evaluation_of_bsmetadata,
 }
 """Commands by the folder and the name of the script that they stand for."""
 
@@ -170,4 +213,5 @@ SCRIPTS = {
 def script_called(word: str) -> click.Command | None:
     """The command that stands for a script, such as `bsmetadata/train.py`; None for any other word."""
     *folders, name = word.replace("\\", "/").split("/")
-    return SCRIPTS.get((folders[-1] if folders else "", name.removesuffix(".py")))
+    found = SCRIPTS.get((folders[-1] if folders else "", name.removesuffix(".py")))
+    return None if found is None else found()

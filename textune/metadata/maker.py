@@ -170,14 +170,14 @@ class DocumentMaker:
         if is_milestone(block.before.short, after.short):
             limit = self.section.min_tokens
             tokens = "without a token" if limit == 1 else f"of fewer than {limit} tokens"
-            yield f"{count(after.short, 'document')} of the stream skipped so far: {tokens} of text"
+            yield f"{count(after.short, 'document')} skipped so far: {tokens} of text"
         if is_milestone(block.before.bad_entries, after.bad_entries):
             first = next(found for one in made if (found := one.bad.first))
             entries = count(after.bad_entries, "piece of metadata", "pieces of metadata")
             yield f"{entries} left out so far, such as {first.place}: {first.field}: {first.reason}"
         for name, words in ChunkCounts.from_flat(after.cut).words.items():
             if is_milestone(block.before.cut.get(name, 0), after.cut[name]):
-                yield f"of the stream so far: {words}"
+                yield f"so far: {words}"
 
     def _in_order(self, block: Block, rows: TokenRows, made: Sequence[MadeChunks]) -> TokenRows:
         """The rows of a block in the order of training. What comes behind a change of the curriculum is not mixed

@@ -65,31 +65,29 @@ def _require_new(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]) -> N
         )
 
 
-def embed_tokens(
-    hf: HuggingModel, tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], *, seed: int
-) -> frozenset[str]:
-    """Give the added tokens rows of the input and output embeddings, which stay tied where they are; returns the names
-    of the parameters that have them.
+def embed_tokens(hf: HuggingModel, tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], *, seed: int) -> None:
+    """Give the added tokens rows of the input and output embeddings, which stay tied where they are.
 
-    A row is the mean of the rows of all other tokens and a draw around it (`SPREAD`), by `seed` and the order of
-    the tokens alone; a bias is the mean of the others. Tables grow as far as needed: rows
-    that no token of the tokenizer had are used up first.
+    A row is the mean of the rows of all other tokens and a draw around it (`SPREAD`), by `seed` and the order of the
+    tokens alone; a bias is the mean of the others. Tables grow as far as needed: rows that no token of the tokenizer
+    had are used up first.
     """
     ids = [int(number) for number in tokenizer.convert_tokens_to_ids(list(tokens))]
     _grow(hf, max(ids) + 1)
-    output = hf.get_output_embeddings()
-    tables = [hf.get_input_embeddings().weight, *([] if output is None else [output.weight, output.bias])]
-    names = {}
-    for name, parameter in hf.named_parameters():
-        if any(parameter is table for table in tables):
-            names[name] = parameter
     others = sorted({number for number in tokenizer.get_vocab().values() if number not in set(ids)})
     generator = torch.Generator().manual_seed(seed)
+    parameters = dict(hf.named_parameters())
     with torch.no_grad():
-        for table in names.values():
+        for table in (parameters[name] for name in names_of_tables(hf)):
             known = torch.tensor([number for number in others if number < len(table)])
             table[ids] = _new_rows(table, known, len(ids), generator)
-    return frozenset(names)
+
+
+def names_of_tables(hf: HuggingModel) -> list[str]:
+    """The parameters with a row for each token: the embeddings, and the output and its bias where these are others."""
+    output = hf.get_output_embeddings()
+    tables = [hf.get_input_embeddings().weight, *([] if output is None else [output.weight, output.bias])]
+    return [name for name, parameter in hf.named_parameters() if any(parameter is table for table in tables)]
 
 
 def require_trained(frozen: Collection[str], hf: HuggingModel, tokens: Sequence[str]) -> None:

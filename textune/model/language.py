@@ -12,7 +12,7 @@ from textune.config import Model, ModelSection
 from textune.errors import ConfigError, ModelError
 from textune.model.adapterfolder import SavedAdapters, modules_trained, read_adapters
 from textune.model.adapters import require_adapters
-from textune.model.addedtokens import KEY, embed_tokens, require_trained
+from textune.model.addedtokens import KEY, embed_tokens, names_of_tables, require_trained
 from textune.model.backbone import TextModel
 from textune.model.beneath import AdapterFiles, bases, go_on
 from textune.model.faces import LanguageFace
@@ -149,8 +149,13 @@ def _read(
     read = read_model(section, found, saved, config, LANGUAGE_MODEL, seed=seed)
     if not section.added_tokens:
         return read
-    rows = embed_tokens(read.hf, tokenizer, section.added_tokens, seed=seed)
-    return replace(read, whole=read.whole | _modules_of(read.hf, rows))
+    embed_tokens(read.hf, tokenizer, section.added_tokens, seed=seed)
+    return replace(read, whole=read.whole | trained_beside(read.hf, section))
+
+
+def trained_beside(hf: HuggingModel, section: ModelSection) -> frozenset[str]:
+    """The weights that are trained as they are beside adapters: those that have rows of added tokens."""
+    return _modules_of(hf, names_of_tables(hf)) if section.added_tokens else frozenset()
 
 
 def require_language_model(section: Model) -> None:

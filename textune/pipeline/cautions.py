@@ -21,7 +21,7 @@ from textune.batches import (
     make_row_store,
     num_unlike_written,
 )
-from textune.config import Columns, DeepSpeed, Model, TokensSection, TrainSection, format_value
+from textune.config import Columns, DeepSpeed, Model, ModelSection, TokensSection, TrainSection, format_value
 from textune.data import PreparedData, Split
 from textune.errors import ConfigError, DataError
 from textune.evaluation import MainMetric, labelled_rows
@@ -94,7 +94,8 @@ def require_labelled(rows: Mapping[str, TokenRows], data: PreparedData, metric: 
 
 def warnings(section: Model, train: TrainSection, model: TextModel, plan: Plan) -> list[str]:
     """What a person should know before the first step."""
-    found = rate_warning(train, model) if section.pretrained else []
+    drawn = isinstance(section, ModelSection) and section.init == "scratch"
+    found = rate_warning(train, model) if section.pretrained and not drawn else []
     warmup, total = train.schedule.warmup, plan.total_steps
     if plan.steps(warmup) >= total > 1:
         found.append(

@@ -9,9 +9,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textune.config import Experiment, ModelSection, Optimizer, load_config, require_adaptable, user_path
+from textune.config import (
+    ConditionalLmTask,
+    Experiment,
+    ModelSection,
+    Optimizer,
+    load_config,
+    require_adaptable,
+    user_path,
+)
 from textune.errors import ConfigError, RunError
 from textune.model import (
+    CARD_NAME,
     Outline,
     TextModel,
     complete_model,
@@ -26,6 +35,7 @@ from textune.model import (
     require_adapters,
     shape_of,
 )
+from textune.prediction import read_card
 from textune.training import state_bytes
 from textune.wording import count, millions
 
@@ -92,6 +102,8 @@ def parameters(source: str | Path, overrides: Sequence[str] = (), unset: Sequenc
     Errors are those of `load_config` and of `outline`; RunError for a folder that is none of these.
     """
     experiment, saved = _experiment(source, overrides, unset)
+    of_saved = saved is not None and (saved / CARD_NAME).is_file() and read_card(saved).is_language_model
+    language = of_saved or isinstance(experiment.task, ConditionalLmTask)
     section = experiment.model
     if not isinstance(section, ModelSection):
         raise ConfigError(
@@ -105,7 +117,8 @@ def parameters(source: str | Path, overrides: Sequence[str] = (), unset: Sequenc
     if section.lora is not None:
         require_adapters(section.lora)
     num_outputs = None if saved is None else read_config(find_pretrained(str(saved), section, key="RUN")).num_labels
-    drawn = outline(section, num_outputs=num_outputs, pooling=experiment.tokens.window_pooling, lora=section.lora)
+    pooling = experiment.tokens.window_pooling
+    drawn = outline(section, num_outputs=num_outputs, pooling=pooling, lora=section.lora, language=language)
     model = drawn.model
     return Parameters(
         backbone=section.name,
@@ -113,7 +126,7 @@ def parameters(source: str | Path, overrides: Sequence[str] = (), unset: Sequenc
         adapted=section.lora is not None,
         parts=_parts(drawn, experiment.train.optimizer),
         linears=_linears(drawn),
-        notes=tuple(_notes(experiment, model, num_outputs)),
+        notes=() if language else tuple(_notes(experiment, model, num_outputs)),
     )
 
 

@@ -107,4 +107,6 @@ def _training_rows(data: DataSection, train: ShardStream, tracker: Tracker) -> I
                 rows = piece.rows("skip")
                 done += len(rows)
                 yield rows
-            tracker.progress(STAGE, min(done, total) if cursor.epoch == 0 else total, total)
+            # `num_rows` may be wrong: the end is where the shards end.
+            shown = done if not total else min(done, total) if cursor.epoch == 0 else total
+            tracker.progress(STAGE, shown, total)

@@ -139,9 +139,9 @@ class ModelCard(Section):
     @property
     def required_documents(self) -> MetadataSection:
         """How documents are rendered; ModelError for a classifier."""
-        if self.documents is None:
+        if not self.is_language_model:
             raise no_language_model()
-        return self.documents
+        return self.documents or MetadataSection()
 
     @property
     def window_pooling(self) -> Pooling | None:

@@ -85,8 +85,10 @@ class Writer:
         model, device = self.scorer.model, self.scorer.device
         at_once = max(1, self.scorer.max_tokens // (len(ids_L) + config.max_new_tokens))
         written: list[list[int]] = []
-        layout = model.layout
+        layout, defaults = model.layout, model.hf.generation_config
         model.set_layout("padded")  # which is how transformers computes
+        # Those of the backbone's files would change what is likeliest, such as a penalty on repetition.
+        model.hf.generation_config = GenerationConfig()
         try:
             devices = [device.torch] if device.torch.type == "cuda" else []
             with torch.no_grad(), torch.random.fork_rng(devices=devices), device.autocast():
@@ -100,6 +102,7 @@ class Writer:
                     written += found[:, len(ids_L) :].tolist()
         finally:
             model.set_layout(layout)
+            model.hf.generation_config = defaults
         return written
 
     def _said(self, begun: Begun, ids: list[int], ends: set[int | None]) -> Continuation:

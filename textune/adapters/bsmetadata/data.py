@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textune.adapters.bsmetadata.given import Settings
-from textune.adapters.bsmetadata.keys import DATA, METADATA
+from textune.adapters.bsmetadata.keys import DATA
 from textune.adapters.foreign import Line
 from textune.config import Problem, absolute, parse_key, refuse
 
@@ -96,6 +96,8 @@ def data_lines(settings: Settings, types: tuple[str, ...], notes: list[str]) -> 
     experiment = experiment_of(settings)
     if experiment.chunks == "fixed":
         yield Line("data.chunks", "fixed", settings.origin(DATA + "experiment"))
+    if not experiment.renders:
+        notes.append("Of a document that is longer than a row all is learned; there its end is cut off.")
 
 
 def _train_lines(settings: Settings, rows: Rows, notes: list[str]) -> Iterator[Line]:
@@ -154,7 +156,7 @@ def excluded_files(settings: Settings, rows: Rows) -> tuple[str, ...]:
 
     A file that is named alone is trained on; ConfigError where the validation file is that one.
     """
-    name = os.path.basename(rows.shards)
+    folder, name = os.path.split(os.path.expanduser(rows.shards))
     validation = settings[DATA + "validation_file"]
     held_out = [] if validation is None else [os.path.basename(validation)]
     if validation is not None and validation == settings[DATA + "train_file"] and not glob.has_magic(validation):
@@ -163,10 +165,12 @@ def excluded_files(settings: Settings, rows: Rows) -> tuple[str, ...]:
         refuse([Problem(parse_key(given.key), message, "Name another file.", given.value, given.place)])
     if not glob.has_magic(name):
         return ()
-    found = [file for file in held_out if file == name or fnmatch.fnmatch(file, name) or glob.has_magic(file)]
-    known = rows.remote or os.path.isfile(os.path.join(os.path.dirname(rows.shards), TEST_FILE))
-    if known and fnmatch.fnmatch(TEST_FILE, name):
-        found.append(TEST_FILE)
+    seen = None if rows.remote or not os.path.isdir(folder or ".") else fnmatch.filter(os.listdir(folder or "."), name)
+    if seen is not None:
+        found = [file for file in (*held_out, TEST_FILE) if fnmatch.filter(seen, file)]
+    else:  # what is there is not known; the data set's test file is on the hub
+        found = [file for file in held_out if fnmatch.fnmatch(file, name) or glob.has_magic(file)]
+        found += [TEST_FILE] * (rows.remote and fnmatch.fnmatch(TEST_FILE, name))
     return tuple(dict.fromkeys(found))
 
 
@@ -223,5 +227,3 @@ def _validation_file(settings: Settings, file: str, types: tuple[str, ...], note
             f"{given.said} is evaluated on, and left out of the training rows; with"
             f" {settings[DATA + 'experiment']} the original does neither."
         )
-    if experiment.by_column and METADATA + "metadata_list" in settings.values and not types:
-        notes.append("metadata_list names no column of metadata_column_list: documents are read without metadata.")

@@ -36,7 +36,9 @@ def types_of(settings: Settings, notes: list[str]) -> tuple[str, ...]:
         if not read and not set(names) & set(found):
             unread.append(key)
         found += [name for name in read if name not in found]
-    if unread:
+    if experiment.by_column and not found:
+        notes.append("metadata_list names no column of metadata_column_list: documents are read without metadata.")
+    elif unread:
         notes.append(
             f"metadata_list names {', '.join(unread)}, whose columns metadata_column_list does not read: no prefix"
             " has them, as there."

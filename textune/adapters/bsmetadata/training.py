@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,21 +30,53 @@ _KNOWN_SHAPES = ("linear", "cosine", "constant_with_warmup", "inverse_sqrt", *_E
 
 def model_lines(settings: Settings) -> Iterator[Line]:
     """The backbone, or the weights of the checkpoint that a run was to resume from."""
-    folder = settings["resume_from_checkpoint_dir"]
-    name = settings["model_name"]
+    folder, name = settings["resume_from_checkpoint_dir"], settings["model_name"]
+    added = _added_tokens(settings)
     if folder is None:
         yield Line("model.pretrained", name, settings.origin("model_name"))
-    else:
-        require_safe_weights(folder)
-        yield Line("model.pretrained", folder, f"{settings.origin('resume_from_checkpoint_dir')}: its weights")
-        yield Line("model.tokenizer", name, f"{settings.origin('model_name')}; a checkpoint has no tokenizer")
-    if settings[METADATA + "local_metadata_special_token_state"]:
-        starts = settings[METADATA + "local_metadata_special_token_start"] or {}
-        ends = settings[METADATA + "local_metadata_special_token_end"] or {}
-        pairs = zip(starts.values(), ends.values(), strict=False)  # which pairs them by their order, too
-        added = tuple(dict.fromkeys(token for pair in pairs for token in pair))
         if added:
             yield Line("model.added_tokens", added, "local_metadata_special_token_start, _end and _state")
+        return
+    require_safe_weights(folder)
+    if added:
+        require_tokenizer(folder, name, added)
+    yield Line("model.pretrained", folder, f"{settings.origin('resume_from_checkpoint_dir')}: its weights")
+    if not has_tokenizer(folder):
+        yield Line("model.tokenizer", name, f"{settings.origin('model_name')}; the checkpoint has no tokenizer")
+
+
+def _added_tokens(settings: Settings) -> tuple[str, ...]:
+    """The special tokens that the original adds: starts and ends by turns, paired by their order in the file."""
+    if not settings[METADATA + "local_metadata_special_token_state"]:
+        return ()
+    starts = settings[METADATA + "local_metadata_special_token_start"] or {}
+    ends = settings[METADATA + "local_metadata_special_token_end"] or {}
+    return tuple(dict.fromkeys(token for pair in zip(starts.values(), ends.values(), strict=False) for token in pair))
+
+
+def has_tokenizer(folder: str) -> bool:
+    """Whether a tokenizer was saved there."""
+    return (Path(folder).expanduser() / "tokenizer_config.json").is_file()
+
+
+def require_tokenizer(folder: str, name: str, added: tuple[str, ...]) -> None:
+    """ConfigError where a checkpoint has rows of added tokens, but no tokenizer that knows them: added again, those
+    would begin anew."""
+    if has_tokenizer(folder):
+        return
+    key = "resume_from_checkpoint_dir"
+    code = (
+        f"from transformers import AutoTokenizer as T; t = T.from_pretrained({name!r});"
+        f" t.add_tokens({list(added)!r}, special_tokens=True); t.save_pretrained({folder!r})"
+    )
+    raise ConfigError(
+        f"{key} = {folder}: its embeddings have rows for the special tokens, but it has no tokenizer with them.",
+        hint=f"Save it there: python -c {shlex.quote(code)}",
+        key=key,
+        value=folder,
+        place=folder,
+        reason="it has no tokenizer",
+    )
 
 
 def require_safe_weights(folder: str) -> None:
@@ -56,10 +89,11 @@ def require_safe_weights(folder: str) -> None:
         return
     old = sorted(item.name for item in [*path.glob("*.bin"), *path.glob("*.pt")])
     found = f"its weights ({old[0]}) are pickled, which textune never reads" if old else "it holds no weights"
-    hint = (
-        "Save them again where you trust the file: python -c 'from transformers import AutoModelForCausalLM as M;"
-        f' M.from_pretrained("{folder}").save_pretrained("{folder}")\'.'
+    code = (
+        "from transformers import AutoModelForCausalLM as M;"
+        f" M.from_pretrained({folder!r}).save_pretrained({folder!r})"
     )
+    hint = f"If you trust it, save it again: python -c {shlex.quote(code)}"
     raise ConfigError(
         f"{key} = {folder}: {found}; model.safetensors is needed.",
         hint=hint if old else "Name a folder such as checkpoint-1000step.",
