@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from kits.kills import Forked
+from kits.languageruns import write_language_home
 from kits.runs import reviews, write_csv
 
 import textune
@@ -73,6 +74,24 @@ def test_fifty_kills_of_a_run_with_adapters_change_nothing(home: Path, tmp_path:
     words = (*SMALL, "train.duration=6 epochs", *ADAPTERS)
     result = killed(home, tmp_path / "chaos", kills=50, overrides=words)
     assert result.difference == "" and len(result.kills) == 50
+
+
+DOCUMENTS = (
+    "train.duration=12 steps",
+    "train.checkpoint.every=2 steps",
+    "train.evaluate_every=5 steps",
+    "metadata.sampling.kind=uniform",
+    "metadata.sampling.curriculum=[[0.8, 0.0]]",
+    "model.compile=off",
+)
+"""A run of a language model, which reads its documents as a stream."""
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.slow)])
+def test_kills_of_a_language_model_change_nothing(tmp_path: Path, kills: int) -> None:
+    place = write_language_home(tmp_path / "home")
+    result = chaos(place / "stream.toml", kills=kills, folder=tmp_path / "chaos", overrides=DOCUMENTS, start=Forked)
+    assert result.difference == "" and len(result.kills) == kills
 
 
 def three_sets(folder: Path) -> tuple[str, ...]:

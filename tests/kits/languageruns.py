@@ -59,13 +59,18 @@ bootstrap = 0
 """
 
 
+AS_STREAM = ('kind = "files"\nfiles = [', 'kind = "stream"\nblock_rows = 9\nnum_rows = 40\nfiles = [')
+
+
 def write_language_home(folder: Path, family: str = "gpt2", *, config: str = CONFIG, **keys: Any) -> Path:
-    """A folder with a tiny language model, 40 documents in two files, 10 held-out ones, and `config.toml`."""
+    """A folder with a tiny language model, 40 documents in two files, 10 held-out ones, `config.toml`, and
+    `stream.toml`, which reads the same files as a stream."""
     tiny_language_model(family, folder / "model", **keys)
     write_documents(folder, range(25), "a.jsonl")
     write_documents(folder, range(25, 40), "b.jsonl")
     write_documents(folder, range(100, 110), "held.jsonl")
     (folder / "config.toml").write_text(config, encoding="utf-8")
+    (folder / "stream.toml").write_text(config.replace(*AS_STREAM), encoding="utf-8")
     return folder
 
 

@@ -10,11 +10,9 @@ import pytest
 from kits.backbones import tiny_backbone
 from kits.cli import runner
 from kits.errors import refused
-from kits.languagefolders import language_card, saved_language_model
-from kits.predictions import card_of
+from kits.languagefolders import saved_language_model
 
 import textune
-from textune.cli.runs import use_example
 from textune.errors import ModelError
 
 ASKED = ("--metadata", "title=A film", "--metadata", "url=https://x.org/a=b")
@@ -68,11 +66,6 @@ def test_texts_are_printed_behind_their_prompt(run: Any) -> None:
 def test_what_cannot_be_written_ends_in_a_sentence(run: Any, words: list[str], named: str) -> None:
     answer = run("generate", "best", *words, *([] if not words else ["--prompt", "a"]))
     assert answer.code == 2 and not answer.out and named in answer.err
-
-
-def test_what_to_do_with_a_run_follows_from_its_model() -> None:
-    assert use_example(language_card(), "runs/a") == "textune generate runs/a --prompt 'a text'"
-    assert "textune predict" in use_example(card_of(), "runs/a")
 
 
 def test_a_classifier_writes_nothing(trained: Any) -> None:

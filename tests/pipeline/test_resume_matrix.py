@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from kits.backbones import tiny_backbone, why_no_kernels
+from kits.languageruns import write_documents
+from kits.languages import tiny_language_model
 from kits.resume import same_end
 from kits.resumption import Kit, end, quick, record
 from kits.runs import reviews, threads, write_csv
@@ -21,6 +23,19 @@ from textune.training.schedule import SCHEDULES
 needs_kernels = pytest.mark.skipif(why_no_kernels() != "", reason=why_no_kernels())
 needs_bf16 = pytest.mark.needs_processor("bf16")
 
+LANGUAGE = [
+    "task.kind=conditional_lm",
+    "data.train.files=a.jsonl",
+    "data.validation.kind=files",
+    "data.validation.files=held.jsonl",
+    'metadata.types=["html", "title", "url"]',
+    "metadata.sampling.kind=uniform",
+    "metadata.sampling.probability=0.8",
+    "tokens.max_length=48",
+    "model.pretrained=gpt2",
+    "train.batch_size=8",
+]
+"""Documents that are drawn anew in each epoch."""
 PLACES: dict[str, list[str]] = {
     "shuffle": [],
     "bucket": ["train.order=bucket", "train.prefetch=0"],
@@ -90,6 +105,21 @@ PLACES: dict[str, list[str]] = {
     "nothing to evaluate": ["data.validation.kind=none"],
     "own model": ["model.kind=python", "model.object=kits.ownmodels:PackedBag", "model.tokenizer=backbone"],
     "own task": ["task.kind=python", "task.object=kits.own:Margin", "train.max_tokens=200"],
+} | {
+    f"language model{name}": [*LANGUAGE, *words]
+    for name, words in {
+        "": [],
+        ", llama, bf16": ["model.pretrained=llama", "train.precision=bf16", "train.max_tokens=96"],
+        ", adapters": ["model.lora.r=4", "model.lora.dropout=0.1"],
+        ", gradient checkpointing": ["train.gradient_checkpointing=true", "task.metadata_loss=true"],
+        ", added tokens": [
+            'model.added_tokens=["<HTML>", "</HTML>"]',
+            'metadata.wraps={ html = ["<HTML>", "</HTML>"] }',
+            "train.max_tokens=96",
+        ],
+        ", padded": ["model.attention=padded", "train.order=sequential", "train.prefetch=0"],
+        ", a curriculum": ["metadata.sampling.curriculum=[[0.4, 0.2], [0.8, 0.0]]", "evaluate.arms=same-context"],
+    }.items()
 }
 """What a run is resumed under, every time from each of its steps."""
 
@@ -122,6 +152,10 @@ FAST = {
     "own model": [4],
     "weights of 4 bits": [3, 7],
     "own task": [2, 7],
+    "language model": [7],
+    "language model, llama, bf16": [5],
+    "language model, adapters": [8],
+    "language model, added tokens": [6],
 }
 """Of these some steps are enough for every day."""
 
@@ -158,6 +192,10 @@ def rows(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_csv(folder / "reviews.csv", data)
     tiny_backbone("bert", folder / "backbone")
     tiny_backbone("xlnet", folder / "xlnet")
+    for family in ("gpt2", "llama"):
+        tiny_language_model(family, folder / family)
+    write_documents(folder, range(25), "a.jsonl")
+    write_documents(folder, range(100, 110), "held.jsonl")
     text = (home / "config.toml").read_text(encoding="utf-8")
     (folder / "config.toml").write_text(text, encoding="utf-8")
     return folder
@@ -169,13 +207,15 @@ def undelayed() -> Iterator[None]:
         yield
 
 
+PATHS = ("model.pretrained=", "model.tokenizer=", "data.train.files=", "data.validation.files=")
+"""Keys whose values stand in the folder of the data."""
+
+
 def kit_of(rows: Path, place: str) -> Kit:
     if "bits" in place:
         pytest.importorskip("bitsandbytes")
     overrides = [
-        f"{override.partition('=')[0]}={rows / override.partition('=')[2]}"
-        if override.startswith(("model.pretrained=", "model.tokenizer="))
-        else override
+        f"{override.partition('=')[0]}={rows / override.partition('=')[2]}" if override.startswith(PATHS) else override
         for override in PLACES[place]
     ]
     return Kit.of(rows / "config.toml", overrides)
