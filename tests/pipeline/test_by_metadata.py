@@ -15,7 +15,7 @@ from kits.cli import runner
 from kits.errors import refused
 from kits.languagefolders import saved_language_model
 from kits.languages import plain_language, tiny_language_model
-from kits.ranks import on_ranks
+from kits.ranks import on_ranks, torchrun
 from torch.nn import functional
 
 import textune
@@ -153,6 +153,15 @@ def test_ranks_find_the_same_bits(place: Path, world: int) -> None:
     assert alone["groups"][0]["gains"]["without"]["interval"] is not None
 
 
+@pytest.mark.slow
+def test_processes_of_torchrun_print_what_one_does(place: Path, run: Any, tmp_path: Path) -> None:
+    words = ("evaluate", place / "best", "--data", place / "pages.jsonl", "--by-metadata", "--device", "cpu", "--json")
+    alone = json.loads(run(*words).out)
+    done = torchrun(2, "-m", "textune", *words, home=tmp_path)
+    assert done.code == 0, done.err
+    assert json.loads(done.out) == alone
+
+
 def test_a_gain_has_an_interval_over_documents(place: Path) -> None:
     """Around the value, and narrower than the bits themselves vary from document to document."""
     gain = groups(compared(place, bootstrap=200))["all"].gains["without"]
@@ -283,3 +292,10 @@ def test_a_plain_report_is_about_documents(run: Any, place: Path) -> None:
     assert report["metrics"]["bits_per_character"] == group.arms["with"].bits_per_character
     assert report["hardest"][0]["place"].startswith("pages.jsonl, line ")
     assert run("evaluate", "best", "--data", "pages.jsonl", "--metric", "perplexity").out.count("perplexity") == 1
+
+
+def test_a_classifier_has_no_documents(place: Path) -> None:
+    words = ["train.device=cpu", "train.duration=1 step", "data.test.kind=none"]
+    trained = textune.train("preset:tiny", run=place / "classifier", overrides=words)
+    with refused(ModelError, reason="a classifier"):
+        evaluate_by_metadata(trained.run, device="cpu")
