@@ -184,11 +184,12 @@ class Worker:
         return WorkerError(f"worker {self.side}: {reason}", self._log.read().decode(errors="replace"))
 
 
-def run_module(module: str, *arguments: str) -> None:
-    """Run a Python module to its end; WorkerError with the end of its errors."""
+def run_module(module: str, *arguments: str) -> str:
+    """Run a Python module to its end, for what it prints; WorkerError with the end of its errors."""
     done = subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise WorkerError(f"python -m {module} {' '.join(arguments)} failed", done.stderr)
+    return done.stdout
 
 
 if __name__ == "__main__":

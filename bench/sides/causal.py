@@ -1,4 +1,5 @@
-"""`transformers.Trainer` on a causal language model, for its speed; none of textune's code."""
+"""`transformers.Trainer` on a causal language model, and a loop that evaluates row after row, for their speed; none of
+textune's code."""
 
 from __future__ import annotations
 
@@ -103,3 +104,26 @@ def segments(channel: Channel, spec: Json) -> Json:
         )
         trainer.train()
     return {"losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]}
+
+
+def evaluation(channel: Channel, spec: Json) -> Json:
+    """Perplexity of the first rows, one at a time, a number of rows per command; the last reply has their nats."""
+    torch.set_num_threads(spec["threads"])
+    file = np.load(spec["rows"])
+    ends = np.cumsum(file["lengths"])
+    ids = torch.from_numpy(file["ids"].astype(np.int64))
+    rows = [ids[end - size : end] for end, size in zip(ends.tolist(), file["lengths"].tolist(), strict=True)]
+    model = AutoModelForCausalLM.from_pretrained(spec["model"], dtype=torch.float32).eval()
+    channel.reply(threads=torch.get_num_threads(), precision="fp32", attention=model.config._attn_implementation)
+    nats: dict[int, float] = {}
+
+    def segment(command: Json) -> Json:
+        chosen = range(*command["rows"])
+        with torch.inference_mode():
+            for row in chosen:
+                alone = rows[row][None]
+                nats[row] = float(model(input_ids=alone, labels=alone).loss) * (len(rows[row]) - 1)
+        return {"tokens": sum(len(rows[row]) - 1 for row in chosen)}
+
+    channel.serve(segment)
+    return {"nats": [nats[row] for row in sorted(nats)]}

@@ -20,7 +20,7 @@ def rendered(channel: Channel, spec: Json) -> None:
     """Documents in memory to chunks."""
     attributes = None if spec["attributes"] is None else tuple(spec["attributes"])
     rules = HtmlRules(attributes=attributes)
-    section = MetadataSection(types=tuple(spec["types"]), html=rules, on_bad_metadata="report")
+    section = MetadataSection(types=tuple(spec["types"]), html=rules)
     rows = read_source(FilesSource(files=(spec["documents"],)), on_bad_row="error")
     documents = read_documents(rows, Columns(text="text"), section).documents
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=spec["tokenizer"], eos_token="<end>")

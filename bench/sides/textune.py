@@ -112,6 +112,18 @@ def training(channel: Channel, spec: Json) -> None:
     channel.serve(segment)
 
 
+def streaming(channel: Channel, spec: Json) -> None:
+    """The same over rows that are made block by block while the model trains."""
+    parts = opened(spec["config"])
+    channel.reply(**facts(parts))
+    run = stepping(parts, parts.rows["train"])
+
+    def segment(command: Json) -> Json:
+        return {"tokens": sum(next(run).num_tokens for _ in range(command["steps"]))}
+
+    channel.serve(segment)
+
+
 def loops(channel: Channel, spec: Json) -> None:
     """`ours` and `plain`: our loop and one written by hand, over the same batches."""
     # Two models, so that neither loop meets what the other leaves in the gradients.

@@ -26,7 +26,7 @@ PEER = "Trainer, causal LM, padded to the longest of a batch"
 
 def language(settings: Settings) -> list[Row]:
     """Scored tokens a second, and the peak memory of each process, on the same rows in the same batches."""
-    source, rows = _rows(settings)
+    source, rows = document_rows(settings)
     folder = make_language_model(SHAPE, settings.work / SHAPE, tiny=settings.tiny)
     spec = {"model": str(folder), "rows": str(rows), "batch_size": BATCH_SIZE, "device": settings.device}
     spec["order"] = random_order(len(np.load(rows)["lengths"]))
@@ -60,7 +60,7 @@ def language(settings: Settings) -> list[Row]:
     return [compared("lm", work, Comparison(rates), details, unit="scored tokens/s", peer=PEER), memory]
 
 
-def _rows(settings: Settings) -> tuple[str, Path]:
+def document_rows(settings: Settings) -> tuple[str, Path]:
     """What they are, and the tokens of documents, cut at `LONGEST`: arrays `ids` and `lengths`."""
     documents = settings.data / "web" / "c4_sample_1000.jsonl" if settings.data and not settings.tiny else None
     if documents is not None and documents.is_file():

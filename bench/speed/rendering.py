@@ -77,9 +77,24 @@ def _documents(settings: Settings, name: str) -> tuple[str, Path]:
     return "IMDB reviews with made-up metadata", path
 
 
+def tagged_documents(settings: Settings, path: Path) -> str:
+    """Write documents of C4's lengths with url, timestamp, title and some tags; what they are."""
+    source = settings.data / "web" / "c4_sample_1000.jsonl" if settings.data and not settings.tiny else None
+    if source is not None and source.is_file():
+        rows = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
+    else:
+        texts = [example[0] for example in long_texts(settings.count(1_000, tiny=20)).examples]
+        rows = [{"text": text, "url": "https://example.org/a/b", "timestamp": "2020-01-02"} for text in texts]
+    _write(path, (_with_tags(_with_fields(row)) for row in rows))
+    what = "documents of C4" if source is not None and source.is_file() else "IMDB reviews with made-up metadata"
+    return f"{len(rows):,} {what}, every thirtieth word in a tag"
+
+
 def _with_fields(row: Json) -> Json:
     values = {"url": row["url"], "timestamp": row["timestamp"], "title": row["text"][:60]}
-    return {"text": row["text"]} | {f"metadata_{name}": [{"value": value}] for name, value in values.items()}
+    return {"text": row["text"]} | {
+        f"metadata_{name}": [{"type": "global", "value": value}] for name, value in values.items()
+    }
 
 
 def _with_tags(row: Json) -> Json:
@@ -89,7 +104,7 @@ def _with_tags(row: Json) -> Json:
         if word and number % WORDS_IN_A_TAG == 0:
             attributes = {"attrs": ["class"], "values": [f"level-{number % 7}"]}
             span = {"char_start_idx": at, "char_end_idx": at + len(word)}
-            tags.append({"value": "b", "html_attrs": attributes, **span})
+            tags.append({"type": "local", "value": "b", "html_attrs": attributes, **span})
         at += len(word) + 1
     return row | {"metadata_html": tags}
 

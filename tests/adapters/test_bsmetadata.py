@@ -23,7 +23,7 @@ from textune.adapters.bsmetadata.convert import convert_bsmetadata
 from textune.adapters.bsmetadata.keys import DATA, HTML, KEYS, METADATA
 from textune.adapters.loaded import load_foreign
 from textune.cli.foreign import script_called
-from textune.config.load import load_config
+from textune.config.load import load_config, require_runnable
 from textune.config.schema import ModelSection
 from textune.config.sources import FilesSource, StreamSource
 from textune.errors import ConfigError
@@ -57,6 +57,7 @@ def test_the_published_files_convert_and_load_to_the_same_values_however_they_ar
     )
     assert direct.metadata.html.drop == ("body",)
     assert direct.metadata.as_original
+    require_runnable(direct)
 
 
 def _toml(foreign: Any) -> str:
@@ -323,6 +324,12 @@ def test_a_deepspeed_file_that_asks_for_something_else_is_refused(
 ) -> None:
     with refused(ConfigError, key=key, place="changed.json"):
         v2(deepspeed=zero_file(folder, **changes))
+
+
+@pytest.mark.parametrize("name", ["v2.json", "v2.toml"])
+def test_a_hydra_configuration_of_another_kind_is_refused(name: str) -> None:
+    with refused(ConfigError, key="--config", value=name):
+        convert_bsmetadata(Path(name))
 
 
 def test_a_section_that_is_switched_off_is_passed_over(folder: Path) -> None:

@@ -121,6 +121,15 @@ def test_a_run_of_the_script_goes_on_where_it_stopped(direct: Result, call: Any)
     assert again.code == 0 and "is complete: 2 steps" in again.out
 
 
+@pytest.mark.parametrize("folder", ["direct", "direct/checkpoints/step-1"])
+def test_a_folder_of_textunes_own_is_resumed_with_resume(direct: Result, call: Any, folder: str) -> None:
+    done = call("bsmetadata/train.py", *DIRECT, f"resume_from_checkpoint_dir={folder}", "--json")
+    assert done.code == 2
+    assert json.loads(done.out)["key"] == "resume_from_checkpoint_dir" and f"--resume {folder}" in done.out
+    branch = (f"out_dir=from-{Path(folder).name}", "--resume", folder)
+    assert call("bsmetadata/train.py", *DIRECT, *branch).code == 0
+
+
 @pytest.mark.parametrize("experiment", ["without_metadata", "with_metadata", "with_metadata_datasetv2"])
 def test_every_experiment_on_files_trains(call: Any, experiment: str) -> None:
     words = (

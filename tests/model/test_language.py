@@ -10,6 +10,7 @@ import pytest
 import torch
 from kits.backbones import tiny_backbone
 from kits.errors import refused
+from kits.language_ranks import CPU, chunks
 from kits.languages import (
     PACKED_LANGUAGES,
     PADDED_LANGUAGES,
@@ -26,6 +27,7 @@ from kits.languages import (
     tiny_language_model,
 )
 from kits.models import (
+    LAYERS_FIRST_NORMED,
     UNEVEN,
     assert_same_gradients,
     gradients,
@@ -38,12 +40,15 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from textune.config.schema import ModelSection
 from textune.errors import ConfigError, ModelError
-from textune.model import attention
+from textune.model import attention, nats
+from textune.model.budget import measure_budget
 from textune.model.faces import scored_tokens
 from textune.model.families import PACKED_FAMILIES
 from textune.model.language import load_language_model, require_language_model
 from textune.model.projections import PROJECTIONS
+from textune.model.quantize import quantize_linears
 from textune.model.tokenizer import load_tokenizer
+from textune.training.ort.graph import PaddedModel
 
 TOLERANCE = 1e-6
 
@@ -176,3 +181,54 @@ def test_a_language_model_has_no_windows_and_no_compact_vocabulary(tmp_path: Pat
     assert said == "full table: a language model predicts every token of its vocabulary"
     with refused(ConfigError):
         built.model.compact_vocabulary([np.array([5, 6])], mode="on")
+
+
+def test_onnx_runtime_trains_no_language_model(tmp_path: Path) -> None:
+    built = build_language("gpt2", tmp_path, section={"attention": "padded"})
+    with refused(ModelError, key="train.engine", value="onnxruntime"):
+        PaddedModel(built.model)
+
+
+def test_int8_is_close(tmp_path: Path) -> None:
+    require_kernels()
+    built = build_language("gpt2", tmp_path)
+    rows = random_rows(built)
+    batch = masked_batch(built, rows, masks_of(rows), UNEVEN)
+    with torch.no_grad():
+        exact = built.model(batch)
+        quantize_linears(built.model)
+        built.model.speed_up(torch.int8, training=False)
+        found = built.model(batch)
+    assert 0 < (found - exact).norm() < 0.02 * exact.norm()
+
+
+def test_the_budget_leaves_room_for_a_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory of one size holds fewer tokens beside larger pieces of logits."""
+    built = build_language("gpt2", tmp_path)
+    rows, found = chunks(20), []
+    for piece_bytes in (1 << 12, 1 << 20):
+        monkeypatch.setitem(nats.PIECE_BYTES, "cpu", piece_bytes)
+        assert built.model.face.working_bytes() >= nats.COPIES * piece_bytes // 2
+        options = {"store": rows.store, "indices": rows.rows, "to_come": 0, "available": 12 << 20}
+        found.append(measure_budget(built.model, CPU, **options).max_tokens)  # type: ignore[arg-type]
+    assert found[0] > found[1] > 0
+
+
+@pytest.mark.parametrize("family", [family for family in LAYERS_FIRST_NORMED if family in PACKED_LANGUAGES])
+def test_whole_layers_are_computed_by_kernels(family: str, tmp_path: Path) -> None:
+    require_kernels()
+    built = build_language(family, tmp_path, section={"compile": "on"})
+    built.model.speed_up(torch.float32, training=True)
+    assert f"{built.hf.config.num_hidden_layers} whole layers" in built.model.accelerator.note
+
+
+def test_the_loss_that_balances_experts_is_not_added(tmp_path: Path) -> None:
+    built = build_language("mixtral", tmp_path / "model", output_router_logits=True)
+    plain = saved_copy(built, tmp_path / "saved")
+    rows = random_rows(built)
+    masks = masks_of(rows)
+    with torch.no_grad():
+        theirs = plain(**padded_on_the_right(built, rows), labels=labels_of(rows, masks)).loss
+        ours = built.model(masked_batch(built, rows, masks, UNEVEN)).squeeze(1)
+        torch.testing.assert_close(ours, plain_nats(plain, built, rows, masks), rtol=TOLERANCE, atol=TOLERANCE)
+    assert float(theirs) > float(ours.sum() / num_scored(masks)) + 1e-4

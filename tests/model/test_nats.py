@@ -122,6 +122,7 @@ def test_the_logits_of_all_tokens_never_exist(kind: type[nn.Linear]) -> None:
 
 def test_a_piece_is_bounded_by_its_bytes() -> None:
     cpu = torch.device("cpu")
-    assert piece_tokens(50_257, cpu) == 320 and piece_tokens(10**9, cpu) == 1
+    assert piece_tokens(50_257, cpu) == 320 and piece_tokens(50_257, torch.device("cuda")) == 2_656
+    assert piece_tokens(10**9, cpu) == 1
     for words in (100, 32_000, 128_256, 262_144):
         assert 4 * words * piece_tokens(words, cpu) <= 1 << 26

@@ -283,3 +283,10 @@ def test_a_plain_report_is_about_documents(run: Any, place: Path) -> None:
     assert report["metrics"]["bits_per_character"] == group.arms["with"].bits_per_character
     assert report["hardest"][0]["place"].startswith("pages.jsonl, line ")
     assert run("evaluate", "best", "--data", "pages.jsonl", "--metric", "perplexity").out.count("perplexity") == 1
+
+
+def test_a_classifier_has_no_documents(place: Path) -> None:
+    words = ["train.device=cpu", "train.duration=1 step", "data.test.kind=none"]
+    trained = textune.train("preset:tiny", run=place / "classifier", overrides=words)
+    with refused(ModelError, reason="a classifier"):
+        evaluate_by_metadata(trained.run, device="cpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import signal
 from pathlib import Path
@@ -138,6 +139,18 @@ def test_info_knows_a_language_model(trained: tuple[Path, Listener, Any]) -> Non
     shown = CliRunner().invoke(commands, ["info", str(trained[0])])
     assert shown.exit_code == 0, shown.output
     assert "language" in shown.output and "bits_per_character" in shown.output
+
+
+def test_what_comes_next_is_what_a_language_model_can_do(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    words = ["train", "config.toml", "--run", "next", "train.duration=1 steps"]
+    shown = CliRunner().invoke(commands, words)
+    assert shown.exit_code == 0, shown.output
+    following = [line.partition("textune ")[2] for line in shown.output.splitlines() if " textune " in line]
+    assert [line.split()[0] for line in following] == ["generate", "evaluate", "info"]
+    assert following[1] == "evaluate next --by-metadata"
+    for line in (following[0], following[2]):
+        assert CliRunner().invoke(commands, shlex.split(line)).exit_code == 0, line
 
 
 def test_a_stream_trains_on_the_rows_of_a_file(home: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from kits.cli import runner
 from kits.errors import refused
 from kits.further import FURTHER
 from kits.gptq import write_gptq
+from kits.languages import build_language, plain_language, tiny_language_model
 from kits.models import ALL, COLORS, build, known
 from kits.runs import Listener
 from safetensors.torch import load_file
@@ -175,3 +176,35 @@ def test_a_folder_that_is_nothing(tmp_path: Path) -> None:
         parameters(tmp_path)
     with refused(ConfigError):
         parameters(tmp_path / "no.toml")
+
+
+@pytest.mark.parametrize(
+    "family, keys", [("gpt2", {}), ("llama", {"tie_word_embeddings": False}), ("gemma2", {}), ("minicpm3", {})]
+)
+def test_an_outline_of_a_language_model_is_the_one_that_is_trained(
+    family: str, keys: dict[str, Any], tmp_path: Path
+) -> None:
+    built = build_language(family, tmp_path, section={"compile": "off"}, **keys)
+    drawn = outline(ModelSection(pretrained=str(tmp_path)), num_outputs=None, lora=Lora(r=3), language=True)
+    built.model.adapt(Lora(r=3), seed=1)
+    built.model.freeze()
+    ours, theirs = (
+        {name: (p.shape, p.requires_grad) for name, p in hf.named_parameters()} for hf in (drawn.model.hf, built.hf)
+    )
+    assert ours == theirs
+    assert built.model.adapters is not None and drawn.adaptable == built.model.adapters.layers
+
+
+def test_a_language_model_is_counted_without_a_head(tmp_path: Path) -> None:
+    tiny_language_model("gpt2", tmp_path / "model")
+    (tmp_path / "config.toml").write_text(
+        f'task.kind = "conditional_lm"\nmodel.pretrained = "{tmp_path / "model"}"\n'
+        'data.train.files = "documents.jsonl"\ndata.columns.text = "text"\ndata.validation.kind = "none"\n'
+    )
+    found = parameters(tmp_path / "config.toml")
+    plain = plain_language(tmp_path / "model")
+    assert found.whole.total == found.whole.trained == sum(p.numel() for p in plain.parameters())
+    assert found.notes == () and "head" not in {part.name for part in found.parts}
+    tiny_backbone("bert", tmp_path / "encoder")
+    with refused(ModelError, key="model.pretrained", reason="encoder"):
+        parameters(tmp_path / "config.toml", [f"model.pretrained={tmp_path / 'encoder'}"])

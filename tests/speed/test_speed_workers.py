@@ -31,7 +31,7 @@ from bench.worker import Channel, Skip, Worker, WorkerError, peak_memory
 from textune.config.load import load_config
 
 ROOT = Path(__file__).parents[2]
-OURS = {"textune.py", "kernels.py", "static.py", "rendering.py", "languages.py"}
+OURS = {"textune.py", "kernels.py", "static.py", "rendering.py", "languages.py", "evaluating.py"}
 
 
 def test_peers_share_no_code_with_textune() -> None:

@@ -23,8 +23,9 @@ from textune.ranks import launched
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from textune.config import Columns, Config, TrainSection
+    from textune.config import Config, TrainSection
     from textune.pipeline import TrainResult
+    from textune.prediction import ModelCard
 
 
 @click.command(
@@ -118,8 +119,8 @@ def _say_what_comes_next(console: Console, result: TrainResult) -> None:
     say(
         console,
         f"\n{done} The best model (step {result.best_step:,}) is in {folder}/best.\n"
-        f"Next:  {_predict_example(card.columns, named)}{code}\n"
-        f"       textune evaluate {named} --data FILE{code}\n"
+        f"Next:  {_use_of(card, named)}{code}\n"
+        f"       textune evaluate {named} {_evaluated(card)}{code}\n"
         f"       textune info {named}",
     )
 
@@ -141,8 +142,16 @@ def share_among_devices(section: TrainSection, words: list[str]) -> None:
         become_processes(count, words)
 
 
-def _predict_example(columns: Columns, named: str) -> str:
-    """How to predict with a run: a line of text is enough only if the model reads one text column."""
+def _use_of(card: ModelCard, named: str) -> str:
+    """How to use a model: a classifier needs a file unless it reads one text column."""
+    columns = card.columns
+    if card.is_language_model:
+        return f"textune generate {named} --prompt 'a text'"
     if columns.template is None and columns.text_pair is None:
         return f"echo 'a text' | textune predict {named}"
     return f"textune predict {named} --data FILE --output FILE"
+
+
+def _evaluated(card: ModelCard) -> str:
+    """On what a model can be evaluated at once: documents with their metadata and without it, or rows with labels."""
+    return "--by-metadata" if card.documents is not None else "--data FILE"

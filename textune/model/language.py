@@ -84,7 +84,7 @@ def load_language_model(
     refuse_own(found, config)
     require_adapters_beside(found, config, section)
     override_config(without_note(config), section.config)
-    _require_decoder(found, config)
+    require_decoder(found, config)
     # Its pad token stays that of the files: some families give that token no gradient.
     read = _read(section, found, saved, config, tokenizer, seed=seed)
     hf = read.hf
@@ -170,7 +170,7 @@ def require_language_model(section: Model) -> None:
     refuse_own(found, config)
     require_adapters_beside(found, config, section)
     override_config(without_note(config), section.config)
-    _require_decoder(found, config)
+    require_decoder(found, config)
     if section.init == "scratch":
         require_no_weights(section, found)
     elif (saved := read_adapters(found)) is None:
@@ -198,7 +198,7 @@ def _of_transformers(section: Model) -> ModelSection:
     return section
 
 
-def _require_decoder(found: Pretrained, config: HuggingConfig) -> None:
+def require_decoder(found: Pretrained, config: HuggingConfig) -> None:
     """ModelError for a family without a causal language model, and for an encoder."""
     if not LANGUAGE_MODEL.knows(config):
         raise no_class(found, config, LANGUAGE_MODEL)

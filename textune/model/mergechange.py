@@ -15,7 +15,7 @@ _ROWS, _TOKENS = 8, 16
 
 
 def merging_change(model: TextModel, device: Device) -> float | None:
-    """The largest change of a logit when weights of few bits are read back and computed in fp32, instead of as in
+    """The largest change of an output when weights of few bits are read back and computed in fp32, instead of as in
     the run, on texts of random tokens; None where there are no such weights."""
     if model.low_bits is None:
         return None
@@ -36,7 +36,7 @@ def change_in_words(change: float) -> str:
     """A sentence on `merging_change`."""
     at_most = f"{change:.2g}"
     return (
-        f"The weights of few bits became fp32: that changes a logit by at most {at_most}, on texts of random tokens."
+        f"The weights of few bits became fp32: that changes an output by at most {at_most}, on texts of random tokens."
     )
 
 

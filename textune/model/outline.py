@@ -18,7 +18,7 @@ from textune.model.faces import LanguageFace
 from textune.model.freeze import frozen_names
 from textune.model.gptq import packed_bytes, require_adapters_beside, require_readable, without_note
 from textune.model.hugging import HuggingConfig, HuggingModel
-from textune.model.language import trained_beside
+from textune.model.language import require_decoder, trained_beside
 from textune.model.loading import is_head
 from textune.model.lowbits import low_bit_layers, num_low_bit_bytes
 from textune.model.pretrained import Pretrained, find_pretrained, override_config, quiet_transformers, read_config
@@ -62,6 +62,8 @@ def outline(
     if num_outputs is not None and not language:
         config.num_labels = num_outputs
     override_config(without_note(config), section.config)
+    if language:
+        require_decoder(found, config)
     hf = _drawn(found, config, section, language=language)
     new_tensors = sorted(_new_tensors(found, hf, section, language=language))
     whole = trained_beside(hf, section) if language else frozenset(head_names(hf) | set(new_tensors))

@@ -118,6 +118,7 @@ def evaluate_by_metadata(
             ranks=ranks,
             on_notice=tracker.notice,
         )
+        known = scorer.card.required_documents.types
         if data is None:
             config = run / "config.toml"
             experiment = load_config(config).experiment if config.is_file() else None
@@ -128,7 +129,7 @@ def evaluate_by_metadata(
             own = columns or scorer.card.columns
             chosen = documents_of_files(data, own, scorer, on_bad_row=on_bad_row, tracker=tracker)
         wanted = (types,) if isinstance(types, str) else tuple(types)
-        choice = Choice(_types(chosen, scorer, wanted), max_documents, chunks, dedupe, prompt)
+        choice = Choice(_types(chosen, known, wanted), max_documents, chunks, dedupe, prompt)
         scorers = {TRAINED: scorer}
         if untrained is not None:
             scorers[untrained] = _untrained(untrained, scorer)
@@ -178,9 +179,9 @@ def _keep(comparison: Comparison, folder: Path, name: str, tracker: Tracker) -> 
         tracker.notice(f"the comparison was not kept in {folder}: {error.strerror or error}")
 
 
-def _types(chosen: ChosenDocuments, scorer: Scorer, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """The types to compare by."""
-    documents, known = chosen.sets[0].documents, scorer.card.required_documents.types
+def _types(chosen: ChosenDocuments, known: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
+    """The types to compare by; `known`: those that the model reads."""
+    documents = chosen.sets[0].documents
     num_with: Mapping[str, int] = dict(zip(documents.types, documents.has_type.sum(axis=0).tolist(), strict=True))
     found = types_within(num_with, wanted, known)
     if not found:

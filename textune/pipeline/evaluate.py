@@ -91,7 +91,7 @@ def evaluate(
         if data is None and experiment is not None:
             require_own_sources(experiment.data, code, run)
         read, given = None if data is None else _columns(columns, scorer.card), rows or {}
-        if scorer.card.documents is not None:
+        if scorer.card.is_language_model:
             if read is None:
                 documents = documents_of_run(run, experiment, scorer, part, given)
             else:

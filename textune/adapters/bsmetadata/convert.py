@@ -14,6 +14,7 @@ from textune.adapters.bsmetadata.rendering import Compat, metadata_lines, types_
 from textune.adapters.bsmetadata.training import completed_steps, model_lines, train_lines
 from textune.adapters.foreign import Foreign, LeftOut, Line, as_tree
 from textune.config import Problem, parse_key, refuse
+from textune.errors import ConfigError
 
 SYSTEM = "bsmetadata"
 
@@ -37,6 +38,7 @@ def convert_bsmetadata(
     Raises a ConfigError for an unknown key, a wrong value, and for each contradiction of the two files.
     """
     words = tuple(words)
+    _refuse_another_kind_of_file(config)
     settings = read_settings(config, words)
     _refuse_what_has_no_counterpart(settings)
     agreed = agree(settings, read_zero_file(deepspeed), prefer=prefer, processes=processes)
@@ -62,6 +64,21 @@ def convert_bsmetadata(
         tuple(notes),
         run=settings["out_dir"],
     )
+
+
+def _refuse_another_kind_of_file(config: Path | None) -> None:
+    """A Hydra configuration is YAML; files of other kinds are known by their names."""
+    instead = {
+        ".json": "Give a DeepSpeed file with --deepspeed.",
+        ".toml": "textune train takes a TOML file as it is.",
+    }
+    if config is not None and config.suffix.lower() in instead:
+        raise ConfigError(
+            f"--config {config} is not a YAML file, as a Hydra configuration is.",
+            hint=instead[config.suffix.lower()],
+            key="--config",
+            value=str(config),
+        )
 
 
 def _refuse_what_has_no_counterpart(settings: Settings) -> None:

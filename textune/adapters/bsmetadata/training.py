@@ -85,6 +85,15 @@ def require_safe_weights(folder: str) -> None:
     key = "resume_from_checkpoint_dir"
     if not path.is_dir():
         raise ConfigError(f"{key} = {folder}: there is no such folder.", key=key, value=folder, place=str(path))
+    if (path / "manifest.json").is_file():
+        raise ConfigError(
+            f"{key} = {folder} is a run or a checkpoint of textune.",
+            hint=f"Leave the key out, and continue with --resume {folder}.",
+            key=key,
+            value=folder,
+            place=str(path),
+            reason="it is textune's own",
+        )
     if any(path.glob("*.safetensors")):
         return
     old = sorted(item.name for item in [*path.glob("*.bin"), *path.glob("*.pt")])

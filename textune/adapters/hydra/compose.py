@@ -61,13 +61,14 @@ def find_config(name: str, folders: Sequence[Path]) -> Path:
             return folder / file
     there = sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.yaml")})
     close = nearest(Path(file).stem, there)
-    hint = f"Did you mean {close}?" if close else "Name the folder with --config-path FOLDER."
+    looked = listing("the current folder" if folder == Path() else folder for folder in dict.fromkeys(folders))
+    beside = f"There are {listing(there)}; another" if there else "Another"
     raise ConfigError(
-        f"--config-name {name}: there is no {file} in {listing(dict.fromkeys(map(str, folders)))}.",
-        hint=hint,
+        f"--config-name {name}: there is no {file} in {looked}.",
+        hint=f"Did you mean {close}?" if close else f"{beside} folder is named by --config-path FOLDER.",
         key="--config-name",
         value=name,
-        place=listing(dict.fromkeys(map(str, folders))),
+        place=looked,
     )
 
 
