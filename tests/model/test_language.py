@@ -66,6 +66,8 @@ def test_rows_and_gradients_are_those_of_plain_transformers(
     if compile == "on":
         require_kernels()
     built = build_language(family, tmp_path / "model", section={"attention": layout, "compile": compile})
+    if "this release of transformers" in built.model.reason:
+        pytest.skip(built.model.reason)
     assert built.model.layout == layout, built.model.reason
     built.model.speed_up(torch.float32, training=True)
     built.model.train()
@@ -139,6 +141,12 @@ def test_encoders_are_refused_before_their_weights_are_read(family: str, tmp_pat
     (folder / "model.safetensors").unlink()
     with refused(ModelError, key="model.pretrained", value=str(folder)):
         load_language_model(section, load_tokenizer(section), seed=1)
+
+
+def test_a_family_that_reads_both_ways_is_found_out(tmp_path: Path) -> None:
+    tiny_language_model("xlnet", tmp_path)
+    with refused(ModelError, key="model.pretrained", reason="encoder"):
+        open_language(tmp_path)
 
 
 def test_an_encoder_that_is_told_to_be_a_decoder_is_refused_for_its_head(tmp_path: Path) -> None:

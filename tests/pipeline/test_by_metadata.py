@@ -15,7 +15,7 @@ from kits.cli import runner
 from kits.errors import refused
 from kits.languagefolders import saved_language_model
 from kits.languages import plain_language, tiny_language_model
-from kits.ranks import on_ranks
+from kits.ranks import on_ranks, torchrun
 from torch.nn import functional
 
 import textune
@@ -151,6 +151,15 @@ def test_ranks_find_the_same_bits(place: Path, world: int) -> None:
     (alone,) = on_ranks(1, work)
     assert all(found == alone for found in on_ranks(world, work))
     assert alone["groups"][0]["gains"]["without"]["interval"] is not None
+
+
+@pytest.mark.slow
+def test_processes_of_torchrun_print_what_one_does(place: Path, run: Any, tmp_path: Path) -> None:
+    words = ("evaluate", place / "best", "--data", place / "pages.jsonl", "--by-metadata", "--device", "cpu", "--json")
+    alone = json.loads(run(*words).out)
+    done = torchrun(2, "-m", "textune", *words, home=tmp_path)
+    assert done.code == 0, done.err
+    assert json.loads(done.out) == alone
 
 
 def test_a_gain_has_an_interval_over_documents(place: Path) -> None:

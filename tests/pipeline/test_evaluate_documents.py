@@ -57,6 +57,16 @@ def test_what_metadata_is_worth_is_in_the_sets_of_the_run(trained: Any, home: Pa
     assert kept.with_suffix(".md").is_file()
 
 
+def test_arms_that_the_run_did_not_evaluate_can_be_asked_for(home: Path) -> None:
+    words = ["train.duration=1 step", "evaluate.arms=[]"]
+    result = textune.train(home / "config.toml", run=home / "alone", overrides=words)
+    assert list(result.reports) == ["validation"]
+    without = textune.evaluate(home / "alone", part="validation-without", device="cpu")
+    assert without.amounts is not None and result.reports["validation"].amounts is not None
+    assert without.amounts.characters == result.reports["validation"].amounts.characters
+    assert without.value != result.reports["validation"].value
+
+
 def test_another_set_is_named(trained: Any) -> None:
     with refused(ConfigError, key="part", value="validation-url"):
         textune.evaluate(trained.run, part="validation-url", device="cpu")

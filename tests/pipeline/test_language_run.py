@@ -380,3 +380,21 @@ def test_a_run_goes_on_with_other_sets(home: Path, tmp_path: Path) -> None:
     assert list(result.reports) == [*of_validation, "validation-no-metadata", "news", "news-same-context"]
     for part in ("validation-same-context", "news"):
         assert textune.evaluate(run, part=part).value == pytest.approx(result.reports[part].value, rel=1e-9)
+
+
+def test_fields_behind_a_text_are_learned_where_metadata_counts(home: Path, tmp_path: Path) -> None:
+    """And leave the likelihood of the text as it is."""
+    words = ["metadata.position=suffix", 'metadata.types=["title", "url"]']
+    read, learned = (
+        parts_of(home, *words, f"task.metadata_loss={scores}").rows["train"] for scores in ("false", "true")
+    )
+    fields = int(read.store.whole().columns["mask"].sum())
+    assert fields > 100 and not learned.store.whole().columns["mask"].any()
+    scored = [int(rows.targets[LABEL][:, 0].sum()) for rows in (read, learned)]
+    assert scored[1] - scored[0] == fields, "no row begins with them"
+    words += ["task.metadata_loss=true", "train.duration=2 epochs"]
+    textune.train(home / "config.toml", run=tmp_path / "run", overrides=words)
+    model = textune.load(tmp_path / "run")
+    for score in model.score([make_document(number) for number in range(4)]):
+        assert score.tokens == score.tokens_without > 0
+        assert score.log_likelihood == pytest.approx(score.log_likelihood_without, abs=1e-4)

@@ -161,4 +161,5 @@ def test_what_info_counts_is_what_the_run_has(trained: tuple[str, Path]) -> None
         found = parameters(source, [] if source == run else [*SHORT, *STARTS[start]])
         whole = found.whole
         assert (whole.total, whole.trained) == (manifest["parameters"], manifest["parameters_trained"])
-        assert found.notes == () and "head" not in {part.name for part in found.parts}
+        parts = ["embeddings", "layer 0", "layer 1", "after the layers"]
+        assert [part.name for part in found.parts] == parts and found.notes == ()

@@ -73,6 +73,7 @@ def parts_of(hf: HuggingModel) -> dict[str, str]:
     prefix = hf.base_model_prefix + "."
     by_depth, top = depths(hf)
     heads = head_names(hf)
+    is_backbone = not any(name.startswith(prefix) for name in by_depth)  # with nothing around it
     layer_of = {name: _layer_of(name, modules) for name in by_depth if name.startswith(prefix)}
     holders = list(dict.fromkeys(layer[0] for layer in layer_of.values() if layer is not None))
     found: dict[str, str] = {}
@@ -83,7 +84,7 @@ def parts_of(hf: HuggingModel) -> dict[str, str]:
             found[name] = f"{stack}layer {layer[2]}"
         elif "pooler" in name.split("."):
             found[name] = "pooler"
-        elif name in heads or not heads:
+        elif name in heads or is_backbone:
             found[name] = "head" if heads else "model"
         else:
             found[name] = "embeddings" if depth == 0 and top > 1 else "after the layers" if top > 1 else "backbone"

@@ -10,6 +10,7 @@ from pathlib import Path
 from textune.batches import TokenRows
 from textune.config import (
     Absent,
+    Arm,
     Columns,
     EvaluateSection,
     Experiment,
@@ -17,6 +18,7 @@ from textune.config import (
     SetsByType,
     SplitOff,
     StreamSource,
+    arm_of_set,
     sets_of_rows,
 )
 from textune.data import GivenRows, Rows, key_of
@@ -35,6 +37,9 @@ from textune.metadata import (
 from textune.prediction import Scorer, data_source
 from textune.run import Tracker, score_rows
 from textune.wording import count, listing
+
+ARMS: tuple[Arm, ...] = ("without", "same-context")
+"""Every arm beside the documents with their metadata."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,9 @@ def documents_of_run(
     data = experiment.data
     name = "validation" if isinstance(data.test, Absent) else "test"
     if part is not None:
-        sets = {found: one for one in data.held_out for found in sets_of_rows(experiment, one)}
+        every_arm = experiment.evaluate.model_copy(update={"arms": ARMS})
+        whole = experiment.model_copy(update={"evaluate": every_arm})
+        sets = {found: one for one in data.held_out for found in sets_of_rows(whole, one)}
         if part not in sets:
             raise ConfigError(
                 f'part = "{part}" is not a set of this run.',
@@ -132,7 +139,7 @@ def scored_set(found: DocumentSet, scorer: Scorer, tracker: Tracker, *, how: Wri
             scorer.tokenizer,
             card.tokens,
             card.required_documents,
-            arms=("without", "same-context"),
+            arms=ARMS,
             how=how,
             notice=tracker.notice,
             progress=lambda done, total: tracker.progress("tokenising", done, total),
@@ -158,33 +165,28 @@ def report_documents(
 ) -> tuple[str, Report]:
     """The report on one set, and its name: that of all documents, or `part`."""
     name = part or chosen.name
-    for found in sorted(chosen.sets, key=lambda one: -len(one.name)):
-        if not name.startswith(found.name):
-            continue
-        arms = scored_set(found, scorer, tracker, how=Written())
-        if name not in arms.rows:
-            continue
-        scored = scored_rows(
-            scorer, arms.rows[name], found, tracker, stage=f"evaluating {name}", with_losses=metric.needs_losses
+    found = next(one for one in chosen.sets if name in {one.name, *(arm_of_set(one.name, arm) for arm in ARMS)})
+    scored = scored_set(found, scorer, tracker, how=Written())
+    if name not in scored.rows:
+        raise DataError(
+            f"no document of {found.name} has metadata, so all its arms are the same.",
+            hint=f"Evaluate {found.name}.",
+            key="part",
+            value=name,
+            reason="no document has metadata",
         )
-        rows = EvaluatedRows(
-            texts=found.documents.texts,
-            place=found.places.__getitem__,
-            dataset=f"{name}: {chosen.rows.source}",
-            fingerprint=chosen.rows.fingerprint,
-            num_left_out=len(arms.unscored) + len(chosen.rows.skipped),
-            warnings=chosen.notes,
-        )
-        return name, build_task_report(
-            scored, rows, main=metric, bootstrap=section.bootstrap, mistakes=section.mistakes
-        )
-    raise DataError(
-        f"no document of {name} has metadata, so it has no arms.",
-        hint=f"Evaluate {chosen.name}.",
-        key="part",
-        value=name,
-        reason="no document has metadata",
+    stage = f"evaluating {name}"
+    of_arm = scored_rows(scorer, scored.rows[name], found, tracker, stage=stage, with_losses=metric.needs_losses)
+    rows = EvaluatedRows(
+        texts=found.documents.texts,
+        place=found.places.__getitem__,
+        dataset=f"{name}: {chosen.rows.source}",
+        fingerprint=chosen.rows.fingerprint,
+        num_left_out=len(scored.unscored) + len(chosen.rows.skipped),
+        warnings=chosen.notes,
     )
+    report = build_task_report(of_arm, rows, main=metric, bootstrap=section.bootstrap, mistakes=section.mistakes)
+    return name, report
 
 
 def types_within(documents: Mapping[str, int], wanted: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from textune.config import Columns, GivenSource, MetadataSection
 from textune.errors import ConfigError, DataError
 from textune.metadata import TYPES, Begun, ChunkEncoder, metadata_type, read_document_rows, read_documents, render
 from textune.prediction.scorer import Scorer
-from textune.wording import listing, nearest
+from textune.wording import count, listing, nearest
 
 MAX_TOKENS = 100
 """Tokens written by default, where the model has positions for so many."""
@@ -162,8 +162,8 @@ class Writer:
         room = max_tokens or MAX_TOKENS if positions is None else positions - num_begun
         if room < (max_tokens or 1):
             raise ConfigError(
-                f"max_tokens = {max_tokens or 1}: the prompt and its prefix have {num_begun} tokens, and the model has"
-                f" {positions} positions.",
+                f"max_tokens = {max_tokens or 1}: the prompt and its prefix have {count(num_begun, 'token')}, and the"
+                f" model has {positions} positions.",
                 hint=f"Ask for at most {room}." if room > 0 else "Shorten the prompt.",
                 key="max_tokens",
                 value=max_tokens,

@@ -115,7 +115,7 @@ def _left_out(agreed: Agreed, types: tuple[str, ...]) -> Iterator[LeftOut]:
             yield LeftOut(f"{given.key.rpartition('.')[2]} ({given.place})", reason)
     for word in settings.of_hydra:
         yield LeftOut(word, "it is about Hydra itself")
-    yield LeftOut("out_dir", f"textune train CONFIG --run {settings['out_dir']}")
+    yield LeftOut("out_dir", f"it is the run folder: --run {settings['out_dir']}")
     for found in agreed.zero.left_out:
         yield LeftOut(f"{found.key} ({agreed.zero.name})", found.reason)
 
