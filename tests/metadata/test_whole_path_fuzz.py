@@ -15,6 +15,7 @@ from kits.rendered import char_tokenizer
 from textune.config.documents import MetadataSection
 from textune.config.schema import TokensSection
 from textune.config.sources import DataSection
+from textune.data.reading.rows import Rows
 from textune.data.shards.blocks import shard_of_rows
 from textune.errors import TextuneError
 from textune.metadata.chunks.encoder import ChunkEncoder
@@ -30,6 +31,7 @@ def drawn_section(draw: random.Random) -> dict[str, Any]:
         "types": types,
         "on_bad_metadata": "report" if draw.random() < 0.9 else "error",
         "compat": draw.choice(["none", "none", "bsmetadata"]),
+        "position": "prefix",
         "score_inline": draw.random() < 0.3,
         "types_in_prefix": draw.random() < 0.3,
         "prefix_start": draw.choice(["", " ", "=> "]),
@@ -49,6 +51,7 @@ def drawn_section(draw: random.Random) -> dict[str, Any]:
     }
     if section["compat"] == "none":
         section["reopen_tags"] = draw.random() < 0.3
+        section["position"] = draw.choice(["prefix", "suffix"])
     if draw.random() < 0.3:
         section["html"] = {"drop": ["b"], "drop_all_lengths": [0, 2]}
     if draw.random() < 0.3:
@@ -83,7 +86,25 @@ def go_through(draw: random.Random, rows: list[Row]) -> tuple[int, int]:
     assert (chunks.start[1:] == chunks.end[:-1])[~is_first[1:]].all()
     assert set(np.unique(store.columns["mask"]).tolist()) <= {0, 1}
     assert made.num_short == made.chunks.counts.empty + made.chunks.counts.short
+    if section.compat == "none":
+        assert_fixed_rows(table, section, max_length)
     return len(made.documents), len(store)
+
+
+def assert_fixed_rows(table: Rows, section: MetadataSection, max_length: int) -> None:
+    """Rows of one length hold every token of the documents, in order."""
+    encoder = ChunkEncoder(TOKENIZER, TokensSection(max_length=max_length), section).uncut()
+    data = DataSection(on_bad_row="skip", chunks="fixed")
+    maker = DocumentMaker(shard_of_rows(table), data, section, encoder, seed=1, facts=DocumentFacts())
+    made = maker.chunks_of(table, epoch=0, before=0)
+    assert len(made.chunks.store) == made.num_documents - made.num_short
+    rows = maker.training_rows([made.chunks.store]).rows
+    store = rows.store.whole()
+    assert np.array_equal(store.ids, made.chunks.store.ids)
+    assert (store.lengths[:-1] == max_length).all() and (store.lengths > 0).all()
+    left_out = np.setdiff1d(np.arange(len(store)), rows.examples)
+    masks = (store.columns["mask"][store.offsets[row] + 1 : store.offsets[row + 1]] for row in left_out.tolist())
+    assert all(mask.all() for mask in masks), "only rows without a scored token are left out"
 
 
 def through_the_whole_path(num_batches: int, batch: int, seed: int) -> tuple[int, int, int]:

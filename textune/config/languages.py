@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from textune.config.fields import Place
 from textune.config.problems import Problem
 from textune.config.schema import EvaluateSection, Experiment, ModelSection, PythonModel
+from textune.config.sources import DataSection
 from textune.config.taskkinds import ConditionalLmTask
 from textune.config.toml import format_key, format_value
 from textune.wording import repeated_names
@@ -26,7 +27,9 @@ def _of_language_models(experiment: Experiment) -> Iterator[Problem]:
     if isinstance(model, ModelSection):
         wrong += [(("model", "init"), model.init)] if model.init != "pretrained" else []
         wrong += [(("model", "added_tokens"), model.added_tokens)] if model.added_tokens else []
-    wrong += [(("data", "chunks"), data.chunks)] if data.chunks != "document" else []
+    for name in ("chunks", "on_shared_text"):
+        value = getattr(data, name)
+        wrong += [(("data", name), value)] if value != DataSection.model_fields[name].default else []
     arms = experiment.evaluate.arms
     wrong += [(("evaluate", "arms"), arms)] if arms != EvaluateSection().arms else []
     for place, value in wrong:
