@@ -153,6 +153,27 @@ def test_what_comes_next_is_what_a_language_model_can_do(home: Path, monkeypatch
         assert CliRunner().invoke(commands, shlex.split(line)).exit_code == 0, line
 
 
+@pytest.mark.parametrize(("words", "verb"), [([], "train"), (["--unset", "task"], "render")])
+def test_a_check_ends_with_what_can_be_done(
+    home: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], verb: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    shown = CliRunner().invoke(commands, ["check", "config.toml", "--no-timing", *words])
+    assert shown.exit_code == 0, shown.output
+    assert shown.output.splitlines()[-1].endswith(f"ready: {shlex.join(['textune', verb, 'config.toml', *words])}")
+
+
+def test_weights_that_are_missing_are_missed_or_meant_to_be(home: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for file in (home / "model").iterdir():
+        if file.suffix != ".safetensors":
+            shutil.copy(file, bare)
+    with refused(ModelError, key="model.pretrained", value=str(bare)):
+        parts_of(home, f"model.pretrained={bare}")
+    parts_of(home, f"model.pretrained={bare}", "model.init=scratch")
+
+
 def test_a_stream_trains_on_the_rows_of_a_file(home: Path, tmp_path: Path) -> None:
     listener = Listener()
     result = textune.train(home / "config.toml", run=tmp_path / "run", overrides=STREAM, tracker=listener)
@@ -245,6 +266,8 @@ BAD: dict[str, tuple[type[TextuneError], str, list[str]]] = {
     "chunks longer than the positions": (ConfigError, "tokens.max_length", ["tokens.max_length=4096"]),
     "fewer tokens at once than a chunk has": (ConfigError, "train.max_tokens", ["train.max_tokens=47"]),
     "the same when evaluating": (ConfigError, "evaluate.max_tokens", ["evaluate.max_tokens=47"]),
+    "an engine of classifiers": (ConfigError, "train.engine", ["train.engine=onnxruntime"]),
+    "a token that is added twice": (ConfigError, "model.added_tokens", ['model.added_tokens=["<x>", "<x>"]']),
     "a classifier of documents": (ConfigError, "metadata", ["task.kind=multiclass"]),
     "a set by type that no document has": (
         DataError,
