@@ -23,6 +23,7 @@ from transformers import AutoTokenizer
 import textune
 from textune.cli import commands
 from textune.config.load import load_config
+from textune.config.taskkinds import ConditionalLmTask
 from textune.data.labels.map import LABEL
 from textune.errors import ConfigError, DataError, ModelError, TextuneError
 from textune.pipeline.build import build_parts
@@ -354,15 +355,15 @@ def test_llama_trains_as_well(tmp_path: Path) -> None:
 
 def test_fields_behind_a_text_are_learned_where_metadata_counts(home: Path, tmp_path: Path) -> None:
     """And leave the likelihood of the text as it is."""
-    words = ["metadata.position=suffix", 'metadata.types=["title", "url"]']
-    read, learned = (
-        parts_of(home, *words, f"task.metadata_loss={scores}").rows["train"] for scores in ("false", "true")
-    )
+    words = ["metadata.position=suffix", 'metadata.types=["title", "url"]', "task.metadata_loss=true"]
+    learning = load_config(home / "config.toml", words).experiment
+    reading = learning.model_copy(update={"task": ConditionalLmTask()})
+    read, learned = (build_parts(one, tracker=Listener(), audit=True).rows["train"] for one in (reading, learning))
     fields = int(read.store.whole().columns["mask"].sum())
     assert fields > 100 and not learned.store.whole().columns["mask"].any()
     scored = [int(rows.targets[LABEL][:, 0].sum()) for rows in (read, learned)]
     assert scored[1] - scored[0] == fields, "no row begins with them"
-    words += ["task.metadata_loss=true", "train.duration=2 epochs"]
+    words += ["train.duration=2 epochs"]
     textune.train(home / "config.toml", run=tmp_path / "run", overrides=words)
     model = textune.load(tmp_path / "run")
     for score in model.score([make_document(number) for number in range(4)]):
