@@ -34,12 +34,14 @@ COLUMNS = """\
 
 Film reviews of IMDB and Rotten Tomatoes, positive or negative, with the site before each text
 ([metadata](metadata.md#a-prefix-for-classifiers), dropout 0.1) and without, by the configs in `bench/scores/reviews/`:
-one epoch, {rows}, all-MiniLM-L6-v2. Each entry is the mean over the seeds, with the single seeds in brackets. The lift
-is what the accuracy of one model loses where the column is left out of the rows that it is evaluated on.
+one epoch, {rows}, all-MiniLM-L6-v2.
+Each entry is the mean over the seeds, with the single seeds in brackets. The lift is what the accuracy of one model
+loses where the column is left out of the rows that it is evaluated on, with its 95 % interval: where that includes 0,
+these rows do not show that the column is worth anything.
 
 {table}
 
-Where and when: {where}.
+Where and when: seeds {seeds}, {where}.
 
 """
 Runs = dict[int, Json]
@@ -148,14 +150,16 @@ def _columns() -> str:
         return ""
     lines = ["| before each text | accuracy | beside none | lift of `source` in the reports |", "|---|---|---|---|"]
     lines.append(f"| nothing | {_cell(plain, 'accuracy')} | - | - |")
-    lifts = [lift["lift"] for run in source.values() for lift in run["reports"]["validation"]["lifts"]]
-    shown = f"{mean(lifts):+.3f} ({', '.join(f'{lift:+.3f}' for lift in lifts)})"
+    lifts = [lift for run in source.values() for lift in run["reports"]["validation"]["lifts"]]
+    single = (f"{one['lift']:+.3f} in {one['interval'][0]:+.3f} to {one['interval'][1]:+.3f}" for one in lifts)
+    shown = f"{mean(one['lift'] for one in lifts):+.3f} ({', '.join(single)})"
     difference = _difference(source, plain, "accuracy")
     lines.append(f"| `source` | {_cell(source, 'accuracy')} | {difference} | {shown} |")
     run = source[min(source)]
     rows = f"{run['rows']['train']:,} training and {run['rows']['validation']:,} validation rows"
     where = f"{run['date']}, {run['machine']}, threads: {run['threads']}, {run['precision']}"
-    return COLUMNS.format(rows=rows, table="\n".join(lines), where=where)
+    seeds = ", ".join(map(str, sorted(source)))
+    return COLUMNS.format(rows=rows, table="\n".join(lines), seeds=seeds, where=where)
 
 
 def _rates() -> str:

@@ -227,5 +227,7 @@ def test_only_documents_with_metadata_have_arms() -> None:
     classifier = Experiment.model_validate({"evaluate": {"arms": ["same-context"]}, "task": {"kind": "binary"}})
     assert sets_of_rows(classifier, "validation") == ("validation",)
     assert [problem.place for problem in language_problems(classifier)] == [("evaluate", "arms")]
+    compared = Experiment.model_validate({"data": {"on_shared_text": "report"}, "task": {"kind": "binary"}})
+    assert [problem.place for problem in language_problems(compared)] == [("data", "on_shared_text")]
     plain = Experiment.model_validate({"task": {"kind": "conditional_lm"}})
     assert sets_of_rows(plain, "validation") == ("validation",)

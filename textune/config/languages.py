@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from textune.config.fields import Place
 from textune.config.problems import Problem
 from textune.config.schema import EvaluateSection, Experiment, ModelSection, PythonModel
+from textune.config.sources import DataSection
 from textune.config.taskkinds import ConditionalLmTask
 from textune.config.toml import format_key, format_value
 from textune.wording import repeated_names
@@ -26,7 +27,9 @@ def _of_language_models(experiment: Experiment) -> Iterator[Problem]:
     if isinstance(model, ModelSection):
         wrong += [(("model", "init"), model.init)] if model.init != "pretrained" else []
         wrong += [(("model", "added_tokens"), model.added_tokens)] if model.added_tokens else []
-    wrong += [(("data", "chunks"), data.chunks)] if data.chunks != "document" else []
+    for name in ("chunks", "on_shared_text"):
+        value = getattr(data, name)
+        wrong += [(("data", name), value)] if value != DataSection.model_fields[name].default else []
     arms = experiment.evaluate.arms
     wrong += [(("evaluate", "arms"), arms)] if arms != EvaluateSection().arms else []
     for place, value in wrong:
@@ -51,8 +54,8 @@ def _of_the_model(experiment: Experiment) -> Iterator[Problem]:
     repeated = repeated_names(model.added_tokens)
     for token in dict.fromkeys(model.added_tokens):
         if not token.strip() or token in repeated:
-            reason = "more than once" if token.strip() else "which is empty"
-            message = f"model.added_tokens names {format_value(token)}, {reason}."
+            reason = " more than once" if token.strip() else ", which is empty"
+            message = f"model.added_tokens names {format_value(token)}{reason}."
             yield Problem(("model", "added_tokens"), message, "Name each token once.", token)
 
 
@@ -75,6 +78,8 @@ def _without_meaning(experiment: Experiment) -> Iterator[Problem]:
         wrong.append((("data", "columns", "weight"), data.columns.weight, "every token weighs the same"))
     if train.order not in ("shuffle", "sequential"):
         wrong.append((("train", "order"), train.order, "documents are read as a stream, and become rows on the way"))
+    if train.engine != "torch":
+        wrong.append((("train", "engine"), train.engine, "it computes classifiers alone"))
     if train.compact_vocabulary == "on":
         wrong.append(
             (("train", "compact_vocabulary"), "on", "a language model predicts every token of its vocabulary")

@@ -33,6 +33,8 @@ class Split:
     """Whether the rows were set aside from the training source."""
     num_longer: int = 0
     """Rows left out because of `tokens.drop_longer`."""
+    num_unscored: int = 0
+    """Documents of a language model that are among these, and of which no token is scored."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -49,8 +51,8 @@ class Split:
 
     @property
     def num_left_out(self) -> int:
-        """Rows that the split would have without `data.on_bad_row` and `tokens.drop_longer`."""
-        return len(self.skipped) + self.num_longer
+        """Rows of the source that are not judged: bad ones, longer ones, and documents without a scored token."""
+        return len(self.skipped) + self.num_longer + self.num_unscored
 
     @property
     def unread(self) -> str:

@@ -12,14 +12,14 @@ from textune.metadata.sampling import TypeCounts
 
 @dataclass(frozen=True)
 class DocumentFacts:
-    """Each is None where nothing needs it."""
+    """Each is None where nothing needs it, or nobody knows."""
 
     counts: TypeCounts | None = None
     """In how many documents each type was found."""
     num_documents: int | None = None
     """Documents that the whole run reads."""
     chunks_per_epoch: int | None = None
-    """About how many rows of tokens an epoch has, where durations are in epochs."""
+    """About how many rows of tokens an epoch has; None where the number of documents is not known."""
 
     def to_dict(self) -> dict[str, Any]:
         """As a JSON object without what is None."""

@@ -76,13 +76,9 @@ class DocumentRun:
         """
         if state is not None:
             return self._maker(DocumentFacts.from_dict(state.get("maker", {})))
-        in_epochs = self.train.duration.unit == "epochs"
-        if not in_epochs and not self.section.sampling.curriculum:
-            return self._maker(DocumentFacts(self._counts))
         estimate = self._new_sample.estimate
         num_documents = self._num_documents(estimate) if self.section.sampling.curriculum else None
-        chunks_per_epoch = estimate.chunks_per_epoch if in_epochs else None
-        return self._maker(DocumentFacts(self._counts, num_documents, chunks_per_epoch))
+        return self._maker(DocumentFacts(self._counts, num_documents, estimate.chunks_per_epoch))
 
     def plan(self, maker: DocumentMaker) -> Plan:
         """Its steps: an epoch of documents counts as about as many rows of tokens as a sample of them says."""

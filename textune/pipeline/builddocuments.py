@@ -157,9 +157,10 @@ def _held_out(
                 notice=building.tracker.notice,
                 progress=partial(building.tokenising, name),
             )
-        if num := len(scored.unscored):
+        num = len(scored.unscored)
+        splits |= {of_arm: replace(splits[name], name=of_arm, num_unscored=num) for of_arm in scored.rows}
+        if num:
             notices.append(f"{name}: {count(num, 'document')} of {len(found):,} without a token to score left out")
-        splits |= {of_arm: replace(splits[name], name=of_arm) for of_arm in scored.rows}
         rows |= scored.rows
     data = replace(documents.data, splits=splits, notices=(*documents.data.notices, *notices))
     return data, rows

@@ -35,7 +35,9 @@ def one_batch_of_everything(parts: Parts) -> Parts:
     size = parts.settings.train.batch_size
 
     def first(split: Split) -> Split:
-        return split if split.name == "train" else replace(split, indices=split.indices[:size])
+        """The rows that are left; documents stay, as chunks know theirs by number."""
+        is_kept = split.name == "train" or parts.documents is not None
+        return split if is_kept else replace(split, indices=split.indices[:size])
 
     duration = Duration(1, "steps")
     section = parts.settings.train.model_copy(update={"duration": duration})
