@@ -19,10 +19,12 @@ def shapes(hf: Any) -> dict[str, Any]:
     return {name: (weight.shape, weight.requires_grad) for name, weight in hf.named_parameters()}
 
 
+OTHERS: list[tuple[str, dict[str, Any]]] = [("gpt2", {}), ("llama", {}), ("gpt2", {"freeze": ("*.0.*",)})]
+
+
 @pytest.mark.parametrize(
-    "keys", [{}, {"added_tokens": ADDED}, {"freeze": ("*.0.*",)}], ids=["plain", "added", "frozen"]
+    ("family", "keys"), [*((family, {"added_tokens": ADDED}) for family in PACKED_LANGUAGES), *OTHERS]
 )
-@pytest.mark.parametrize("family", PACKED_LANGUAGES)
 def test_an_outline_is_that_of_the_model(family: str, keys: dict[str, Any], tmp_path: Path) -> None:
     folder = tiny_language_model(family, tmp_path)
     built = open_language(folder, **keys)

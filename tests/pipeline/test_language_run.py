@@ -153,6 +153,27 @@ def test_what_comes_next_is_what_a_language_model_can_do(home: Path, monkeypatch
         assert CliRunner().invoke(commands, shlex.split(line)).exit_code == 0, line
 
 
+@pytest.mark.parametrize(("words", "verb"), [([], "train"), (["--unset", "task"], "render")])
+def test_a_check_ends_with_what_can_be_done(
+    home: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], verb: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    shown = CliRunner().invoke(commands, ["check", "config.toml", "--no-timing", *words])
+    assert shown.exit_code == 0, shown.output
+    assert shown.output.splitlines()[-1].endswith(f"ready: {shlex.join(['textune', verb, 'config.toml', *words])}")
+
+
+def test_weights_that_are_missing_are_missed_or_meant_to_be(home: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for file in (home / "model").iterdir():
+        if file.suffix != ".safetensors":
+            shutil.copy(file, bare)
+    with refused(ModelError, key="model.pretrained", value=str(bare)):
+        parts_of(home, f"model.pretrained={bare}")
+    parts_of(home, f"model.pretrained={bare}", "model.init=scratch")
+
+
 def test_a_stream_trains_on_the_rows_of_a_file(home: Path, tmp_path: Path) -> None:
     listener = Listener()
     result = textune.train(home / "config.toml", run=tmp_path / "run", overrides=STREAM, tracker=listener)
@@ -245,6 +266,8 @@ BAD: dict[str, tuple[type[TextuneError], str, list[str]]] = {
     "chunks longer than the positions": (ConfigError, "tokens.max_length", ["tokens.max_length=4096"]),
     "fewer tokens at once than a chunk has": (ConfigError, "train.max_tokens", ["train.max_tokens=47"]),
     "the same when evaluating": (ConfigError, "evaluate.max_tokens", ["evaluate.max_tokens=47"]),
+    "an engine of classifiers": (ConfigError, "train.engine", ["train.engine=onnxruntime"]),
+    "a token that is added twice": (ConfigError, "model.added_tokens", ['model.added_tokens=["<x>", "<x>"]']),
     "a classifier of documents": (ConfigError, "metadata", ["task.kind=multiclass"]),
     "a set by type that no document has": (
         DataError,
@@ -384,15 +407,14 @@ def test_a_run_goes_on_with_other_sets(home: Path, tmp_path: Path) -> None:
 
 def test_fields_behind_a_text_are_learned_where_metadata_counts(home: Path, tmp_path: Path) -> None:
     """And leave the likelihood of the text as it is."""
-    words = ["metadata.position=suffix", 'metadata.types=["title", "url"]']
-    read, learned = (
-        parts_of(home, *words, f"task.metadata_loss={scores}").rows["train"] for scores in ("false", "true")
-    )
-    fields = int(read.store.whole().columns["mask"].sum())
-    assert fields > 100 and not learned.store.whole().columns["mask"].any()
-    scored = [int(rows.targets[LABEL][:, 0].sum()) for rows in (read, learned)]
-    assert scored[1] - scored[0] == fields, "no row begins with them"
-    words += ["task.metadata_loss=true", "train.duration=2 epochs"]
+    words = ["metadata.position=suffix", 'metadata.types=["title", "url"]', "task.metadata_loss=true"]
+    parts = parts_of(home, *words)
+    rows = parts.rows["train"]
+    assert parts.documents is not None and parts.documents.metadata_tokens > 100
+    assert not rows.store.whole().columns["mask"].any()
+    scored = int(rows.targets[LABEL][:, 0].sum())
+    assert scored == rows.lengths.sum() - len(rows), "all but the first token of each row, so the fields, too"
+    words += ["train.duration=2 epochs"]
     textune.train(home / "config.toml", run=tmp_path / "run", overrides=words)
     model = textune.load(tmp_path / "run")
     for score in model.score([make_document(number) for number in range(4)]):

@@ -98,7 +98,7 @@ def check(
     else:
         print_facts(console, {name: fact for name, fact in result.words.items() if name not in shown})
         counts = {level: sum(f.level == level for f in result.findings) for level in ("error", "warning")}
-        verb = "render" if isinstance(result, DocumentsCheck) else "train"
+        verb = "render" if isinstance(result, DocumentsCheck) and not result.training else "train"
         then = shlex.join(["textune", verb, config, *overrides, *(word for key in unset for word in ("--unset", key))])
         verdict = f"ready: {then}" if result.ok else "not ready: fix the errors first"
         say(console, f"{count(counts['error'], 'error')}, {count(counts['warning'], 'warning')}; {verdict}")

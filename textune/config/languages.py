@@ -54,8 +54,8 @@ def _of_the_model(experiment: Experiment) -> Iterator[Problem]:
     repeated = repeated_names(model.added_tokens)
     for token in dict.fromkeys(model.added_tokens):
         if not token.strip() or token in repeated:
-            reason = "more than once" if token.strip() else "which is empty"
-            message = f"model.added_tokens names {format_value(token)}, {reason}."
+            reason = " more than once" if token.strip() else ", which is empty"
+            message = f"model.added_tokens names {format_value(token)}{reason}."
             yield Problem(("model", "added_tokens"), message, "Name each token once.", token)
 
 
@@ -78,6 +78,8 @@ def _without_meaning(experiment: Experiment) -> Iterator[Problem]:
         wrong.append((("data", "columns", "weight"), data.columns.weight, "every token weighs the same"))
     if train.order not in ("shuffle", "sequential"):
         wrong.append((("train", "order"), train.order, "documents are read as a stream, and become rows on the way"))
+    if train.engine != "torch":
+        wrong.append((("train", "engine"), train.engine, "it computes classifiers alone"))
     if train.compact_vocabulary == "on":
         wrong.append(
             (("train", "compact_vocabulary"), "on", "a language model predicts every token of its vocabulary")

@@ -174,7 +174,7 @@ def require_language_model(section: Model) -> None:
     if section.init == "scratch":
         require_no_weights(section, found)
     elif (saved := read_adapters(found)) is None:
-        require_weights(found)
+        require_weights(found, otherwise='To start without weights, set model.init = "scratch".')
     else:
         bases(saved, section)
 

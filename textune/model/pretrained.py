@@ -270,8 +270,11 @@ def override_config(config: HuggingConfig, overrides: Options, *, key: str = "mo
             ) from error
 
 
-def require_weights(found: Pretrained) -> None:
-    """Raise ModelError if a folder has no safetensors weights; a hub model is checked when it is fetched."""
+def require_weights(found: Pretrained, *, otherwise: str = "") -> None:
+    """Raise ModelError if a folder has no safetensors weights; a hub model is checked when it is fetched.
+
+    `otherwise`: what else could be meant by a folder without any.
+    """
     if found.folder is None:
         return
     if (found.folder / "model.safetensors").is_file():
@@ -282,7 +285,8 @@ def require_weights(found: Pretrained) -> None:
     pickles = sorted(path.name for path in found.folder.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".ckpt"})
     if pickles:
         raise ModelError(f"{found.key}: {found.name} has weights only as a pickle ({pickles[0]}).", hint=PICKLE_HINT)
-    raise ModelError(f"{found.key}: {found.name} has no weights (model.safetensors).", hint=_contents(found.folder))
+    message = f"{found.key}: {found.name} has no weights (model.safetensors)."
+    raise ModelError(message, hint=f"{_contents(found.folder)} {otherwise}".rstrip(), key=found.key, value=found.name)
 
 
 def _require_names_within(found: Pretrained, index: Path) -> None:

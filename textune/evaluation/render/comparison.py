@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _WHAT = (
-    "Bits per character, over the same characters in every arm. The gain is what the arm without metadata needs more:"
-    " above 0 where metadata helps. 95 % intervals over documents."
+    "Bits per character, over the same characters in every arm. The gain is how many more the arm without metadata"
+    " needs: above 0 where metadata helps. 95 % intervals over documents."
 )
 MAX_NAME = 60
 
