@@ -44,6 +44,10 @@ _WRONG: list[tuple[str, dict[str, Any]]] = [
     ("metadata.end_token", {"metadata": _METADATA | {"end_token": "never"}, "data": _DATA | {"chunks": "fixed"}}),
     ("metadata.reopen_tags", {"metadata": _METADATA | {"reopen_tags": True}, "data": _DATA | {"chunks": "fixed"}}),
     ("metadata.position", {"metadata": _METADATA | {"position": "suffix", "compat": "bsmetadata"}}),
+    ("metadata.position", {"metadata": _METADATA | {"position": "suffix"}, "task": {"kind": "conditional_lm"}}),
+    ("metadata.score_inline", {"metadata": {"score_inline": True, "end_token": "never"}}),
+    ("metadata.sampling", {"metadata": {"sampling": {"probability": 0.5}}}),
+    ("task.metadata_loss", {"metadata": {}, "task": {"kind": "conditional_lm", "metadata_loss": True}}),
     ("tokens.drop_longer", {"tokens": {"drop_longer": 9}}),
     ("tokens.long", {"tokens": {"long": "windows"}}),
     ("tokens.truncate", {"tokens": {"truncate": "error"}}),
@@ -101,6 +105,16 @@ _WRONG: list[tuple[str, dict[str, Any]]] = [
 def test_what_contradicts_is_refused_by_its_key(key: str, sections: dict[str, Any]) -> None:
     with refused(ConfigError, key=key):
         renderable(**sections)
+
+
+@pytest.mark.parametrize(
+    "metadata", [{}, {"min_tokens": 3, "end_token": "always"}, {"types": [], "position": "suffix"}]
+)
+def test_documents_may_be_texts_alone(metadata: dict[str, Any]) -> None:
+    """Also in one of several runs, whose other keys stay as they are."""
+    task = {"kind": "conditional_lm", "metadata_loss": "types" in metadata}
+    tree = {"data": _DATA, "metadata": metadata, "task": task}
+    assert require_renderable(load_tree(tree, base=Path("/here")).experiment).types == ()
 
 
 def test_a_curriculum_needs_the_length_of_the_run() -> None:

@@ -261,9 +261,9 @@ def test_long_prefixes_are_counted_by_field(tree: dict[str, Any], tmp_path: Path
     char_tokenizer().save_pretrained(tmp_path / "tokenizer")
     keys = {"model.tokenizer": str(tmp_path / "tokenizer"), "data.validation.kind": "none"}
     whole = overridden(tree, keys | {"tokens.max_length": 200})
-    assert whole.words["prefixes"].startswith("none of 2 documents")
+    assert whole.words["fields"].startswith("none of 2 documents")
     some = overridden(tree, keys | {"tokens.max_length": 60})
-    assert some.words["prefixes"].startswith("1 of 2 documents (50.0%)") and "timestamp of 1" in some.words["prefixes"]
+    assert some.words["fields"].startswith("1 of 2 documents (50.0%)") and "timestamp of 1" in some.words["fields"]
     assert some.to_dict()["estimate"]["trimmed"] == 1  # type: ignore[index, call-overload]
     assert {one.code for one in some.findings} == {one.code for one in whole.findings}
     for on_bad, level in (("error", "error"), ("report", "warning")):
@@ -297,7 +297,7 @@ def test_documents_whose_prefix_leaves_no_room_are_named_in_every_set(tree: dict
     sets = {one.name: (one.documents, one.counts.trimmed, one.counts.bare) for one in result.held_out_prefixes}
     by_type = {"news-timestamp": (1, 0, 0), "news-url": (4, 2, 2), "news-no-metadata": (4, 0, 0)}
     assert sets == {"news": (4, 2, 1), "rest": (1, 0, 0), **by_type}
-    assert "url of 2" in result.words["news prefixes"] and "rest prefixes" not in result.words
+    assert "url of 2" in result.words["news fields"] and "rest fields" not in result.words
     assert result.to_dict()["held_out_prefixes"]["news"]["trimmed"] == 2  # type: ignore[index, call-overload]
     (train,) = [
         one for one in overridden(tree, keys | {"tokens.max_length": 20}).findings if "train: no" in one.message
@@ -310,7 +310,7 @@ def test_documents_without_any_chunk_are_refused(tree: dict[str, Any], tmp_path:
     keys = {"model.tokenizer": str(tmp_path / "tokenizer"), "data.validation.kind": "none"}
     result = overridden(tree, keys | {"metadata.min_tokens": 1000})
     assert [(one.level, one.count) for one in result.findings if one.code == "no-chunks"] == [("error", 3)]
-    assert result.words["chunks"] and "prefixes" not in result.words
+    assert result.words["chunks"] and "fields" not in result.words
     assert not [one for one in overridden(tree, keys).findings if one.code == "no-chunks"]
 
 

@@ -389,7 +389,7 @@ def test_texts_alone_are_shown_and_checked_from_any_source(tmp_path: Path, kind:
     for chunks, row in (("document", "chunk"), ("fixed", "row")):
         checked = check(tree | {"data": tree["data"] | {"chunks": chunks}}, timing=False)
         assert isinstance(checked, DocumentsCheck) and checked.ok and checked.estimate is not None
-        assert row in checked.words["chunks"] and not {"prefixes", "train metadata"} & checked.words.keys()
+        assert row in checked.words["chunks"] and not {"fields", "train metadata"} & checked.words.keys()
         lengths = (checked.estimate.tokens, checked.estimate.chunks)
         assert chunks == "document" or lengths[1] == -(-lengths[0] // 40)
 

@@ -13,13 +13,17 @@ from typing import Any
 import click
 
 from textune.cli.models import evaluate
-from textune.cli.options import Examples, json_option, quiet_option, resume_and_overrides, resume_option
+from textune.cli.options import Examples, GroupExamples, json_option, quiet_option, resume_and_overrides, resume_option
 from textune.cli.output import print_json
 from textune.cli.runs import share_among_devices, train_and_report
 from textune.ranks import launched, launched_world
 
 
-@click.group(short_help="Turn another system's configuration into one of textune.")
+@click.group(
+    cls=GroupExamples,
+    short_help="Turn another system's configuration into one of textune.",
+    examples="textune convert bsmetadata --config v2.yaml --deepspeed v2.json --prefer deepspeed --out v2.toml",
+)
 def convert() -> None:
     """Turn another system's configuration into one of textune, every line with what it was made of."""
 

@@ -27,9 +27,25 @@ class Examples(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Examples, one per line."""
-        with formatter.section("Examples"):
-            for line in self.examples.splitlines():
-                formatter.write(f"{' ' * formatter.current_indent}{line}\n")
+        _write_examples(formatter, self.examples)
+
+
+class GroupExamples(click.Group):
+    """The same for a verb with commands of its own."""
+
+    def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Examples, one per line."""
+        _write_examples(formatter, self.examples)
+
+
+def _write_examples(formatter: click.HelpFormatter, examples: str) -> None:
+    with formatter.section("Examples"):
+        for line in examples.splitlines():
+            formatter.write(f"{' ' * formatter.current_indent}{line}\n")
 
 
 def config_options(function: Callable[..., None]) -> Callable[..., None]:

@@ -24,6 +24,8 @@ _NOT_AS_ORIGINAL = {
     "end_token": "no document has such a token",
 }
 """Keys that `compat` leaves without effect, and what is done instead."""
+_OF_TEXTS_ALONE = {"types", "compat", "min_tokens", "begin_token", "end_token"}
+"""Keys of `metadata` that say something of documents without any type of metadata."""
 _OF_CLASSIFIERS = {
     ("tokens", "truncate"): "a longer document becomes several chunks",
     ("tokens", "long"): "a longer document becomes several chunks",
@@ -78,7 +80,8 @@ def document_problems(experiment: Experiment) -> list[Problem]:
             if name in section.types:
                 continue
             close = nearest(name, section.types)
-            hint = f"Did you mean {close}?" if close else f"Use those of metadata.types: {listing(section.types)}."
+            those = f"Use those of metadata.types: {listing(section.types)}." if section.types else "Name it there."
+            hint = f"Did you mean {close}?" if close else those
             message = f"{format_key(*place)} names {name}, which is not in metadata.types."
             problems.append(Problem(place, message, hint, name))
     for (part, key), instead in _OF_CLASSIFIERS.items():
@@ -86,7 +89,9 @@ def document_problems(experiment: Experiment) -> list[Problem]:
         if getattr(within, key) != type(within).model_fields[key].default:
             message = f"{part}.{key} is set, but it is about the texts of classifiers: {instead}."
             problems.append(Problem((part, key), message, "Leave it out."))
-    problems += [*_unused_keys(section), *_set_problems(experiment), *_curriculum_problems(experiment, section)]
+    problems += [*_unused_keys(section), *_untyped_problems(experiment, section)]
+    problems += _suffix_problems(experiment, section)
+    problems += [*_set_problems(experiment), *_curriculum_problems(experiment, section)]
     return [*problems, *(_fixed_row_problems(section) if experiment.data.chunks == "fixed" else ())]
 
 
@@ -169,6 +174,31 @@ def _unused_keys(section: MetadataSection) -> list[Problem]:
             Problem(("metadata", "html", "keep"), message, "Set drop_all_lengths = [0, 0], or leave it out.")
         )
     return problems
+
+
+def _suffix_problems(experiment: Experiment, section: MetadataSection) -> Iterator[Problem]:
+    """Fields behind a text that a language model does not learn: nothing comes after them that could read them."""
+    is_suffix = section.position == "suffix" and section.types
+    if is_suffix and isinstance(experiment.task, ConditionalLmTask) and not experiment.task.metadata_loss:
+        message = (
+            'metadata.position = "suffix" puts fields behind the text, where no text reads them, and with'
+            " task.metadata_loss = false they are not learned either."
+        )
+        hint = "Set task.metadata_loss = true, or leave metadata.position out."
+        yield Problem(("metadata", "position"), message, hint, "suffix")
+
+
+def _untyped_problems(experiment: Experiment, section: MetadataSection) -> Iterator[Problem]:
+    """Keys about metadata where no type of it is named. A run that sets `types = []` beside them goes without metadata
+    on purpose: as one of several that are compared."""
+    if "types" in section.model_fields_set:
+        return
+    places: list[Place] = [("metadata", key) for key in sorted(section.model_fields_set - _OF_TEXTS_ALONE)]
+    if isinstance(experiment.task, ConditionalLmTask) and experiment.task.metadata_loss:
+        places.append(("task", "metadata_loss"))
+    for place in places:
+        message = f"{format_key(*place)} is set, but metadata.types is not: documents are texts alone."
+        yield Problem(place, message, "Name the types in metadata.types, or set it to [] for texts alone.")
 
 
 def _fixed_row_problems(section: MetadataSection) -> Iterator[Problem]:

@@ -221,13 +221,13 @@ class DocumentEstimate:
         if not num_chunked:
             return {}
         if not counts.trimmed:
-            prefixes = f"none of {count(num_chunked, 'document')} has one longer than metadata.prefix_share allows"
+            room = f"none of {count(num_chunked, 'document')} has more than metadata.prefix_share has room for"
         else:
-            prefixes = counts.trimmed_of(num_chunked)
+            room = counts.trimmed_of(num_chunked)
         words = counts.words
         tags = [words[name] for name in ("split", "not_reopened") if name in words]
         unscored = {"unscored": words["unscored"]} if "unscored" in words else {}
-        fields = {"prefixes": prefixes} if self.has_types else {}
+        fields = {"fields": room} if self.has_types else {}
         return fields | ({"tags": ", ".join(tags)} if tags else {}) | unscored
 
     def to_dict(self) -> dict[str, Any]:

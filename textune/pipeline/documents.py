@@ -172,7 +172,7 @@ class DocumentsCheck:
         if self.estimate is None:
             return facts | {"chunks": "not known: model.tokenizer is not set"}
         facts |= {"chunks": self.estimate.words} | self.estimate.cut
-        facts |= {f"{one.name} prefixes": one.words for one in self.held_out_prefixes if one.counts.trimmed}
+        facts |= {f"{one.name} fields": one.words for one in self.held_out_prefixes if one.counts.trimmed}
         return facts | self.training
 
     def to_dict(self) -> dict[str, JsonValue]:

@@ -1,5 +1,5 @@
-"""Prefixes of documents that are too long, in the sample of training documents and in every held-out set; for
-`documents.py`."""
+"""Prefixes and suffixes of documents that are too long, in the sample of training documents and in every held-out set;
+for `documents.py`."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def prefix_findings(
     for name, documents, of_sample, num, examples in sets:
         if num:
             message = (
-                f"{name}: no field of the prefix fits within metadata.prefix_share of tokens.max_length: {num:,} of"
+                f"{name}: none of the fields fits within metadata.prefix_share of tokens.max_length: {num:,} of"
                 f" {count(documents, 'document')}{of_sample}.{hint * refuses}"
             )
             findings.append(

@@ -165,6 +165,19 @@ def test_a_token_that_is_added_and_also_stands_for_a_byte_is_not_known() -> None
     assert_as_alone(FlatTokenizer.like(backend), backend, ["a é", "b", "Ã©", "\u0a69"])
 
 
+def test_added_tokens_that_are_found_composed_are_not_known() -> None:
+    """Of two, one is longer as it is named and the other one is shorter: the bytes of a text add up all the same."""
+    added = [AddedToken("e\u0301"), AddedToken("\u0958"), AddedToken("\u2126", normalized=False), AddedToken("xyz")]
+    backend = changed(
+        lambda one: [setattr(one, "normalizer", normalizers.NFC()), *(one.add_tokens([token]) for token in added)]
+    )
+    sizes = bytes_of_tokens(backend)
+    assert sizes is not None
+    unsure = [backend.token_to_id(token.content) for token in added[:2]]
+    assert np.flatnonzero(sizes == 0).tolist() == unsure
+    assert_as_alone(FlatTokenizer.like(backend), backend, ["ééé \u0915\u093c xyz", "\u2126 \u03a9 e\u0301", "a"])
+
+
 def test_a_tokenizer_beside_another_has_its_added_tokens() -> None:
     backend = changed(
         lambda one: [

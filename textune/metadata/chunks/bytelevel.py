@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
 _CUTTING = ("ByteLevel", "Digits", "Punctuation", "Split")
 """Pre-tokenizers that cut a text and change nothing in it."""
@@ -32,7 +32,8 @@ def bytes_of_tokens(backend: Tokenizer) -> np.ndarray | None:
     # Of the tokens that the model makes, each character stands for a byte.
     sizes[ids] = np.fromiter(map(len, vocabulary), np.int32, len(vocabulary))
     for number, token in added.items():
-        size = 0 if token.lstrip or token.rstrip else len(token.content.encode())
+        known = not (token.lstrip or token.rstrip) and _is_found_as_written(backend, token)
+        size = len(token.content.encode()) if known else 0
         sizes[number] = size if sizes[number] in (0, size) else 0
     return sizes
 
@@ -41,6 +42,11 @@ def keeps(backend: Tokenizer, texts: list[str]) -> bool:
     """Whether the tokenizer's normalizer changes none of these texts."""
     normalizer = backend.normalizer
     return normalizer is None or all(text.isascii() or normalizer.normalize_str(text) == text for text in texts)
+
+
+def _is_found_as_written(backend: Tokenizer, token: AddedToken) -> bool:
+    """Whether an added token stands in texts as it is named, and not as the normalizer writes it."""
+    return not token.normalized or keeps(backend, [token.content])
 
 
 def _is_plain_bpe(model: Any) -> bool:

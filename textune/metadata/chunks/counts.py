@@ -84,11 +84,11 @@ class ChunkCounts:
         return f"left out are {listing(f'{name} of {num:,}' for name, num in by_number)}{bare}"
 
     def trimmed_of(self, num_documents: int) -> str:
-        """How many of these documents have a prefix that is too long, and what is left out of them, in words."""
+        """How many of these documents have too many fields, and what is left out of them, in words."""
         share = self.trimmed / num_documents
         return (
-            f"{self.trimmed:,} of {count(num_documents, 'document')} ({share:.1%}) have one longer than"
-            f" metadata.prefix_share allows: {self.lost}"
+            f"{self.trimmed:,} of {count(num_documents, 'document')} ({share:.1%}) have more than"
+            f" metadata.prefix_share has room for: {self.lost}"
         )
 
     @property
