@@ -159,8 +159,8 @@ def _usual_notes(agreed: Agreed) -> Iterator[str]:
     warms_up = agreed.zero.get("scheduler.type") is not None
     if warms_up and agreed.zero.get("scheduler.params.warmup_max_lr") is None:
         yield (
-            f"The learning rate rises to {shown(agreed.value('learning_rate'))}; there to 0.001, the default of DeepSpeed"
-            f" and accelerate, since {agreed.zero.name} gives no warmup_max_lr."
+            f"The learning rate rises to {shown(agreed.value('learning_rate'))}; there to 0.001, the default of"
+            f" DeepSpeed and accelerate, since {agreed.zero.name} gives no warmup_max_lr."
         )
     if warms_up and agreed.zero.get("scheduler.params.warmup_type") is None:
         yield f"The warm-up is a line; DeepSpeed's is a logarithm, since {agreed.zero.name} has no warmup_type."
