@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from textune.batches import (
     TokenRows,
@@ -58,9 +57,6 @@ from textune.training import (
     sharing_kind,
     state_bytes,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def build_parts(
