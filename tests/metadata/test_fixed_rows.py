@@ -118,6 +118,15 @@ def test_a_begin_token_stands_before_each_document_and_is_not_scored(tmp_path: P
     assert [at for at, bit in enumerate(mask) if bit] == begins
 
 
+def test_rows_without_a_scored_token_are_left_out(tmp_path: Path) -> None:
+    entry = {"key": "own", "type": "local", "value": "v" * 60, "char_start_idx": 1, "char_end_idx": 2}
+    stream = open_documents([str(write_shard(tmp_path / "a.jsonl", [{"text": "a good film", "metadata": [entry]}]))])
+    [(_, rows)] = blocks_of(make_maker(stream, max_length=20, types=("own",), chunks="fixed"))
+    [(_, [(ids, mask)])] = blocks_of(make_maker(stream, max_length=1000, types=("own",), end_token="always"))
+    cut = [(ids[at : at + 20], mask[at : at + 20]) for at in range(0, len(ids), 20)]
+    assert rows == [row for row in cut if 0 in row[1][1:]] and 0 < len(rows) < len(cut)
+
+
 def test_a_tokenizer_without_an_end_token_is_refused() -> None:
     tokenizer = tiny_tokenizer("gpt2")
     tokenizer.eos_token = None

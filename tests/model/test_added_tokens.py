@@ -136,6 +136,22 @@ def test_rows_that_no_token_had_are_used_first(tmp_path: Path) -> None:
     assert float(distance.max()) < 5 * SPREAD
 
 
+def test_rows_of_tokens_that_had_none_start_by_seed_too(tmp_path: Path) -> None:
+    """Some tokenizers have special tokens behind the last embedding."""
+    folder = tiny_language_model("gpt2", tmp_path)
+    old = tables(plain_language(folder))["input"]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<image>", "<sound>"], special_tokens=True)
+    tokenizer.save_pretrained(folder)
+    found = []
+    for other_seed in (1, 2):
+        torch.manual_seed(other_seed)
+        found.append(tables(open_language(folder, added_tokens=ADDED).model.hf)["input"])
+    assert torch.equal(*found) and len(found[0]) == len(old) + 2 + len(ADDED)
+    distance = (found[0][len(old) :] - old.mean(0)).abs() / old.std(0, correction=0)
+    assert float(distance.max()) < 5 * SPREAD
+
+
 def test_one_way_of_many_parts_is_another_of_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder = tiny_language_model("llama", tmp_path)
     whole = open_language(folder, added_tokens=ADDED).model.hf

@@ -70,11 +70,14 @@ def embed_tokens(hf: HuggingModel, tokenizer: PreTrainedTokenizerBase, tokens: S
 
     A row is the mean of the rows of all other tokens and a draw around it (`SPREAD`), by `seed` and the order of the
     tokens alone; a bias is the mean of the others. Tables grow as far as needed: rows that no token of the tokenizer
-    had are used up first.
+    had are used up first, and other new rows start in the same way.
     """
     ids = [int(number) for number in tokenizer.convert_tokens_to_ids(list(tokens))]
+    num_before = len(hf.get_input_embeddings().weight)
     _grow(hf, max(ids) + 1)
-    others = sorted({number for number in tokenizer.get_vocab().values() if number not in set(ids)})
+    # Tokens of the tokenizer that had no row, as some for images have none, lie before those of the run.
+    ids += sorted(set(range(num_before, max(ids) + 1)).difference(ids))
+    others = sorted(set(tokenizer.get_vocab().values()).difference(ids))
     generator = torch.Generator().manual_seed(seed)
     parameters = dict(hf.named_parameters())
     with torch.no_grad():

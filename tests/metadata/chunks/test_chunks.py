@@ -360,3 +360,16 @@ def test_no_chunk_begins_within_a_character() -> None:
     pieces = [tokenizer.decode(ids, clean_up_tokenization_spaces=False) for ids, _ in rows_of(chunks)]
     assert "".join(pieces) == text
     assert pieces == [text[start:end] for start, end in zip(chunks.start, chunks.end, strict=True)]
+
+
+@pytest.mark.parametrize("compat", ["none", "bsmetadata"])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma"])
+def test_a_document_begins_as_in_training_however_far_its_text_goes(family: str, compat: str) -> None:
+    """Without any text, too: a space that belongs to the first word is not there before it."""
+    encoder = encoder_of(tiny_tokenizer(family), 60, compat=compat)
+    fields = (("url", "url: x"),)
+    [(whole, _)] = rows_of(encoder.encode(rendered_of([Written(("the film",), fields)])))
+    begun = encoder.begun(rendered_of([Written((text,), fields) for text in ("", "the", "the film")]))
+    rows = [[*one.before, *one.text] for one in begun]
+    assert not begun[0].text and len(rows[0]) < len(rows[1]) < len(rows[2])
+    assert all(row == whole[: len(row)] for row in rows)

@@ -195,7 +195,9 @@ class ChunkEncoder:
         Errors as `encode`."""
         fields, texts = self._fields.encode(rendered.fields), list(rendered.texts)
         prefixes, _ = self._placed(fields)
-        tokens = self._tokens(texts, Places.of(texts, rendered.insertions), prefixes.length > 0)
+        # The space that a text begins with is part of its first word, which is still to be written.
+        has_text = np.fromiter(map(bool, texts), bool, len(texts))
+        tokens = self._tokens(texts, Places.of(texts, rendered.insertions), has_text & (prefixes.length > 0))
         self._require_room(rendered, fields, np.arange(len(texts)), place)
         begin = [] if self._begin is None else [self._begin]
         bounds = zip(prefixes.start.tolist(), prefixes.length.tolist(), pairwise(tokens.offsets.tolist()), strict=True)
