@@ -152,12 +152,18 @@ def test_all_contradictions_are_listed_at_once(folder: Path) -> None:
 
 def test_a_value_that_nobody_set_gives_way_but_an_accumulation_never_does(folder: Path) -> None:
     short = folder / "short.yaml"
-    short.write_text("max_train_steps: 100000\ndata_config: {experiment: sample}\n")
+    short.write_text("max_train_steps: 100000\nweight_decay: 0.01\ndata_config: {experiment: sample}\n")
     with refused(ConfigError, key="gradient_accumulation_steps", value=1):
         convert_bsmetadata(short, deepspeed=V2_ZERO)
     foreign = convert_bsmetadata(short, ["gradient_accumulation_steps=16"], deepspeed=V2_ZERO)
     assert value(foreign, "train.optimizer.lr") == 1e-4  # the dataclass says 5e-5
     assert value(foreign, "train.schedule.warmup") == "6000 steps"
+
+
+def test_a_decay_that_nobody_set_does_not_give_way_since_the_original_trains_with_it(folder: Path) -> None:
+    (folder / "short.yaml").write_text("gradient_accumulation_steps: 16\nmax_train_steps: 100000\n")
+    with refused(ConfigError, key="weight_decay", value=0.0, place="default"):
+        convert_bsmetadata(folder / "short.yaml", deepspeed=V2_ZERO)
 
 
 def test_the_rows_of_a_step_follow_from_the_number_of_processes(folder: Path) -> None:
@@ -310,6 +316,7 @@ def test_a_value_that_cannot_be_used_is_refused(word: str, key: str, value_: Any
         ({"scheduler.type": "OneCycle"}, "scheduler.type"),
         ({"scheduler.params.warmup_min_lr": 1e-6}, "scheduler.params.warmup_min_lr"),
         ({"scheduler.params.warmup_type": "log"}, "scheduler.params.warmup_type"),
+        ({"optimizer.params.adam_w_mode": False}, "optimizer.params.adam_w_mode"),
         ({"zero_optimization.stage": 4}, "zero_optimization.stage"),
         ({"zero_optimization.offload_optimizer.device": "nvme"}, "zero_optimization.offload_optimizer.device"),
         ({"train_batch_size": "many"}, "train_batch_size"),
@@ -349,6 +356,13 @@ def test_a_warm_up_of_deepspeeds_own_shape_is_named(folder: Path) -> None:
     changed = zero_file(folder, **{"scheduler.params.warmup_type": None})
     assert any("warmup_type" in note for note in v2(deepspeed=changed).notes)
     assert not any("warmup_type" in note for note in v2().notes)
+
+
+@pytest.mark.parametrize("peak", ["auto", None])
+def test_a_peak_that_the_original_takes_from_elsewhere_is_named(folder: Path, peak: str | None) -> None:
+    changed = zero_file(folder, **{"scheduler.params.warmup_max_lr": peak})
+    assert any("warmup_max_lr" in note and "0.001" in note for note in v2(deepspeed=changed, prefer="none").notes)
+    assert not any("0.001" in note for note in v2().notes)
 
 
 def test_a_period_that_is_no_whole_step_is_refused() -> None:

@@ -291,6 +291,7 @@ def test_what_the_dataclasses_say_where_the_file_is_silent(folder: Path) -> None
 ZERO: list[tuple[dict[str, Any], str, Any]] = [
     ({"gradient_clipping": 0.5}, "train.max_grad_norm", 0.5),
     ({"gradient_clipping": "auto"}, "train.max_grad_norm", 1.0),
+    ({"gradient_clipping": None}, "train.max_grad_norm", 0.0),
     ({"optimizer.params.betas": [0.8, 0.95]}, "train.optimizer.beta1", 0.8),
     ({"optimizer.params.betas": [0.8, 0.95]}, "train.optimizer.beta2", 0.95),
     ({"optimizer.params.eps": 1e-7}, "train.optimizer.eps", 1e-7),
@@ -334,6 +335,7 @@ def test_a_key_of_the_deepspeed_file_becomes_a_line(
 def test_every_key_of_the_deepspeed_file_has_a_test_or_is_named() -> None:
     tested = {key for changes, *_ in ZERO for key in changes}
     only_one_value = {
+        "optimizer.params.adam_w_mode",
         "scheduler.params.warmup_min_lr",
         "scheduler.params.warmup_type",
         "scheduler.params.warmup_min_ratio",

@@ -130,8 +130,8 @@ def _require_chunks(sample: DocumentSample, name: str) -> None:
         return
     found = sample.estimate
     raise DataError(
-        f"{name}: none of {count(found.documents, 'document')} has a chunk to learn from: {found.short:,} have fewer"
-        f" tokens of text than metadata.min_tokens, and {found.counts.unscored:,} have no token with another before"
+        f"{name}: none of {count(found.documents, 'document')} has a chunk to learn from: {found.short:,} with fewer"
+        f" tokens of text than metadata.min_tokens, {found.counts.unscored:,} with no token that has another before"
         " it.",
         hint="Check data.columns.text and metadata.min_tokens.",
         key="data.train",

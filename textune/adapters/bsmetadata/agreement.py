@@ -68,8 +68,7 @@ PAIRS = (
     _Pair(
         "weight_decay",
         ("optimizer.params.weight_decay",),
-        "the original trains with the second and ignores the first",
-        silent=True,
+        "the original trains with the first, which its groups of weights have, and ignores the second",
     ),
     _Pair(
         "lr_scheduler_type",

@@ -8,7 +8,7 @@ from pathlib import Path
 from textune.adapters.bsmetadata.agreement import Agreed, Prefer, agree
 from textune.adapters.bsmetadata.data import data_lines, experiment_of, rows_of
 from textune.adapters.bsmetadata.deepspeed import read_zero_file
-from textune.adapters.bsmetadata.given import Settings, read_settings
+from textune.adapters.bsmetadata.given import Settings, read_settings, shown
 from textune.adapters.bsmetadata.keys import DATA, KEYS, METADATA
 from textune.adapters.bsmetadata.rendering import Compat, metadata_lines, types_of
 from textune.adapters.bsmetadata.training import completed_steps, model_lines, train_lines
@@ -157,6 +157,11 @@ def _usual_notes(agreed: Agreed) -> Iterator[str]:
     )
     yield "Biases and norms are not decayed; there the norms of GPT-2 are, since their names (ln_1) differ."
     warms_up = agreed.zero.get("scheduler.type") is not None
+    if warms_up and agreed.zero.get("scheduler.params.warmup_max_lr") is None:
+        yield (
+            f"The learning rate rises to {shown(agreed.value('learning_rate'))}; there to 0.001, the default of"
+            f" DeepSpeed and accelerate, since {agreed.zero.name} gives no warmup_max_lr."
+        )
     if warms_up and agreed.zero.get("scheduler.params.warmup_type") is None:
         yield f"The warm-up is a line; DeepSpeed's is a logarithm, since {agreed.zero.name} has no warmup_type."
     if not agreed.zero:

@@ -121,7 +121,8 @@ def _train_lines(settings: Settings, rows: Rows, notes: list[str]) -> Iterator[L
     yield Line("data.train.files", (rows.shards,), settings.origin(*used, DATA + "train_file"))
     excluded = excluded_files(settings, rows)
     if excluded:
-        yield Line("data.train.exclude", excluded, "held out: the validation file, and the test file of the data set")
+        why = "the test file of the data set" if excluded == (TEST_FILE,) else "the validation file, and the test file"
+        yield Line("data.train.exclude", excluded, f"held out: {why}")
     folder = os.path.dirname(rows.shards)
     unseen = not rows.remote and not os.path.isdir(os.path.expanduser(folder) or ".")
     if unseen and glob.has_magic(rows.shards) and TEST_FILE not in excluded:

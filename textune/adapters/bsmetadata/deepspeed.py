@@ -31,6 +31,7 @@ USED = frozenset(
         "optimizer.params.betas",
         "optimizer.params.eps",
         "optimizer.params.weight_decay",
+        "optimizer.params.adam_w_mode",
         "scheduler.type",
         "scheduler.params.total_num_steps",
         "scheduler.params.warmup_num_steps",
@@ -56,7 +57,6 @@ UNUSED: dict[str, str] = {
     "fp16.initial_scale_power": _LOSS_SCALE,
     "fp16.hysteresis": _LOSS_SCALE,
     "fp16.min_loss_scale": _LOSS_SCALE,
-    "optimizer.params.adam_w_mode": "AdamW's decay is decoupled",
     "optimizer.params.torch_adam": _SPEED,
     "scheduler.params.last_batch_iteration": "a resumed run goes on from its own step",
     "zero_optimization.allgather_partitions": _SPEED,
@@ -99,6 +99,8 @@ class ZeroFile:
 
     values: Mapping[str, Given] = field(default_factory=dict)
     """By dotted key; `auto` is left out."""
+    auto: frozenset[str] = frozenset()
+    """Keys whose value is `auto`, which accelerate fills in."""
     path: Path | None = None
     left_out: tuple[LeftOut, ...] = ()
 
@@ -139,16 +141,17 @@ def read_zero_file(path: Path | None) -> ZeroFile:
     values: dict[str, Given] = {}
     left_out: list[LeftOut] = []
     problems: list[Problem] = []
+    auto = frozenset(key for key, value in _leaves(tree) if key in USED and value == AUTO)
     for key, value in _leaves(tree):
         if key in USED:
-            if value != AUTO:
+            if key not in auto:
                 values[key] = Given(key, value, path.name)
         elif unused := _unused(key):
             left_out.append(LeftOut(key, unused))
         elif not _is_off(key, tree):
             problems.append(_unknown(key, value, path.name))
     refuse([*problems, *_wrong(values)])
-    return ZeroFile(values, path, tuple(left_out))
+    return ZeroFile(values, auto, path, tuple(left_out))
 
 
 def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -207,6 +210,7 @@ _CHOICES: dict[str, tuple[object, ...]] = {
     "zero_optimization.offload_optimizer.device": ("cpu", "none"),
     "zero_optimization.offload_param.device": ("cpu", "none"),
     "optimizer.type": ("AdamW", "Adam"),
+    "optimizer.params.adam_w_mode": (True,),
     "scheduler.type": ("WarmupDecayLR", "WarmupLR", "WarmupCosineLR"),
     "scheduler.params.warmup_min_lr": (0, 0.0),
     "scheduler.params.warmup_min_ratio": (0, 0.0),

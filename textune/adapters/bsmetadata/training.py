@@ -164,14 +164,17 @@ def _precision_lines(zero: ZeroFile, accelerate: str | None) -> Iterator[Line]:
 
 
 def _clipping_lines(zero: ZeroFile) -> Iterator[Line]:
-    """Without DeepSpeed nothing is clipped; "auto" is 1 there, which accelerate puts in."""
+    """Nothing is clipped without DeepSpeed, nor where its file does not say it; "auto" is 1, which accelerate puts
+    in."""
     given = zero.get("gradient_clipping")
     if not zero:
         yield Line("train.max_grad_norm", 0.0, "the original clips nothing without DeepSpeed")
     elif given is not None:
         yield Line("train.max_grad_norm", float(given.value), given.said)
-    else:
+    elif "gradient_clipping" in zero.auto:
         yield Line("train.max_grad_norm", 1.0, f'gradient_clipping of {zero.name}: "auto" is 1 in accelerate')
+    else:
+        yield Line("train.max_grad_norm", 0.0, f"no gradient_clipping in {zero.name}")
 
 
 def _optimizer_lines(agreed: Agreed) -> Iterator[Line]:
