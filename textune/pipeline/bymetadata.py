@@ -133,7 +133,8 @@ def evaluate_by_metadata(
         choice = Choice(_types(chosen, known, wanted), max_documents, chunks, dedupe, prompt)
         scorers = {TRAINED: scorer}
         if untrained is not None:
-            name = untrained if untrained != TRAINED else f"./{untrained}"  # a folder that has the name of the other one
+            # A folder may have the name that stands for the other model.
+            name = untrained if untrained != TRAINED else f"./{untrained}"
             scorers[name] = _untrained(untrained, scorer)
         comparison = _compared(chosen, scorers, choice, bootstrap, tracker)
         if ranks.is_first:
