@@ -149,9 +149,9 @@ class DocumentMaker:
         if block.is_last and not num_rows:
             raise self._nothing_left(skipped, num_short=num_short, num_unscored=num_unscored)
         notices = [*skipped_so_far(block, after, skipped), *self._left_out(block, after, made)]
-        return MadeRows(
-            self._in_order(block, trained.rows, made), after, (*notices, *wrong_number(self.source, block, num_rows))
-        )
+        # An epoch is estimated, and a curriculum goes, by documents with those that have no row.
+        notices += wrong_number(self.source, block, before.read + num_read)
+        return MadeRows(self._in_order(block, trained.rows, made), after, tuple(notices))
 
     def rows_of(self, block: Block) -> Iterator[Rows]:
         """The rows of a block, a slice at a time. DataError for one that cannot be read, unless those are skipped."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 CODE = "code."
 """Before the name of a class of the user's own: the hash of its file."""
+_CURRICULUM = "metadata.sampling.curriculum"
 _NOT_COMPUTED = {"transformers_version", "architectures", "dtype", "torch_dtype", "id2label", "label2id", "use_cache"}
 """Keys of a backbone's configuration that change nothing of what is learnt."""
 
@@ -34,7 +35,7 @@ _NOT_COMPUTED = {"transformers_version", "architectures", "dtype", "torch_dtype"
 def compare(saved: Mapping[str, object], now: Mapping[str, object], *, where: str) -> list[str]:
     """Sentences about harmless changes between two resolved configurations; RunError names the others."""
     before, after = flat(saved), flat(now)
-    may_last_longer = not _depends_on_the_end(before) and not _depends_on_the_end(after)
+    may_last_longer = not depends_on_the_end(before) and not depends_on_the_end(after)
     harmless = [
         *(f"data.evaluations.{name} is evaluated" for name in _taken_away(after, before)),
         *(f"data.evaluations.{name} is not evaluated" for name in _taken_away(before, after)),
@@ -52,9 +53,10 @@ def compare(saved: Mapping[str, object], now: Mapping[str, object], *, where: st
         ):  # `compare_identity` has the numbers
             continue
         change = f"{key} was {_shown(before, key)} and is {_shown(after, key)}"
-        # With a schedule that falls towards the end of the run, the rates would have differed from the start; with a
-        # curriculum, whose changes are shares of the run, what is rendered.
+        # With a schedule that falls towards the end of the run, the rates would have differed from the start.
         free = role is Role.COMPUTED or (key == "train.duration" and may_last_longer)
+        if free and key == "train.duration" and before.get(_CURRICULUM):
+            change += f" ({_CURRICULUM} stays with the documents of the first length)"
         (harmless if free else refused).append(change)
     if refused:
         raise RunError(
@@ -66,11 +68,6 @@ def compare(saved: Mapping[str, object], now: Mapping[str, object], *, where: st
             reason="; ".join(refused),
         )
     return [f"{change} from here on" for change in harmless]
-
-
-def _depends_on_the_end(values: dict[str, object]) -> bool:
-    """Whether another length would have changed what a run did so far."""
-    return depends_on_the_end(values) or bool(values.get("metadata.sampling.curriculum"))
 
 
 def _taken_away(before: dict[str, object], after: dict[str, object]) -> list[str]:
