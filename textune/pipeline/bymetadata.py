@@ -149,8 +149,8 @@ def _require_whole(part: str | None, chosen: ChosenDocuments) -> None:
     """ConfigError where the set is one by type or an arm: these are what is compared of a set of documents."""
     if part not in (None, chosen.name):
         raise ConfigError(
-            f'part = "{part}" is made of the documents of {chosen.name}, which are compared as a whole: by type, and in'
-            " every arm.",
+            f'part = "{part}" is made of the documents of {chosen.name}, which are compared as a whole: by type, and'
+            " in every arm.",
             hint=f"Name {chosen.name}; types = [...] (--type) chooses the groups.",
             key="part",
             value=part,
