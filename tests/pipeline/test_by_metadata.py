@@ -265,6 +265,9 @@ def test_a_backbone_has_the_same_tokenizer(place: Path) -> None:
     llama = tiny_language_model("llama", place / "llama")
     with refused(ModelError, key="untrained", value=str(llama), reason="another tokenizer"):
         compared(place, untrained=str(llama))
+    (llama / "model.safetensors").unlink()
+    with refused(ModelError, key="untrained", value=str(llama)):
+        compared(place, untrained=str(llama))
 
 
 def test_a_backbone_has_positions_for_the_rows(place: Path) -> None:

@@ -38,6 +38,7 @@ from .pretrained import checkpoint_labels as checkpoint_labels
 from .pretrained import find_pretrained as find_pretrained
 from .pretrained import is_error as is_error
 from .pretrained import read_config as read_config
+from .pretrained import require_weights as require_weights
 from .quantize import require_int8 as require_int8
 from .recipe import Adapting as Adapting
 from .recipe import FullTable as FullTable

@@ -29,7 +29,7 @@ from textune.data import GivenRows, text_numbers
 from textune.errors import ConfigError, DataError, ModelError
 from textune.evaluation import CompareGroup, Comparison, compare, render
 from textune.metadata import DocumentSet, NothingToScore, Written
-from textune.model import Recipe, load_language_model, load_tokenizer, prepare
+from textune.model import Recipe, find_pretrained, load_language_model, load_tokenizer, prepare, require_weights
 from textune.pipeline.ownsources import require_own_sources
 from textune.pipeline.reportdocuments import (
     ChosenDocuments,
@@ -215,9 +215,10 @@ def _types(chosen: ChosenDocuments, known: Sequence[str], wanted: Sequence[str])
 def _untrained(name: str, scorer: Scorer) -> Scorer:
     """The same scorer with a backbone as it came, on the same tokens.
 
-    ModelError where its tokenizer is another one, or its positions are too few for the rows.
+    ModelError where it has no weights, its tokenizer is another one, or its positions are too few for the rows.
     """
     section = ModelSection(pretrained=name)
+    require_weights(find_pretrained(name, section, key="untrained"))
     tokenizer = load_tokenizer(section)
     own, other = scorer.tokenizer.get_vocab(), tokenizer.get_vocab()
     added = sorted(own.keys() - other.keys(), key=own.__getitem__)
