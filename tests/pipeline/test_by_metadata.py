@@ -190,6 +190,20 @@ def test_groups_may_be_smaller_and_fewer(place: Path) -> None:
     assert found.options["types"] == ("url",)
 
 
+def test_a_type_that_is_named_twice_is_one_group(place: Path) -> None:
+    assert [group.group for group in compared(place, types=["title", "title"]).groups] == ["all", "title"]
+
+
+def test_a_type_whose_documents_have_nothing_to_score_is_left_out(place: Path) -> None:
+    """One word alone: nothing predicts it. The other groups are compared."""
+    rows = [{**RECORDS[1], "text": "good"}, *(row for row in RECORDS if "metadata_url" not in row)]
+    file = place / "unscored.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    found = compared(place, data=file)
+    assert "url" not in groups(found) and {"all", "title", "html"} <= set(groups(found))
+    assert "url: no document has a token to score" in found.notes
+
+
 def test_equal_texts_may_count_once(place: Path) -> None:
     twice = place / "twice.jsonl"
     rows = [*RECORDS, RECORDS[3], {**RECORDS[5], "text": RECORDS[5]["text"].upper() + " !"}]
@@ -225,6 +239,16 @@ def test_a_backbone_as_it_came_scores_the_same_rows(place: Path) -> None:
     assert different[0].arms != different[1].arms and different[0].characters == different[1].characters
 
 
+def test_a_backbone_may_be_called_as_the_trained_model_is(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_language_model("gpt2", tmp_path / "trained", seed=5)
+    monkeypatch.chdir(tmp_path)
+    found = compared(place, untrained="trained", types="title").groups
+    assert [group.model for group in found] == ["trained", "./trained"] * 2
+    assert found[0] == compared(place, types="title").groups[0] and found[1].arms != found[0].arms
+
+
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 
@@ -244,6 +268,12 @@ def test_a_backbone_has_the_same_tokenizer(place: Path) -> None:
     (llama / "model.safetensors").unlink()
     with refused(ModelError, key="untrained", value=str(llama)):
         compared(place, untrained=str(llama))
+
+
+def test_a_backbone_has_positions_for_the_rows(place: Path) -> None:
+    short = tiny_language_model("gpt2", place / "short", n_positions=16)
+    with refused(ModelError, key="untrained", value=str(short), reason="too few positions"):
+        compared(place, untrained=str(short))
 
 
 def test_where_the_result_goes_is_checked_first(place: Path) -> None:

@@ -72,6 +72,13 @@ def test_another_set_is_named(trained: Any) -> None:
         textune.evaluate(trained.run, part="validation-url", device="cpu")
 
 
+def test_a_set_by_type_or_an_arm_is_not_compared_by_itself(trained: Any) -> None:
+    for part in ("validation-title", "validation-without"):
+        with refused(ConfigError, key="part", value=part):
+            evaluate_by_metadata(trained.run, part=part, device="cpu", bootstrap=0)
+    assert evaluate_by_metadata(trained.run, part="validation", device="cpu", bootstrap=0).groups
+
+
 def test_documents_that_changed_are_refused(trained: Any, home: Path) -> None:
     held = (home / "held.jsonl").read_bytes()
     try:

@@ -1,3 +1,4 @@
+from .arms import NothingToScore as NothingToScore
 from .arms import ScoredSet as ScoredSet
 from .arms import score_arms as score_arms
 from .chunks.counts import Bare as Bare

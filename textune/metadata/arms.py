@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 _WAY_OF: dict[Arm, str] = {"without": "without", "same-context": "same_context"}
 
 
+class NothingToScore(DataError):
+    """No document of a set has a scored token."""
+
+
 @dataclass(frozen=True, eq=False)
 class ScoredSet:
     """The rows of every arm of a set of documents; all of them score the same characters of each document."""
@@ -51,8 +55,8 @@ def score_arms(
     """The rows of a set and of these arms beside it; of documents without any metadata, where all arms are the same,
     of the set alone.
 
-    Which characters are scored does not depend on `arms`. DataError where no document has a scored token, otherwise
-    errors as `HeldOutDocuments`; `progress` is told how many documents are tokenised, and of how many.
+    Which characters are scored does not depend on `arms`. NothingToScore where no document has a scored token,
+    otherwise errors as `HeldOutDocuments`; `progress` is told how many documents are tokenised, and of how many.
     """
     work = HeldOutDocuments(
         found.documents, tokenizer, tokens, section, how=how, place=found.places.__getitem__, progress=progress
@@ -71,7 +75,7 @@ def rows_by_arm(name: str, num_documents: int, store: TokenStore, arms: Sequence
     _require_equal(document_R, way_R, targets_R3)
     unscored = np.setdiff1d(np.arange(num_documents), document_R[targets_R3[:, 0] > 0])
     if len(unscored) == num_documents:
-        raise DataError(
+        raise NothingToScore(
             f"{name}: none of {count(num_documents, 'document')} has a token to score.",
             hint="A document needs at least two tokens of text: nothing predicts the first one.",
             key=name,

@@ -28,7 +28,7 @@ from textune.config import (
 from textune.data import GivenRows, text_numbers
 from textune.errors import ConfigError, DataError, ModelError
 from textune.evaluation import CompareGroup, Comparison, compare, render
-from textune.metadata import DocumentSet, Written
+from textune.metadata import DocumentSet, NothingToScore, Written
 from textune.model import Recipe, find_pretrained, load_language_model, load_tokenizer, prepare, require_weights
 from textune.pipeline.ownsources import require_own_sources
 from textune.pipeline.reportdocuments import (
@@ -125,14 +125,17 @@ def evaluate_by_metadata(
             if experiment is not None:
                 require_own_sources(experiment.data, code, run)
             chosen = documents_of_run(run, experiment, scorer, part, rows or {})
+            _require_whole(part, chosen)
         else:
             own = columns or scorer.card.columns
             chosen = documents_of_files(data, own, scorer, on_bad_row=on_bad_row, tracker=tracker)
-        wanted = (types,) if isinstance(types, str) else tuple(types)
+        wanted = (types,) if isinstance(types, str) else tuple(dict.fromkeys(types))
         choice = Choice(_types(chosen, known, wanted), max_documents, chunks, dedupe, prompt)
         scorers = {TRAINED: scorer}
         if untrained is not None:
-            scorers[untrained] = _untrained(untrained, scorer)
+            # A folder may have the name that stands for the other model.
+            name = untrained if untrained != TRAINED else f"./{untrained}"
+            scorers[name] = _untrained(untrained, scorer)
         comparison = _compared(chosen, scorers, choice, bootstrap, tracker)
         if ranks.is_first:
             if target is not None:
@@ -140,6 +143,19 @@ def evaluate_by_metadata(
             if (run / "manifest.json").is_file():
                 _keep(comparison, run / "evaluations", chosen.name, tracker)
     return comparison
+
+
+def _require_whole(part: str | None, chosen: ChosenDocuments) -> None:
+    """ConfigError where the set is one by type or an arm: these are what is compared of a set of documents."""
+    if part not in (None, chosen.name):
+        raise ConfigError(
+            f'part = "{part}" is made of the documents of {chosen.name}, which are compared as a whole: by type, and'
+            " in every arm.",
+            hint=f"Name {chosen.name}; types = [...] (--type) chooses the groups.",
+            key="part",
+            value=part,
+            reason="not all documents of a set",
+        )
 
 
 def _target(path: Path) -> Path:
@@ -199,7 +215,7 @@ def _types(chosen: ChosenDocuments, known: Sequence[str], wanted: Sequence[str])
 def _untrained(name: str, scorer: Scorer) -> Scorer:
     """The same scorer with a backbone as it came, on the same tokens.
 
-    ModelError where it has no weights, or its tokenizer is another one.
+    ModelError where it has no weights, its tokenizer is another one, or its positions are too few for the rows.
     """
     section = ModelSection(pretrained=name)
     require_weights(find_pretrained(name, section, key="untrained"))
@@ -218,6 +234,16 @@ def _untrained(name: str, scorer: Scorer) -> Scorer:
         section = section.model_copy(update={"added_tokens": tuple(added)})
         tokenizer = load_tokenizer(section)
     model = load_language_model(section, tokenizer, seed=0)
+    limit = model.max_positions
+    if limit is not None and limit < scorer.card.max_length:
+        raise ModelError(
+            f"untrained = {name!r}: it has positions for {limit} tokens, but the rows of the model have up to"
+            f" {scorer.card.max_length}.",
+            hint="Name a backbone with more positions.",
+            key="untrained",
+            value=name,
+            reason="too few positions",
+        )
     prepare(model, Recipe(scorer.device, "prediction", compiled=scorer.card.compiled))
     return Scorer(
         model,
@@ -246,7 +272,13 @@ def _compared(
             continue
         for style in ("tags", "prompt") if choice.prompt else ("tags",):
             how = Written(as_prompt=style == "prompt", first_only=choice.chunks == "first")
-            arms = scored_set(documents, scorers[TRAINED], tracker, how=how)
+            try:
+                arms = scored_set(documents, scorers[TRAINED], tracker, how=how)
+            except NothingToScore:
+                if group == ALL:
+                    raise
+                notes.append(f"{group}: no document has a token to score")
+                continue
             if num := len(arms.unscored):
                 notes.append(f"{group}: {count(num, 'document')} without a token to score left out")
             rows = dict(zip(_ARMS, arms.rows.values(), strict=False))

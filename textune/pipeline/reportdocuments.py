@@ -26,6 +26,7 @@ from textune.errors import ConfigError, DataError, RunError
 from textune.evaluation import EvaluatedRows, MainMetric, Report, ScoredRows, build_task_report
 from textune.metadata import (
     DocumentSet,
+    NothingToScore,
     ScoredSet,
     Written,
     open_documents,
@@ -131,19 +132,23 @@ def _chosen(name: str, source: SetsByType, rows: Rows, columns: Columns, scorer:
 
 
 def scored_set(found: DocumentSet, scorer: Scorer, tracker: Tracker, *, how: Written) -> ScoredSet:
-    """The rows of every arm of a set, from the token cache if they are there."""
-    card = scorer.card
+    """The rows of every arm of a set, from the token cache if they are there; errors as `score_arms`."""
+    card, nothing = scorer.card, None
     with scorer.ranks.local_first():
-        return score_arms(
-            found,
-            scorer.tokenizer,
-            card.tokens,
-            card.required_documents,
-            arms=ARMS,
-            how=how,
-            notice=tracker.notice,
-            progress=lambda done, total: tracker.progress("tokenising", done, total),
-        )
+        try:
+            return score_arms(
+                found,
+                scorer.tokenizer,
+                card.tokens,
+                card.required_documents,
+                arms=ARMS,
+                how=how,
+                notice=tracker.notice,
+                progress=lambda done, total: tracker.progress("tokenising", done, total),
+            )
+        except NothingToScore as error:  # which every rank finds, in its turn
+            nothing = error
+    raise nothing
 
 
 def scored_rows(
