@@ -193,7 +193,7 @@ def test_parts_draw_the_same_dropout_when_they_are_computed_again(tmp_path: Path
         assert built.model.pooling is not None
         vectors = [built.model._vectors(part.ids_T, part) for part in batch.parts]
         pooled_BH = built.model.pooling(torch.cat(vectors), batch.places_R, batch.counts_B)
-        loss = built.model._outputs(pooled_BH).square().sum()
+        loss = built.model.face.outputs(pooled_BH).square().sum()
         return loss, gradients(built.model, loss)
 
     again, kept = step(keeps=False), step(keeps=True)

@@ -62,7 +62,7 @@ def test_every_order_trains(home: Path, weighted_file: Path, tmp_path: Path, ord
 def test_a_draw_without_a_column_of_weights_is_refused_before_rows_are_read(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("textune.pipeline.build.prepare_data", lambda *_, **__: pytest.fail("too late"))
+    monkeypatch.setattr("textune.pipeline.buildtexts.prepare_data", lambda *_, **__: pytest.fail("too late"))
     with pytest.raises(ConfigError, match=r"data\.columns\.weight is not set"):
         gathered(home, "train.order=weighted")
 

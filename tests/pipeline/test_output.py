@@ -299,6 +299,7 @@ def test_what_a_loaded_model_shows_of_itself(trained: Any) -> None:
     assert [name for name in dir(model) if not name.startswith("_")] == [
         "card",
         "device",
+        "generate",
         "predict",
         "predict_table",
         "score",

@@ -302,7 +302,7 @@ def test_names_are_resolved_before_anything_slow(
     home: Path, monkeypatch: pytest.MonkeyPatch, override: str, name: str
 ) -> None:
     """R11: metric, column and label names fail before a tokenizer or a model is touched."""
-    monkeypatch.setattr("textune.pipeline.build.load_tokenizer", lambda *_: pytest.fail("too late"))
+    monkeypatch.setattr("textune.pipeline.buildtexts.load_tokenizer", lambda *_: pytest.fail("too late"))
     with pytest.raises(TextuneError, match=name):
         textune.train(home / "config.toml", run=home / "runs" / "refused", overrides=[override])
 

@@ -168,12 +168,14 @@ def test_columns_before_the_text_stand_beside_none(tmp_path: Path, monkeypatch: 
     for way, accuracy in (("plain", 0.80), ("source", 0.83)):
         for seed in (0, 1):
             run = a_run(seed, accuracy + seed / 100, trained=1, lr=1e-4)
-            run["reports"] = {"validation": {"lifts": [{"column": "source", "lift": 0.01 * (seed + 1)}]}}
+            lift = {"column": "source", "lift": 0.01 * (seed + 1), "interval": [-0.02, 0.03]}
+            run["reports"] = {"validation": {"lifts": [lift]}}
             write_json(tmp_path / "textune" / f"reviews-{way}-{seed}.json", run)
     found = results_table._columns().splitlines()
     assert "| nothing | 0.805 (0.800, 0.810) | - | - |" in found
-    assert "| `source` | 0.835 (0.830, 0.840) | +0.030 (seed spread 0.010) | +0.015 (+0.010, +0.020) |" in found
-    assert "Where and when: 2026-11-30, a processor, threads: 1, fp32." in found
+    lifts = "+0.015 (+0.010 in -0.020 to +0.030, +0.020 in -0.020 to +0.030)"
+    assert f"| `source` | 0.835 (0.830, 0.840) | +0.030 (seed spread 0.010) | {lifts} |" in found
+    assert "Where and when: seeds 0, 1, 2026-11-30, a processor, threads: 1, fp32." in found
 
 
 @pytest.mark.parametrize("name", ["reviews-plain", "reviews-source"])

@@ -106,7 +106,7 @@ def render(
 
 @click.command(
     cls=Examples,
-    short_help="Show what a language model writes, given metadata and the beginning of a text.",
+    short_help="Show what a language model writes, given metadata.",
     examples="textune generate runs/first --metadata url=https://example.org --metadata title='A day at sea'\n"
     "textune generate runs/first --prompt 'The harbour' --temperature 1 --top-p 0.9 --num 4 --seed 7",
 )

@@ -73,6 +73,8 @@ def encode_rows(predictor: Predictor, rows: Rows, columns: Columns) -> TokenStor
 def without_room(predictor: Predictor, rows: Rows, columns: Columns) -> dict[int, str]:
     """By index, the rows whose fields leave no room for their text, each with the reason; `encode_rows` refuses
     them."""
+    if predictor.card.metadata is None:
+        return {}
     text, pair = select_texts(rows, columns)
     fields = given_fields(rows, predictor.card.metadata)
     return rows_without_room(RowTexts(text, pair, rows.place, fields), predictor.encoder)
