@@ -398,7 +398,7 @@ def test_what_is_left_out_is_counted_and_said(tmp_path: Path) -> None:
         for word in (
             "skipped so far, such as a.jsonl, line 41",
             "1 document skipped so far",
-            "1 piece of metadata left out so far, such as a.jsonl, line 5",
+            "1 entry of metadata left out so far, such as a.jsonl, line 5",
             "num_rows = 45, but the stream has 40 usable",
         )
         if not any(word in notice for notice in notices)

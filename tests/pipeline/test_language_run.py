@@ -358,7 +358,7 @@ def test_metadata_that_cannot_be_rendered(home: Path, tmp_path: Path) -> None:
     with refused(DataError, place="held.jsonl, line 3"):
         parts_of(place)
     parts = parts_of(place, "metadata.on_bad_metadata=report")
-    assert any("1 piece of metadata left out, such as held.jsonl, line 3" in one for one in parts.data.notices)
+    assert any("1 entry of metadata left out, such as held.jsonl, line 3" in one for one in parts.data.notices)
 
 
 def test_shares_of_the_training_documents_are_held_out(home: Path) -> None:

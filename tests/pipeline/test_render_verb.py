@@ -324,7 +324,7 @@ def test_bad_metadata_is_refused_or_left_out_and_said(tree: dict[str, Any], tmp_
     tree["metadata"]["on_bad_metadata"] = "report"
     rendered = render(tree)
     assert rendered.documents[0].types == ("url",)
-    assert any("1 piece of metadata left out" in one and "bad.jsonl, line 1" in one for one in rendered.notices)
+    assert any("1 entry of metadata left out" in one and "bad.jsonl, line 1" in one for one in rendered.notices)
 
 
 def test_a_set_by_type_without_a_row_is_refused(tree: dict[str, Any]) -> None:

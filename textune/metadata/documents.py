@@ -16,7 +16,7 @@ NO_POSITION = -1
 
 @dataclass(frozen=True, eq=False)
 class Entries:
-    """E pieces of metadata in flat columns, document after document, in the order of the records.
+    """E entries of metadata in flat columns, document after document, in the order of the records.
 
     Whoever makes them guarantees, and rendering relies on it: a span lies within its text; of one type, either all
     entries of a document have both positions or none has; no two tags of a type have one position at one character;

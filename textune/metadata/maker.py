@@ -124,7 +124,7 @@ class DocumentMaker:
         """The chunks of a block's documents; their targets are the numbers of scored tokens, and twice 0 for what
         only an evaluation asks. Documents without a scored token have no rows.
 
-        DataError for rows, and for pieces of metadata, that cannot be used unless they are to be left out, and for an
+        DataError for rows, and for entries of metadata, that cannot be used unless they are to be left out, and for an
         epoch without a row.
         """
         before = block.before
@@ -166,14 +166,14 @@ class DocumentMaker:
         return MadeChunks(self._encoder.encode(rendered, rows.place), read, keep_DT)
 
     def _left_out(self, block: Block, after: Cursor, made: list[MadeChunks]) -> Iterator[str]:
-        """Notices about documents and pieces of metadata that are left out."""
+        """Notices about documents and entries of metadata that are left out."""
         if is_milestone(block.before.short, after.short):
             limit = self.section.min_tokens
             tokens = "without a token" if limit == 1 else f"of fewer than {limit} tokens"
             yield f"{count(after.short, 'document')} skipped so far: {tokens} of text"
         if is_milestone(block.before.bad_entries, after.bad_entries):
             first = next(found for one in made if (found := one.bad.first))
-            entries = count(after.bad_entries, "piece of metadata", "pieces of metadata")
+            entries = count(after.bad_entries, "entry of metadata", "entries of metadata")
             yield f"{entries} left out so far, such as {first.place}: {first.field}: {first.reason}"
         for name, words in ChunkCounts.from_flat(after.cut).words.items():
             if is_milestone(block.before.cut.get(name, 0), after.cut[name]):

@@ -108,9 +108,9 @@ def _of_training_rows(train: ShardStream) -> list[str]:
 
 
 def _left_out(name: str, read: ReadDocuments) -> list[str]:
-    """A notice about pieces of metadata of a set that cannot be rendered."""
+    """A notice about entries of metadata of a set that cannot be rendered."""
     first = read.bad.first
     if first is None:
         return []
-    entries = count(read.bad.total, "piece of metadata", "pieces of metadata")
+    entries = count(read.bad.total, "entry of metadata", "entries of metadata")
     return [f"{name}: {entries} left out, such as {first.place}: {first.field}: {first.reason}"]

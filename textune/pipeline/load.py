@@ -114,6 +114,7 @@ class TrainedModel:
         names = choices_of(card.label_maps)
         labels = f", {count(len(names), 'label')} ({listing(names, 8)})" if names else ""
         kind = "texts" if card.columns.text_pair is None else "pairs of texts"
+        kind = kind if card.documents is None else "documents in chunks"
         windows = " in windows" if card.long == "windows" else ""
         limit = f"{kind}{windows} of at most {card.max_length} tokens"
         return f"<TrainedModel: {card.problem}{labels}, {limit}, {self._predictor.scorer.device}>"

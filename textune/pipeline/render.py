@@ -221,7 +221,7 @@ class _Writer:
     def notices(self) -> Iterator[str]:
         """What is left out of these documents."""
         if (first := self._bad.first) is not None:
-            entries = count(self._bad.total, "piece of metadata", "pieces of metadata")
+            entries = count(self._bad.total, "entry of metadata", "entries of metadata")
             yield f"{entries} left out, such as {first}"
         without = sum(not document.chunks for document in self.documents)
         if without:

@@ -125,7 +125,7 @@ def _chosen(name: str, source: SetsByType, rows: Rows, columns: Columns, scorer:
         )
     notes = [*rows.notes]
     if (first := read.bad.first) is not None:
-        entries = count(read.bad.total, "piece of metadata", "pieces of metadata")
+        entries = count(read.bad.total, "entry of metadata", "entries of metadata")
         notes.append(f"{entries} left out, such as {first.place}: {first.field}: {first.reason}")
     sets = sets_of(name, source, rows, read.documents, key=key_of(name))
     return ChosenDocuments(name, tuple(sets), rows, tuple(notes))
