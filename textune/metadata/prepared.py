@@ -26,7 +26,6 @@ from textune.data import (
 from textune.metadata.opening import open_documents
 from textune.metadata.records import ReadDocuments, read_document_rows, read_documents
 from textune.metadata.sets import DocumentSet, sets_of
-from textune.wording import count
 
 LANGUAGE = LabelMap("language", ("text",))
 """What a language model predicts."""
@@ -109,8 +108,4 @@ def _of_training_rows(train: ShardStream) -> list[str]:
 
 def _left_out(name: str, read: ReadDocuments) -> list[str]:
     """A notice about entries of metadata of a set that cannot be rendered."""
-    first = read.bad.first
-    if first is None:
-        return []
-    entries = count(read.bad.total, "entry of metadata", "entries of metadata")
-    return [f"{name}: {entries} left out, such as {first.place}: {first.field}: {first.reason}"]
+    return [f"{name}: {read.bad.left_out}"] if read.bad.left_out else []

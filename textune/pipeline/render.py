@@ -220,9 +220,8 @@ class _Writer:
 
     def notices(self) -> Iterator[str]:
         """What is left out of these documents."""
-        if (first := self._bad.first) is not None:
-            entries = count(self._bad.total, "entry of metadata", "entries of metadata")
-            yield f"{entries} left out, such as {first}"
+        if self._bad.left_out:
+            yield self._bad.left_out
         without = sum(not document.chunks for document in self.documents)
         if without:
             limit = self._section.min_tokens

@@ -37,7 +37,7 @@ from textune.metadata import (
 )
 from textune.prediction import Scorer, data_source
 from textune.run import Tracker, score_rows
-from textune.wording import count, listing
+from textune.wording import listing
 
 ARMS: tuple[Arm, ...] = ("without", "same-context")
 """Every arm beside the documents with their metadata."""
@@ -123,10 +123,7 @@ def _chosen(name: str, source: SetsByType, rows: Rows, columns: Columns, scorer:
         raise DataError(
             f"{rows.source} has no rows.", hint="Check the file.", key="data", value=0, reason="there are no rows"
         )
-    notes = [*rows.notes]
-    if (first := read.bad.first) is not None:
-        entries = count(read.bad.total, "entry of metadata", "entries of metadata")
-        notes.append(f"{entries} left out, such as {first.place}: {first.field}: {first.reason}")
+    notes = [*rows.notes, *([read.bad.left_out] if read.bad.left_out else [])]
     sets = sets_of(name, source, rows, read.documents, key=key_of(name))
     return ChosenDocuments(name, tuple(sets), rows, tuple(notes))
 

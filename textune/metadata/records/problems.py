@@ -111,6 +111,13 @@ class BadEntries:
         examples = [one for of_kind in self.examples.values() for one in of_kind]
         return min(examples, key=lambda one: one[0])[1] if examples else None
 
+    @property
+    def left_out(self) -> str:
+        """How many are left out, and the first; empty for none."""
+        if self.first is None:
+            return ""
+        return f"{count(self.total, 'entry of metadata', 'entries of metadata')} left out, such as {self.first}"
+
     def refuse(self) -> None:
         """DataError for the first in the order of rows, if there is any."""
         if self.first is not None:
