@@ -1,0 +1,117 @@
+"""Values that Optuna proposes, from what the runs before have shown.
+
+Each proposal follows from the search, its number and the results before it alone: Optuna's study is built anew of what
+the sweep has written down. So a sweep that was stopped is given the same proposals as one that was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from textune.config import OptunaSearch, Section, format_value
+from textune.errors import ConfigError
+from textune.studies.cells import Values
+from textune.studies.drawing import greatest, kind_of
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A proposal and what came of it."""
+
+    proposed: Mapping[str, object]
+    """By dotted key: numbers, or the text of a choice (`format_value`)."""
+    value: float | None = None
+    """The metric of its run; None while it is not known, NaN where the run failed."""
+
+
+def require_optuna(search: OptunaSearch) -> None:
+    """ConfigError where Optuna, or what its sampler needs, is not installed."""
+    try:
+        _sampler(search, 0)
+    except ImportError as error:
+        package = "scipy" if (error.name or "").startswith("scipy") or "scipy" in str(error) else '"textune[optuna]"'
+        raise ConfigError(
+            f"[optuna] with the sampler {search.sampler}: {error.name or 'a package'} is not installed.",
+            hint=f"Run `pip install {package}`, or draw the values in advance: [random].",
+            key="optuna",
+            value=search.sampler,
+        ) from None
+
+
+def propose(search: OptunaSearch, known: Sequence[Trial], *, higher_is_better: bool) -> Trial:
+    """The next proposal after those that are known."""
+    import optuna
+
+    space = {key: _as_optuna(section) for key, section in search.space.items()}
+    with _quiet():
+        direction = "maximize" if higher_is_better else "minimize"
+        study = optuna.create_study(sampler=_sampler(search, len(known)), direction=direction)
+        for trial in known:
+            study.add_trial(_told(trial, space))
+        return Trial(study.ask(space).params)
+
+
+def values_of(search: OptunaSearch, trial: Trial) -> Values:
+    """What a cell is made of: a choice as the value itself."""
+    found: dict[str, object] = {}
+    for key, section in search.space.items():
+        proposed = trial.proposed[key]
+        options = {format_value(value, one_line=True): value for value in getattr(section, "values", ())}
+        found[key] = options[str(proposed)] if options else proposed
+    return found
+
+
+def _told(trial: Trial, space: Mapping[str, Any]) -> Any:
+    from optuna.trial import TrialState, create_trial
+
+    params, value = dict(trial.proposed), trial.value
+    if value is None:
+        return create_trial(params=params, distributions=dict(space), state=TrialState.RUNNING)
+    if math.isnan(value):
+        return create_trial(params=params, distributions=dict(space), state=TrialState.FAIL)
+    return create_trial(params=params, distributions=dict(space), value=value)
+
+
+def _sampler(search: OptunaSearch, number: int) -> Any:
+    """The sampler of one proposal: with a seed of its own, as Optuna keeps none of a stopped study."""
+    import optuna
+
+    seed = (search.seed * 1_000_003 + number) % 2**32
+    with _quiet():
+        return {"tpe": optuna.samplers.TPESampler, "gp": _gaussian}[search.sampler](seed=seed)
+
+
+def _gaussian(*, seed: int) -> Any:
+    import optuna
+    import scipy.optimize  # noqa: F401  # which Optuna asks for only in the middle of a search
+
+    return optuna.samplers.GPSampler(seed=seed, deterministic_objective=True)
+
+
+def _as_optuna(section: Section) -> Any:
+    import optuna.distributions as known
+
+    make: dict[str, Callable[[Any], Any]] = {  # by the names of `drawing.DISTRIBUTIONS`
+        "uniform": lambda own: known.FloatDistribution(own.low, own.high),
+        "log_uniform": lambda own: known.FloatDistribution(own.low, own.high, log=True),
+        "int": lambda own: known.IntDistribution(own.low, greatest(own), step=own.step),
+        "choice": lambda own: known.CategoricalDistribution([format_value(value, one_line=True) for value in own.values]),
+    }
+    return make[kind_of(section)](section)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what Optuna says of its own work."""
+    import optuna
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
