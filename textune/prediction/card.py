@@ -61,8 +61,9 @@ class HeadCard(Section):
         if not isinstance(tree, dict) or not isinstance(was := tree.get("decision"), dict) or "threshold" not in was:
             return tree
         now: dict[str, JsonValue] = {}
-        if tree.get("problem") == "multilabel" and was["threshold"] != USUAL_THRESHOLD:
-            now = {"thresholds": [was["threshold"]] * len(tree.get("names", ()))}
+        names = tuple(tree.get("names", ()))
+        if LabelMap(tree.get("problem", ""), names).several and was["threshold"] != USUAL_THRESHOLD:
+            now = {"thresholds": [was["threshold"]] * len(names)}
         return tree | {"decision": now}
 
     @model_validator(mode="after")
