@@ -1,4 +1,4 @@
-"""Several runs: all configs are checked first, finished ones are skipped, stopped ones resume, here or in processes."""
+"""Several runs: all configs are checked first, finished ones are skipped, stopped ones resume, here or apart."""
 
 from __future__ import annotations
 
