@@ -41,14 +41,14 @@ from .reference import json_schema as json_schema
 from .reference import reference_markdown as reference_markdown
 from .rendering import arm_of_set as arm_of_set
 from .rendering import set_by_type as set_by_type
+from .schema import LONG_ROWS as LONG_ROWS
+from .schema import SHORT_ROWS as SHORT_ROWS
 from .schema import EvaluateSection as EvaluateSection
 from .schema import Experiment as Experiment
-from .schema import LONG_ROWS as LONG_ROWS
 from .schema import Model as Model
 from .schema import ModelSection as ModelSection
 from .schema import PythonModel as PythonModel
 from .schema import RowOrder as RowOrder
-from .schema import SHORT_ROWS as SHORT_ROWS
 from .schema import TokensSection as TokensSection
 from .schema import TrainSection as TrainSection
 from .section import Role as Role

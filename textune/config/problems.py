@@ -228,9 +228,7 @@ def translate(
     return [problem for problem in problems if not any(_is_inside(place, problem.place) for place in inner)]
 
 
-def _locate(
-    location: tuple[str | int, ...], root: type[Section]
-) -> tuple[Place, object, type[Section] | None]:
+def _locate(location: tuple[str | int, ...], root: type[Section]) -> tuple[Place, object, type[Section] | None]:
     """A pydantic location as the user's place, with the annotation there and the section that holds it."""
     place: Place = ()
     annotation: object = root

@@ -26,7 +26,6 @@ from textune.config.presets import is_preset
 from textune.config.problems import (
     Problem,
     keys_called,
-    not_a_table,
     refuse,
     set_in,
     translate,
@@ -55,7 +54,8 @@ class Uniform(Section):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        return _require_order(self, self.low, self.high)
+        _require_order(self.low, self.high)
+        return self
 
 
 class LogUniform(Section):
@@ -69,7 +69,8 @@ class LogUniform(Section):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        return _require_order(self, self.low, self.high)
+        _require_order(self.low, self.high)
+        return self
 
 
 class WholeNumber(Section):
@@ -85,7 +86,8 @@ class WholeNumber(Section):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        return _require_order(self, self.low, self.high)
+        _require_order(self.low, self.high)
+        return self
 
 
 class Choice(Section):
@@ -96,10 +98,9 @@ class Choice(Section):
     """Those to choose from."""
 
 
-def _require_order(section: Any, low: float, high: float) -> Any:
+def _require_order(low: float, high: float) -> None:
     if not low < high:
-        raise ValueError(f"low ({low}) must be less than high ({high})")
-    return section
+        raise ValueError(f"low ({low:g}) must be less than high ({high:g})")
 
 
 def _as_choice(value: object) -> object:
@@ -398,7 +399,7 @@ def _unknown_distributions(space: object, place: Place, label: str) -> list[Prob
         if not isinstance(value, Mapping):
             hint = f"A value that is the same in all runs stands in `config`; to choose from several, write [{key}]."
             hint = hint.replace(f"[{key}]", f"[{format_value(value, one_line=True)}, ...]")
-            expectation = "a distribution, such as { kind = \"uniform\", low = 0, high = 1 }, or a list"
+            expectation = 'a distribution, such as { kind = "uniform", low = 0, high = 1 }, or a list'
             found = wrong_value(here, value, expectation, label)
             problems.append(Problem(here, found.message, hint, value, label))
         elif not isinstance(value.get("kind"), str) or value["kind"] not in choices:

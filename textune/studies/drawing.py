@@ -107,6 +107,6 @@ def corners(space: Mapping[str, Section]) -> list[Values]:
     """Combinations in which each key takes each of its edges, the others their first one."""
     edges = {key: DISTRIBUTIONS[kind_of(section)].edges(section) for key, section in space.items()}
     first = {key: values[0] for key, values in edges.items()}
-    found = [first]
+    found: list[Values] = [first]
     found += [first | {key: value} for key, values in edges.items() for value in values[1:]]
     return found

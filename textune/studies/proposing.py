@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -89,7 +90,7 @@ def _gaussian(*, seed: int) -> Any:
     import optuna
     import scipy.optimize  # noqa: F401  # which Optuna asks for only in the middle of a search
 
-    return optuna.samplers.GPSampler(seed=seed, deterministic_objective=True)
+    return optuna.samplers.GPSampler(seed=seed)
 
 
 def _as_optuna(section: Section) -> Any:
@@ -99,7 +100,9 @@ def _as_optuna(section: Section) -> Any:
         "uniform": lambda own: known.FloatDistribution(own.low, own.high),
         "log_uniform": lambda own: known.FloatDistribution(own.low, own.high, log=True),
         "int": lambda own: known.IntDistribution(own.low, greatest(own), step=own.step),
-        "choice": lambda own: known.CategoricalDistribution([format_value(value, one_line=True) for value in own.values]),
+        "choice": lambda own: known.CategoricalDistribution(
+            [format_value(value, one_line=True) for value in own.values]
+        ),
     }
     return make[kind_of(section)](section)
 
@@ -112,6 +115,8 @@ def _quiet() -> Iterator[None]:
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the Gaussian process, in version 4
+            yield
     finally:
         optuna.logging.set_verbosity(before)

@@ -329,6 +329,7 @@ def _write(result: SweepResult) -> None:
         ]
         write_text(folder / BEST_CONFIG, "\n".join(head) + "\n" + text)
     write_text(folder / "sweep.md", result.markdown())
-    write_text(folder / "sweep.json", json.dumps(result.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(
+        folder / "sweep.json", json.dumps(result.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    )
     write_text(folder / "sweep.svg", plot(result))
-

@@ -34,9 +34,7 @@ def _search_of(search: Stage, base: Mapping[str, object]) -> dict[str, JsonValue
     for kind in ("random", "optuna"):
         section = getattr(search, kind)
         if section is not None:
-            found[kind] = {
-                key: value for key, value in section.model_dump(mode="json").items() if key != "trials"
-            }
+            found[kind] = {key: value for key, value in section.model_dump(mode="json").items() if key != "trials"}
     swept = tuple(search.keys)
     found["config"] = {
         key: value

@@ -22,8 +22,9 @@ _LOG_FROM = 20
 """How many times the least value the greatest is where an axis is logarithmic."""
 _STYLE = """
 svg { font: 12px system-ui, sans-serif; color-scheme: light dark; background: #fff; }
-text { fill: #333; } .title { font-weight: 600; } .grid { stroke: #ddd; } .whisker { stroke: #5b8db8; stroke-width: 2; }
-.dot { fill: #2f6f9f; } .best { fill: #c8501e; } .whisker.best { stroke: #c8501e; }
+text { fill: #333; } .title { font-weight: 600; } .grid { stroke: #ddd; }
+.whisker { stroke: #5b8db8; stroke-width: 2; } .dot { fill: #2f6f9f; } .best { fill: #c8501e; }
+.whisker.best { stroke: #c8501e; }
 @media (prefers-color-scheme: dark) {
   svg { background: #16191d; } text { fill: #ddd; } .grid { stroke: #333a42; } .dot { fill: #7fb5dd; }
   .best { fill: #ff9a6b; } .whisker.best { stroke: #ff9a6b; }

@@ -185,7 +185,9 @@ class SweepResult:
         if test is not None:
             found.append(f"The best run on rows that chose nothing: {test.headline()} (test).")
         elif len(stage.measured) > 1:
-            found.append("There is no test set: rows that chose nothing ([data.test]) would say what the best is worth.")
+            found.append(
+                "There is no test set: rows that chose nothing ([data.test]) would say what the best is worth."
+            )
         found.append(f"The best run is {best.run}; its configuration is {self.best_config}.")
         return [*found, *self.notices]
 

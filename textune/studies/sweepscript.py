@@ -70,7 +70,7 @@ def write_sweep(
         commands.append(f"textune train {shlex.quote(str(config))} --run {run} --resume auto")
     head = [
         "#!/bin/sh",
-        f"# {count(len(commands), 'run')} of {plan.config}, each by itself. A stage's runs need those of the stage before.",
+        f"# {count(len(commands), 'run')} of {plan.config}. Those of a stage need those of the stage before.",
         'cd "$(dirname "$0")" || exit',
     ]
     write_text(path / SCRIPT, "\n".join([*head, *commands]) + "\n")
