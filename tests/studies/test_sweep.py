@@ -18,7 +18,7 @@ from kits.cli import runner
 from kits.errors import refused
 
 import textune
-from textune.batches import tokens
+from textune.batches import cache
 from textune.config.load import load_config
 from textune.errors import ConfigError, DataError, RunError, TextuneError
 from textune.jsontext import parse_json
@@ -115,10 +115,12 @@ def test_the_same_again_repeats_nothing_and_a_larger_grid_goes_on(place: Path, t
     result = sweep(rates(place, 3e-3, 1e-3), run=tmp_path / "s", watch=watch)
     assert model.stat().st_mtime_ns == written and names(result) == ["lr=0.003", "lr=0.001"]
     assert ("lr=0.001", 2, 2) in watch.said
-    with refused(RunError, place=str(tmp_path / "s"), reason="train.batch_size"):
+    with refused(RunError, place=str(tmp_path / "s"), key="keys"):
         sweep(of(place, grid={"train.batch_size": [8]}), run=tmp_path / "s")
     with refused(RunError, place=str(tmp_path / "s"), reason="train.batch_size was 16 and is 8"):
         sweep(rates(place), run=tmp_path / "s", overrides={"train.batch_size": 8})
+    with refused(RunError, place=str(tmp_path / "s"), key="model.pretrained"):  # whose runs are complete
+        sweep(rates(place), run=tmp_path / "s", overrides={"model.pretrained": str(tmp_path / "s" / "lr=0.003")})
     sweep(rates(place, jobs=2), run=tmp_path / "s", overrides={"train.log_every": "2 steps"})  # only how, not what
 
 
@@ -138,16 +140,11 @@ def test_a_sweep_that_was_stopped_goes_on(place: Path, tmp_path: Path) -> None:
 
 
 def test_texts_are_tokenised_once(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    built = []
-    tokenise = tokens.tokenise
-
-    def counted(*given: Any, **how: Any) -> Any:
-        built.append(len(given[0]))
-        return tokenise(*given, **how)
-
-    monkeypatch.setattr(tokens, "tokenise", counted)
+    made: list[str] = []
+    parts = cache._Texts.parts
+    monkeypatch.setattr(cache._Texts, "parts", lambda texts: made.append(texts.key()) or parts(texts))
     sweep(rates(place, 1e-4, 2e-4, 3e-4), run=tmp_path / "s", overrides={"tokens.cache": str(tmp_path / "cache")})
-    assert len(built) == 1
+    assert len(made) == 1
 
 
 def test_several_at_once_end_as_one_after_the_other(place: Path, tmp_path: Path) -> None:
@@ -202,8 +199,9 @@ def test_a_run_that_fails_stops_the_sweep_unless_it_is_to_go_on(place: Path, tmp
     shutil.copy(place / "rows.csv", tmp_path / "rows.csv")
     files = [str(tmp_path / "rows.csv"), str(tmp_path / "missing.csv")]
     given = of(place, grid={"data.train.files": [files[1], files[0]]})
-    with refused(DataError, value=files[1]):
+    with pytest.raises(DataError) as caught:
         sweep(given, run=tmp_path / "s")
+    assert files[1] in caught.value.message
     result = sweep(given, run=tmp_path / "s", keep_going=True)
     assert [cell.status for cell in result.stages[0].cells] == ["failed", "done"] and result.exit_code == 2
     assert result.best is result.stages[0].cells[1]
@@ -215,11 +213,11 @@ def test_a_run_that_fails_stops_the_sweep_unless_it_is_to_go_on(place: Path, tmp
 def test_a_folder_of_something_else_is_refused(place: Path, tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "notes.txt").write_text("mine", encoding="utf-8")
-    with refused(RunError, place=str(tmp_path / "s"), reason="no study.json"):
+    with refused(RunError, place=str(tmp_path / "s"), reason="something else"):
         sweep(rates(place), run=tmp_path / "s")
-    for text in ('{"study": "folds"}', "{", "[]"):
+    for text in ('{"study": "repeat", "config": {}, "plan": {}}', "{", "[]"):
         (tmp_path / "s" / "study.json").write_text(text, encoding="utf-8")
-        with refused(RunError, place=str(tmp_path / "s"), reason="study.json"):
+        with refused(RunError, place=str(tmp_path / "s")):
             sweep(rates(place), run=tmp_path / "s")
     with refused(RunError, place="file"):
         (tmp_path / "file").write_text("", encoding="utf-8")
@@ -229,7 +227,7 @@ def test_a_folder_of_something_else_is_refused(place: Path, tmp_path: Path) -> N
 
 def test_what_no_run_can_be_compared_by_is_refused(place: Path, tmp_path: Path) -> None:
     with refused(ConfigError, key="data.validation"):
-        sweep(rates(place), run=tmp_path / "s", overrides={"data.validation": {"kind": "none"}})
+        sweep(rates(place), run=tmp_path / "s", overrides={"data.validation.kind": "none"})
     with refused(ConfigError, key=LR):
         sweep(rates(place), run=tmp_path / "s", overrides=[f"{LR}=1"])
     with refused(ConfigError, key="jobs", value=0):
@@ -303,7 +301,7 @@ def test_random_values_are_known_before_the_first_run(place: Path, tmp_path: Pat
     result = sweep(of(place, random=random), run=tmp_path / "s")
     more = sweep(of(place, random=random | {"trials": 3}), run=tmp_path / "s")
     assert names(dry) == names(result) == names(more)[:2] and len(names(more)) == 3
-    with refused(RunError, place=str(tmp_path / "s"), reason="random.seed was 0 and is 1"):
+    with refused(RunError, place=str(tmp_path / "s"), key="random.seed", value=1):
         sweep(of(place, random=random | {"seed": 1}), run=tmp_path / "s")
 
 
@@ -336,7 +334,7 @@ def test_optuna_proposes_the_same_whether_the_sweep_was_stopped_or_not(place: Pa
     assert [cell.value for cell in result.stages[0].cells] == [cell.value for cell in whole.stages[0].cells]
     kinds = {load_config(cell.run / "config.toml").experiment.train.schedule.kind for cell in whole.stages[0].cells}
     assert kinds <= {"linear", "constant"}
-    with refused(RunError, place=str(tmp_path / "s"), reason="optuna.sampler"):
+    with refused(RunError, place=str(tmp_path / "s"), key="optuna.sampler", value="gp"):
         sweep(of(place, optuna=OPTUNA | {"sampler": "gp"}), run=tmp_path / "s")
 
 

@@ -15,6 +15,7 @@ from .report import report_split as report_split
 from .report import score_rows as score_rows
 from .report import write_report as write_report
 from .same import compare as compare
+from .same import flat as flat
 from .session import Session as Session
 from .session import WrittenConfig as WrittenConfig
 from .signals import AS_BEFORE as AS_BEFORE

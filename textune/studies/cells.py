@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from textune.config import (
+    Absent,
     Config,
     Experiment,
     Layer,
@@ -24,7 +25,6 @@ from textune.config import (
     parse_key,
     refuse,
     require_runnable,
-    sets_at_each_evaluation,
 )
 from textune.errors import TextuneError
 from textune.wording import count, listing
@@ -86,7 +86,8 @@ class Ground:
 
 
 def _nothing_to_compare(experiment: Experiment) -> list[Problem]:
-    if experiment.evaluate.best_by in sets_at_each_evaluation(experiment):
+    chosen = experiment.evaluate.best_by
+    if chosen != "validation" or not isinstance(experiment.data.validation, Absent):
         return []
     message = "the runs of a sweep are compared on rows that are held out, and there are none."
     return [Problem(("data", "validation"), message, 'Write [data.validation], such as kind = "split".')]
@@ -160,8 +161,7 @@ def _in_a_name(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        short = float(f"{value:.4g}")
-        return format_value(short)
+        return re.sub(r"e([+-])0*", r"e\1", f"{value:.4g}").replace("e+", "e")
     if isinstance(value, str):
         return _plain(value.rstrip("/").rpartition("/")[2]) or "empty"
     if isinstance(value, Mapping):

@@ -7,16 +7,22 @@ the sweep has written down. So a sweep that was stopped is given the same propos
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from textune.atomic import write_text
 from textune.config import OptunaSearch, Section, format_value
-from textune.errors import ConfigError
+from textune.errors import ConfigError, RunError
+from textune.jsontext import parse_json
 from textune.studies.cells import Values
 from textune.studies.drawing import greatest, kind_of
+
+NAME = "proposals.json"
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,29 @@ def propose(search: OptunaSearch, known: Sequence[Trial], *, higher_is_better: b
         for trial in known:
             study.add_trial(_told(trial, space))
         return Trial(study.ask(space).params)
+
+
+def read_proposals(folder: Path) -> list[dict[str, object]]:
+    """What was proposed for the runs in a folder, in order; RunError where the file is damaged."""
+    path = folder / NAME
+    try:
+        found = parse_json(path.read_text(encoding="utf-8"))
+        return [dict(one) for one in found]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(
+            f"{path} is damaged: {error}.",
+            hint="Restore it from a copy, or choose another folder with --run.",
+            place=str(path),
+        ) from error
+
+
+def keep_proposals(folder: Path, proposed: Sequence[Mapping[str, object]]) -> None:
+    """Write down what was proposed, before it is tried."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps([dict(one) for one in proposed], indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(folder / NAME, text + "\n")
 
 
 def values_of(search: OptunaSearch, trial: Trial) -> Values:
@@ -116,7 +145,9 @@ def _quiet() -> Iterator[None]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the Gaussian process, in version 4
+            warnings.simplefilter(
+                "ignore", optuna.exceptions.ExperimentalWarning
+            )  # the Gaussian process, in version 4
             yield
     finally:
         optuna.logging.set_verbosity(before)

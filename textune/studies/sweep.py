@@ -3,9 +3,10 @@
     sweep("sweep.toml") -> SweepResult
 
 FOLDER/
-  study.json            which sweep this is, and what Optuna has proposed
+  study.json            which sweep this is
   CELL/                 the run of each cell; of stages STAGE/CELL/, and STAGE/BEST/CELL/ after the best of the one
                         before
+  proposals.json        beside the runs of a search by Optuna: what it has proposed
   sweep.md, sweep.json  the table, after each stage; sweep.svg: as a figure
   best.toml             the configuration of the best run
 """
@@ -19,11 +20,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from textune.atomic import write_text
-from textune.config import LoadedSweep, Overrides, Stage, load_sweep, require_count, user_path
+from textune.config import LoadedSweep, Overrides, Role, Stage, load_sweep, require_count, role_of, user_path
 from textune.errors import RunError, TextuneError
-from textune.run import Tracker, read_manifest
+from textune.run import Tracker, flat, read_manifest
 from textune.studies.cells import (
     Cell,
     Ground,
@@ -36,11 +38,14 @@ from textune.studies.cells import (
     values_in_words,
 )
 from textune.studies.drawing import corners, drawn
-from textune.studies.proposing import Trial, propose, require_optuna, values_of
+from textune.studies.folder import Study, opened_study
+from textune.studies.proposing import Trial, keep_proposals, propose, read_proposals, require_optuna, values_of
 from textune.studies.runs import PlannedRun, RunResult, SilentWatch, Watch, carry_out
-from textune.studies.sweepfolder import SweepFolder, identity_of
 from textune.studies.sweepplot import plot
 from textune.studies.sweepresult import BEST_CONFIG, CellResult, StageResult, SweepResult
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 _SETTINGS, _MODEL = ("settings", "both"), ("model", "both")
 _MAX_TRIED = 20
@@ -74,20 +79,19 @@ def sweep(
         return SweepResult(folder, plan.config, stages, dry_run=True)
     jobs = plan.loaded.sweep.jobs if jobs is None else jobs
     require_count("jobs", jobs)
-    study = SweepFolder(folder)
-    study.open(identity_of([(stage.search, stage.base) for stage in plan.stages]))
     done: list[StageResult] = []
-    for stage in plan.stages:
-        work = _Work(study, stage, jobs, keep_going, watch or SilentWatch())
-        try:
-            result = work.carried_out(plan, done)
-        except BaseException:
-            _write(SweepResult(folder, plan.config, (*done, work.so_far())))
-            raise
-        done.append(result)
-        _write(SweepResult(folder, plan.config, tuple(done)))
-        if result.best is None:
-            raise _nothing_done(result)
+    with opened_study(folder, plan.study):
+        for stage in plan.stages:
+            work = _Work(folder, stage, jobs, keep_going, watch or SilentWatch())
+            try:
+                result = work.carried_out(plan, done)
+            except BaseException:
+                _write(SweepResult(folder, plan.config, (*done, work.so_far())))
+                raise
+            done.append(result)
+            _write(SweepResult(folder, plan.config, tuple(done)))
+            if result.best is None:
+                raise _nothing_done(result)
     return SweepResult(folder, plan.config, tuple(done))
 
 
@@ -101,8 +105,6 @@ class PlannedStage:
     name: str
     search: Stage
     ground: Ground
-    base: Mapping[str, object]
-    """The configuration that its cells are laid over, resolved."""
     cells: tuple[Cell, ...]
     """Of a search by Optuna none: its cells are not known yet."""
 
@@ -119,6 +121,27 @@ class SweepPlan:
     config: str
     """What it sweeps over, in words."""
     stages: tuple[PlannedStage, ...]
+    base: Mapping[str, JsonValue]
+    """The configuration of the first stage without what its cells set, resolved."""
+
+    @property
+    def study(self) -> Study:
+        """What must stay the same for the runs of a sweep to go on together.
+
+        The values of a grid may change, the number of trials, and keys that only say how a run is computed.
+        """
+        kept: dict[str, Any] = {
+            key: value for key, value in flat(self.base).items() if role_of(key) is Role.LOCATED
+        }  # what is there is not looked at again for a run that is complete
+        for number, stage in enumerate(self.stages):
+            search = stage.search
+            start = f"stages[{number}]." if self.loaded.sweep.stages else ""
+            kept |= {f"{start}keys": sorted(search.keys), f"{start}continues": search.continues}
+            for kind in ("random", "optuna"):
+                section = getattr(search, kind)
+                said = {} if section is None else section.model_dump(mode="json", exclude={"trials"})
+                kept |= {f"{start}{kind}.{key}": value for key, value in said.items()}
+        return Study("sweep", self.base, kept)
 
     def folder(self, run: str | Path | None) -> Path:
         """The folder of the sweep."""
@@ -139,23 +162,22 @@ def plan_sweep(
         ground = Ground(loaded.config, loaded.origin, tuple(loaded.layers(search)), overrides)
         name = (search.name or f"stage-{number}") if loaded.sweep.stages else ""
         stages.append(_plan_stage(name, search, ground, stages[-1] if stages else None, keep_going=keep_going))
-    return SweepPlan(loaded, loaded.shown, tuple(stages))
+    return SweepPlan(loaded, loaded.shown, tuple(stages), stages[0].ground.bare({}).resolved)
 
 
 def _plan_stage(
     name: str, search: Stage, ground: Ground, before: PlannedStage | None, *, keep_going: bool
 ) -> PlannedStage:
-    base = ground.bare({}).resolved
     if search.optuna is not None:
         require_optuna(search.optuna)
         checked = _checked(named(corners(search.optuna.space)), ground, before, search)
         require_some_sound(checked, keep_going=False)
-        return PlannedStage(name, search, ground, base, ())
+        return PlannedStage(name, search, ground, ())
     each = drawn(search.random) if search.random is not None else combinations(search)
     cells = _checked(named(each, numbered=search.random is not None), ground, before, search)
     require_some_sound(cells, keep_going=keep_going)
     require_different(cells)
-    return PlannedStage(name, search, ground, base, tuple(cells))
+    return PlannedStage(name, search, ground, tuple(cells))
 
 
 def _checked(cells: Sequence[Cell], ground: Ground, before: PlannedStage | None, search: Stage) -> list[Cell]:
@@ -189,19 +211,20 @@ def _planned(stage: PlannedStage, folder: Path) -> StageResult:
 class _Work:
     """A stage that is carried out."""
 
-    def __init__(self, study: SweepFolder, stage: PlannedStage, jobs: int, keep_going: bool, watch: Watch) -> None:
-        self._study, self._stage, self._jobs, self._keep_going = study, stage, jobs, keep_going
+    def __init__(self, folder: Path, stage: PlannedStage, jobs: int, keep_going: bool, watch: Watch) -> None:
+        self._folder, self._stage, self._jobs, self._keep_going = folder, stage, jobs, keep_going
         self._watch = watch
         self._chain: tuple[str, ...] = ()
         self._cells: list[Cell] = list(stage.cells)
         self._ended: dict[str, RunResult] = {}
 
     @property
-    def _place(self) -> str:
-        return self._stage.place(self._chain)
+    def _runs(self) -> Path:
+        """Where its runs are."""
+        return self._folder / self._stage.place(self._chain)
 
     def _folder_of(self, cell: Cell) -> Path:
-        return self._study.path / self._place / cell.name
+        return self._runs / cell.name
 
     def carried_out(self, plan: SweepPlan, before: Sequence[StageResult]) -> StageResult:
         """What became of its cells; `before`: the stages before it."""
@@ -234,7 +257,7 @@ class _Work:
         """As many proposals at a time as there are jobs: what they are does not depend on which run ends first."""
         search = self._stage.search.optuna
         assert search is not None
-        trials = [Trial(proposed) for proposed in self._study.proposals(self._place)][: search.trials]
+        trials = [Trial(proposed) for proposed in read_proposals(self._runs)][: search.trials]
         higher_is_better = True
         while True:
             waiting = [number for number, trial in enumerate(trials) if trial.value is None]
@@ -242,7 +265,7 @@ class _Work:
                 waiting = list(range(len(trials), min(len(trials) + self._jobs, search.trials)))
                 for _ in waiting:
                     trials.append(propose(search, trials, higher_is_better=higher_is_better))
-                self._study.keep_proposals(self._place, [trial.proposed for trial in trials])
+                keep_proposals(self._runs, [trial.proposed for trial in trials])
             if not waiting:
                 return
             waiting = waiting[: self._jobs]

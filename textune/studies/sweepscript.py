@@ -15,8 +15,8 @@ from textune.atomic import write_text
 from textune.config import Overrides, show, user_path
 from textune.errors import ConfigError
 from textune.studies.cells import Cell, require_some_sound
+from textune.studies.folder import opened_study
 from textune.studies.sweep import PlannedStage, continued, plan_sweep
-from textune.studies.sweepfolder import SweepFolder, identity_of
 from textune.wording import count
 
 CONFIGS = "configs"
@@ -58,22 +58,21 @@ def write_sweep(
                 key="optuna",
             )
     path = user_path(folder)
-    study = SweepFolder(path)
-    study.open(identity_of([(stage.search, stage.base) for stage in plan.stages]))
     commands = []
-    for place, cell in _cells(plan.stages, path, (), keep_going=keep_going):
-        assert cell.loaded is not None
-        config = Path(CONFIGS) / place / f"{cell.name}.toml"
-        (path / config).parent.mkdir(parents=True, exist_ok=True)
-        write_text(path / config, show(cell.loaded, diff=True))
-        run = shlex.quote(str(Path(place) / cell.name))
-        commands.append(f"textune train {shlex.quote(str(config))} --run {run} --resume auto")
-    head = [
-        "#!/bin/sh",
-        f"# {count(len(commands), 'run')} of {plan.config}. Those of a stage need those of the stage before.",
-        'cd "$(dirname "$0")" || exit',
-    ]
-    write_text(path / SCRIPT, "\n".join([*head, *commands]) + "\n")
+    with opened_study(path, plan.study):
+        for place, cell in _cells(plan.stages, path, (), keep_going=keep_going):
+            assert cell.loaded is not None
+            config = Path(CONFIGS) / place / f"{cell.name}.toml"
+            (path / config).parent.mkdir(parents=True, exist_ok=True)
+            write_text(path / config, show(cell.loaded, diff=True))
+            run = shlex.quote(str(Path(place) / cell.name))
+            commands.append(f"textune train {shlex.quote(str(config))} --run {run} --resume auto")
+        head = [
+            "#!/bin/sh",
+            f"# {count(len(commands), 'run')} of {plan.config}. Those of a stage need those of the stage before.",
+            'cd "$(dirname "$0")" || exit',
+        ]
+        write_text(path / SCRIPT, "\n".join([*head, *commands]) + "\n")
     return WrittenSweep(path, path / SCRIPT, tuple(commands))
 
 
