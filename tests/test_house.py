@@ -347,7 +347,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
         - set(sys.stdlib_module_names)
         - {
             *("textune", "torchx", "datasets", "peft", "bitsandbytes", "selectolax"),
-            *("onnxruntime", "onnxscript", "onnx_ir"),
+            *("onnxruntime", "onnxscript", "onnx_ir", "optuna"),
         }
     )
     assert {other_names.get(name, name) for name in third_party} == declared
@@ -370,7 +370,7 @@ def test_nothing_heavy_is_imported_before_it_is_used(statement: str, absent: set
 def test_the_public_names_are_these_and_exist() -> None:
     import textune
 
-    assert textune.__all__ == ["TextuneError", "__version__", "check", "evaluate", "load", "train"]
+    assert textune.__all__ == ["TextuneError", "__version__", "check", "evaluate", "load", "sweep", "train"]
     for name in textune.__all__:
         assert getattr(textune, name) is not None
     with pytest.raises(AttributeError):

@@ -219,7 +219,7 @@ def test_a_folder_of_something_else_is_refused(place: Path, tmp_path: Path) -> N
         (tmp_path / "s" / "study.json").write_text(text, encoding="utf-8")
         with refused(RunError, place=str(tmp_path / "s")):
             sweep(rates(place), run=tmp_path / "s")
-    with refused(RunError, place="file"):
+    with refused(RunError):
         (tmp_path / "file").write_text("", encoding="utf-8")
         sweep(rates(place), run=tmp_path / "file")
     assert (tmp_path / "s" / "notes.txt").read_text(encoding="utf-8") == "mine"

@@ -133,7 +133,7 @@ class OptunaSearch(Section):
     seed: Seed = 0
     """Seed of the sampler."""
     sampler: Literal["tpe", "gp"] = "tpe"
-    """How it proposes: by a tree-structured Parzen estimator, or by a Gaussian process (which needs scipy)."""
+    """How it proposes: by a tree-structured Parzen estimator, or by a Gaussian process."""
     space: Space
     """A distribution for each dotted key."""
 

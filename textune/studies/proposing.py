@@ -12,6 +12,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +38,16 @@ class Trial:
 
 def require_optuna(search: OptunaSearch) -> None:
     """ConfigError where Optuna, or what its sampler needs, is not installed."""
-    try:
-        _sampler(search, 0)
-    except ImportError as error:
-        package = "scipy" if (error.name or "").startswith("scipy") or "scipy" in str(error) else '"textune[optuna]"'
-        raise ConfigError(
-            f"[optuna] with the sampler {search.sampler}: {error.name or 'a package'} is not installed.",
-            hint=f"Run `pip install {package}`, or draw the values in advance: [random].",
-            key="optuna",
-            value=search.sampler,
-        ) from None
+    for package in ("optuna", *(["scipy"] if search.sampler == "gp" else [])):
+        try:
+            import_module(package)
+        except ImportError:
+            raise ConfigError(
+                f"[optuna] with the sampler {search.sampler}: {package} is not installed.",
+                hint='Run `pip install "textune[optuna]"`, or draw the values in advance: [random].',
+                key="optuna",
+                value=search.sampler,
+            ) from None
 
 
 def propose(search: OptunaSearch, known: Sequence[Trial], *, higher_is_better: bool) -> Trial:
@@ -108,18 +109,10 @@ def _told(trial: Trial, space: Mapping[str, Any]) -> Any:
 
 def _sampler(search: OptunaSearch, number: int) -> Any:
     """The sampler of one proposal: with a seed of its own, as Optuna keeps none of a stopped study."""
-    import optuna
+    from optuna.samplers import GPSampler, TPESampler
 
     seed = (search.seed * 1_000_003 + number) % 2**32
-    with _quiet():
-        return {"tpe": optuna.samplers.TPESampler, "gp": _gaussian}[search.sampler](seed=seed)
-
-
-def _gaussian(*, seed: int) -> Any:
-    import optuna
-    import scipy.optimize  # noqa: F401  # which Optuna asks for only in the middle of a search
-
-    return optuna.samplers.GPSampler(seed=seed)
+    return {"tpe": TPESampler, "gp": GPSampler}[search.sampler](seed=seed)
 
 
 def _as_optuna(section: Section) -> Any:
