@@ -25,7 +25,7 @@ from textune.evaluation.reduction import Reduction, RowLosses
 from textune.evaluation.rowsfile import read_rows, write_rows
 from textune.evaluation.scored import Scored
 from textune.tasks.decision import Decision
-from textune.tasks.labels import LabelHead
+from textune.tasks.task import with_decision
 
 SLICED = (slicing(60, "imdb", "a\nb|c"), slicing(60, "x", column="weekday", seed=1))
 
@@ -124,16 +124,27 @@ def test_documents_of_a_language_model(tmp_path: Path) -> None:
     )
 
 
-def test_a_rule_of_decision_is_kept_with_the_rows(tmp_path: Path) -> None:
-    head = head_of("multilabel")
-    assert isinstance(head, LabelHead)
-    targets, scores = make_rows("multilabel", 4, 40, 3)
-    strict = replace(head, decision=Decision(threshold=0.9))
-    one = evaluated(reduction.scored_rows(strict, targets, scores))
-    found = again(one, tmp_path / "test.rows.parquet").scored.by_head[LABEL]
-    assert found.head == strict and same(found.predictions, one.scored.by_head[LABEL].predictions)
-    usual = reduction.scored_rows(head, targets, scores)
-    assert not same(found.predictions, usual.predictions)
+@pytest.mark.parametrize(
+    ("problem", "decision"),
+    [
+        ("multilabel", Decision(thresholds=(0.9, 0.8, 0.95))),
+        ("multilabel", Decision(temperature=1.7)),
+        ("multiclass", Decision(temperature=0.6, abstain_below=0.4)),
+        ("multiclass", Decision(costs=((0, 1, 5), (1, 0, 1), (1, 2, 0)))),
+        ("binary", Decision(temperature=2.0, thresholds=(0.8,))),
+    ],
+)
+def test_a_rule_of_decision_is_kept_with_the_rows(problem: str, decision: Decision, tmp_path: Path) -> None:
+    head = with_decision(head_of(problem), decision)
+    targets, scores = make_rows(problem, 4, 80, 2 if problem == "binary" else 3)
+    one = evaluated(reduction.scored_rows(head, targets, scores))
+    found = again(one, tmp_path / "test.rows.parquet")
+    require_same(one, found)
+    assert found.scored.by_head[LABEL].head == head and same(found.scored.by_head[LABEL].scores, scores)
+    usual = reduction.scored_rows(head_of(problem), targets, scores)
+    assert not all(
+        same(getattr(found.scored.by_head[LABEL], of), getattr(usual, of)) for of in ("predictions", "loss")
+    )
 
 
 def test_other_programs_read_names_and_numbers(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ from textune.evaluation.rowcolumns import (
 )
 from textune.evaluation.scored import Scored
 from textune.jsontext import parse_json
-from textune.tasks import USUAL, Decision, Head, build_task
+from textune.tasks import Decision, Head, build_task
 
 ROWS_SUFFIX = ".rows.parquet"
 """Ends the name of such a file."""
@@ -145,7 +145,7 @@ def _described(evaluated: EvaluatedSet, extras: Sequence[Sequence[str]]) -> dict
                 "name": head.name,
                 "problem": head.label_map.problem,
                 "names": list(head.labels),
-                "decision": _DECISION.dump_python(getattr(head, "decision", USUAL), mode="json"),
+                "decision": _DECISION.dump_python(head.decision, mode="json"),
                 "extras": list(own),
             }
             for head, own in zip(evaluated.scored.heads, extras, strict=True)
@@ -270,7 +270,10 @@ def _head(told: dict[str, Any]) -> Head:
     """A head with the labels, and the rule of decision, of the one that answered."""
     label_map = LabelMap(told["problem"], tuple(map(str, told["names"])))
     decision = _DECISION.validate_python(told["decision"])
-    return build_task(AutoTask(), {told["name"]: label_map}, decisions={told["name"]: decision}).head
+    head = build_task(AutoTask(), {told["name"]: label_map}, decisions={told["name"]: decision}).head
+    if not decision.fits(head.answers.num_scores, exclusive=label_map.exclusive):
+        raise Unreadable(f"the rule of decision does not fit the labels of {head.name}")
+    return head
 
 
 class _Gathered:
@@ -315,9 +318,11 @@ class _Gathered:
         if "scores" not in self.layout.extras:
             return scored
         ranked, scores = np.flatnonzero(self._ranked_N), np.concatenate(self._scores)
+        head = self.layout.head
+        seen = head.calibrated(scores) if head.decision.moves_scores else None
         if len(ranked) == len(rows):
-            return replace(scored, scores=scores)
+            return replace(scored, scores=scores, probabilities=seen)
         if not self._has_N[ranked].all():
             raise Unreadable("a row without a label has scores")
         sample = scored.take(np.searchsorted(rows, ranked))
-        return replace(scored, sample=replace(sample, scores=scores, rows=ranked))
+        return replace(scored, sample=replace(sample, scores=scores, probabilities=seen, rows=ranked))
