@@ -111,8 +111,8 @@ class Key:
 
 @cache
 def all_keys() -> tuple[Key, ...]:
-    """Every key of the schema that holds a value, in order, except those of sources inside `concat`; one of a list of tables stands
-    without a number."""
+    """Every key of the schema that holds a value, in order, except those of sources inside `concat`; one of a list of
+    tables stands without a number."""
     return tuple(_walk(Experiment, (), ""))
 
 
