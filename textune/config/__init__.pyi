@@ -93,6 +93,8 @@ from .toml import format_string as format_string
 from .toml import format_value as format_value
 from .toml import parse_key as parse_key
 from .toml import printable as printable
+from .tracking import PythonTrack as PythonTrack
+from .tracking import Track as Track
 from .updaterules import Adafactor as Adafactor
 from .updaterules import AdamW as AdamW
 from .updaterules import EarlyStopping as EarlyStopping

@@ -17,6 +17,7 @@ from textune.config.section import Computed, Located, Section
 from textune.config.sharing import Checkpointing, DataParallel, Distributed
 from textune.config.sources import DataSection
 from textune.config.taskkinds import AutoTask, ConditionalLmTask, Task
+from textune.config.tracking import Track
 from textune.config.updaterules import AdamW, EarlyStopping, LinearSchedule, Optimizer, Schedule
 from textune.config.values import (
     Arms,
@@ -284,6 +285,8 @@ class Experiment(Section):
     """The training run."""
     evaluate: EvaluateSection = EvaluateSection()
     """Metrics and report."""
+    track: Computed[tuple[Track, ...]] = ()
+    """Trackers that the run is sent to while it trains, one `[[track]]` for each; `metrics.jsonl` has all of it."""
     metadata: MetadataSection | None = None
     """How documents with their metadata become text for a language model; without this section it reads texts
     alone."""

@@ -34,8 +34,9 @@ from .start import require_same_start as require_same_start
 from .state import Identity as Identity
 from .state import machine_in_words as machine_in_words
 from .state import state_of as state_of
-from .tracking import EvaluationValues as EvaluationValues
-from .tracking import SilentTracker as SilentTracker
-from .tracking import StepValues as StepValues
-from .tracking import Tracker as Tracker
-from .tracking import Trackers as Trackers
+from .tracking.table import build_targets as build_targets
+from .tracking.tracker import EvaluationValues as EvaluationValues
+from .tracking.tracker import SilentTracker as SilentTracker
+from .tracking.tracker import StepValues as StepValues
+from .tracking.tracker import Tracker as Tracker
+from .tracking.tracker import Trackers as Trackers

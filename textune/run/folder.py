@@ -4,6 +4,7 @@ runs/x/
   config.toml     the resolved configuration: train it again with `textune train runs/x/config.toml --run runs/y`
   manifest.json   versions, machine, git commit, command, data fingerprints, status, result
   metrics.jsonl   one line for every logged step and evaluation
+  tracking/       how far each tracker of `[[track]]` came: mlflow.json and the like
   best/           the best model: a plain Hugging Face folder plus textune.json
   checkpoints/    all that a run needs to resume where it stopped: step-120/ and the like
   lock            held by the process that is writing here
