@@ -1,10 +1,10 @@
 """Thresholds with a guarantee: proposed on some rows, proved on others that had no part in it.
 
-    proposing rows --candidates, in an order--> proving rows --one exact test after the other--> threshold and its proof
+    proposing rows --candidates, in an order--> proving rows --one exact test after the other--> a threshold
 
 *Learn then test* (Angelopoulos, Bates, Candes, Jordan, Lei 2021, arXiv:2110.01052): each candidate is a hypothesis
 "the aim is missed here". They are tested in a sequence that the proving rows had no part in, each at the whole error
-rate, up to the first that is not rejected: then the chance that any of the accepted ones misses the aim is at most that
+rate, up to the first that is not rejected: then the chance that any accepted one misses the aim is at most that
 rate. Recall and coverage only fall as the threshold rises, so their candidates are the scores of the proving rows
 themselves (Wilks 1941, Annals of Mathematical Statistics 12, 91), and nothing has to be proposed.
 
