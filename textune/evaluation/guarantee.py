@@ -39,7 +39,7 @@ class GatedRows:
     right: np.ndarray
     """bool [N] whether the answer is true of the row."""
     missed: np.ndarray
-    """bool [N] whether it costs something not to give it: rows that the label is true of; where the model abstains, all
+    """bool [N] whether it costs something not to give it: rows that the label is true of; of abstention, all
     rows."""
 
     def __len__(self) -> int:
