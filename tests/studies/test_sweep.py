@@ -22,7 +22,7 @@ from textune.batches import cache
 from textune.config.load import load_config
 from textune.errors import ConfigError, DataError, RunError, TextuneError
 from textune.jsontext import parse_json
-from textune.run.tracking import SilentTracker
+from textune.run.tracking.tracker import SilentTracker
 from textune.studies.proposing import Trial, propose
 from textune.studies.runs import PlannedRun, RunResult, SilentWatch
 from textune.studies.sweep import plan_sweep, sweep

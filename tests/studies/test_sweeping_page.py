@@ -1,4 +1,4 @@
-"""docs/sweeping.md and examples/sweep.toml: every example is a sweep that is carried out, and the keys are all of them."""
+"""docs/sweeping.md and examples/sweep.toml: every example is carried out, and the table of keys has all of them."""
 
 import re
 import tomllib
