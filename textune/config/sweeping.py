@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model
 
 from textune.config.fields import Place, annotations_at, keys_of, table_values, variants
 from textune.config.merge import Origin
-from textune.config.overrides import EXTENDS, Overrides, gather
+from textune.config.overrides import COMMAND_LINE, EXTENDS, OVERRIDES, Overrides, gather
 from textune.config.parents import Layer
 from textune.config.paths import absolute, user_path
 from textune.config.presets import is_preset
@@ -239,28 +239,30 @@ class LoadedSweep:
         """The configuration in words."""
         return self.config or f"the configuration in {self.label}"
 
-    def layers(self, search: Stage) -> list[Layer]:
-        """What is laid over the configuration before the cells of a search are."""
+    def layers(self, search: Stage, overrides: Overrides) -> list[Layer]:
+        """What is laid over the configuration before the cells of a search are; `overrides` are for every run.
+
+        ConfigError for overrides that cannot be read, or that set a key which is tried.
+        """
         own = self.sweep.config
         tables: list[Tree] = [own] if isinstance(own, dict) else []
         if self.sweep.metric is not None:
             tables.append({"evaluate": {"metric": self.sweep.metric}})
         if search.config is not None:
             tables.append({EXTENDS: search.config} if isinstance(search.config, str) else search.config)
-        return [Layer(table, self.origin) for table in tables]
+        given, problems = gather(overrides)
+        refuse([*problems, *self._set_twice(given)])
+        label = OVERRIDES if isinstance(overrides, Mapping) else COMMAND_LINE
+        return [*(Layer(table, self.origin) for table in tables), Layer(given, Origin(label, Path.cwd()))]
 
-    def require_unset(self, overrides: Overrides) -> None:
-        """ConfigError where overrides, which are for every run, set a key that is tried."""
-        tree, problems = gather(overrides)
-        for search in self.sweep.searches:
-            for key in search.keys:
-                value: object = tree
-                for part in parse_key(key):
-                    value = value.get(part) if isinstance(value, Mapping) else None
-                if value is not None:
-                    message = f"{key} is set for every run, but {self.label} tries several values."
-                    problems.append(Problem(parse_key(key), message, "Keep one of them.", value))
-        refuse(problems)
+    def _set_twice(self, given: Tree) -> Iterator[Problem]:
+        for key in dict.fromkeys(key for search in self.sweep.searches for key in search.keys):
+            value: object = given
+            for part in parse_key(key):
+                value = value.get(part) if isinstance(value, Mapping) else None
+            if value is not None:
+                message = f"{key} is set for every run, but {self.label} tries several values."
+                yield Problem(parse_key(key), message, "Keep one of them.", value)
 
 
 def load_sweep(sweep: str | os.PathLike[str] | Mapping[str, object]) -> LoadedSweep:
@@ -271,6 +273,7 @@ def load_sweep(sweep: str | os.PathLike[str] | Mapping[str, object]) -> LoadedSw
     """
     if isinstance(sweep, Mapping):
         path, label, table = None, "sweep", copy.deepcopy(dict(sweep))
+        table |= {name: os.fspath(value) for name, value in table.items() if isinstance(value, os.PathLike)}
     elif isinstance(sweep, str | os.PathLike):
         path = Path(os.path.abspath(user_path(sweep)))
         label, table = path.name, read_toml(path, shown=str(sweep))
@@ -472,6 +475,7 @@ def _overlaps(search: SearchKeys, label: str) -> list[Problem]:
     return problems
 
 
+_PRETRAINED = "model.pretrained"
 _FIXED = {
     "evaluate.metric": "runs are compared by one metric: `metric`, at the top of the sweep",
     "evaluate.best_by": "runs are compared on one set",
@@ -502,6 +506,11 @@ def _stage_problems(sweep: Sweep, label: str) -> list[Problem]:
         for name in keys_of(SearchKeys)
         if getattr(sweep, name)
     ]
+    for number, stage in enumerate(sweep.stages):
+        if number and stage.continues != "settings" and _PRETRAINED in stage.keys:
+            message = f"{_PRETRAINED}{set_in(label)} is tried in a stage that starts from the model of the one before."
+            hint = f'Set stages[{number}].continues = "settings", or remove it.'
+            problems.append(Problem(parse_key(_PRETRAINED), message, hint, origin=label))
     names = [stage.name or str(number) for number, stage in enumerate(sweep.stages, start=1)]
     for number, name in enumerate(names):
         if name.lower() in [other.lower() for other in names[:number]]:

@@ -13,6 +13,7 @@ FOLDER/
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -20,10 +21,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from textune.atomic import write_text
-from textune.config import LoadedSweep, Overrides, Role, Stage, load_sweep, require_count, role_of, user_path
+from textune.config import Loaded, LoadedSweep, Overrides, Role, Stage, load_sweep, require_count, role_of, user_path
 from textune.errors import RunError, TextuneError
 from textune.run import Tracker, flat, read_manifest
 from textune.studies.cells import (
@@ -43,13 +44,11 @@ from textune.studies.proposing import Trial, keep_proposals, propose, read_propo
 from textune.studies.runs import PlannedRun, RunResult, SilentWatch, Watch, carry_out
 from textune.studies.sweepplot import plot
 from textune.studies.sweepresult import BEST_CONFIG, CellResult, StageResult, SweepResult
-
-if TYPE_CHECKING:
-    from pydantic import JsonValue
+from textune.wording import count
 
 _SETTINGS, _MODEL = ("settings", "both"), ("model", "both")
-_MAX_TRIED = 20
-"""Cells of the stage before on which one of the next is checked."""
+_MAX_HANDED_ON = 100
+"""Settings that a stage could hand on, on which the next is checked."""
 
 
 def sweep(
@@ -105,8 +104,12 @@ class PlannedStage:
     name: str
     search: Stage
     ground: Ground
+    base: Loaded
+    """The configuration that its cells are laid over."""
     cells: tuple[Cell, ...]
     """Of a search by Optuna none: its cells are not known yet."""
+    settings: tuple[Values, ...]
+    """Some of those that it could hand on."""
 
     def place(self, chain: Sequence[str]) -> str:
         """Where its runs are in the folder of the sweep; `chain`: the cells that it goes on with, the first first."""
@@ -121,8 +124,6 @@ class SweepPlan:
     config: str
     """What it sweeps over, in words."""
     stages: tuple[PlannedStage, ...]
-    base: Mapping[str, JsonValue]
-    """The configuration of the first stage without what its cells set, resolved."""
 
     @property
     def study(self) -> Study:
@@ -130,8 +131,9 @@ class SweepPlan:
 
         The values of a grid may change, the number of trials, and keys that only say how a run is computed.
         """
+        base = self.stages[0].base.resolved
         kept: dict[str, Any] = {
-            key: value for key, value in flat(self.base).items() if role_of(key) is Role.LOCATED
+            key: value for key, value in flat(base).items() if role_of(key) is Role.LOCATED
         }  # what is there is not looked at again for a run that is complete
         for number, stage in enumerate(self.stages):
             search = stage.search
@@ -141,7 +143,7 @@ class SweepPlan:
                 section = getattr(search, kind)
                 said = {} if section is None else section.model_dump(mode="json", exclude={"trials"})
                 kept |= {f"{start}{kind}.{key}": value for key, value in said.items()}
-        return Study("sweep", self.base, kept)
+        return Study("sweep", base, kept)
 
     def folder(self, run: str | Path | None) -> Path:
         """The folder of the sweep."""
@@ -156,42 +158,46 @@ def plan_sweep(
 ) -> SweepPlan:
     """Read a sweep and check all that can be checked before its first run."""
     loaded = load_sweep(sweep)
-    loaded.require_unset(overrides)
     stages: list[PlannedStage] = []
     for number, search in enumerate(loaded.sweep.searches, 1):
-        ground = Ground(loaded.config, loaded.origin, tuple(loaded.layers(search)), overrides)
+        ground = Ground(loaded.config, loaded.origin, tuple(loaded.layers(search, overrides)))
         name = (search.name or f"stage-{number}") if loaded.sweep.stages else ""
         stages.append(_plan_stage(name, search, ground, stages[-1] if stages else None, keep_going=keep_going))
-    return SweepPlan(loaded, loaded.shown, tuple(stages), stages[0].ground.bare({}).resolved)
+    return SweepPlan(loaded, loaded.shown, tuple(stages))
 
 
 def _plan_stage(
     name: str, search: Stage, ground: Ground, before: PlannedStage | None, *, keep_going: bool
 ) -> PlannedStage:
+    base = ground.bare({})  # what is wrong with it is no cell's fault
+    taken = before.settings if before is not None and search.continues in _SETTINGS else ({},)
     if search.optuna is not None:
         require_optuna(search.optuna)
-        checked = _checked(named(corners(search.optuna.space)), ground, before, search)
-        require_some_sound(checked, keep_going=False)
-        return PlannedStage(name, search, ground, ())
+        cells = _checked(named(corners(search.optuna.space)), ground, taken)
+        require_some_sound(cells, keep_going=False)
+        return PlannedStage(name, search, ground, base, (), _handed_on(taken, cells))
     each = drawn(search.random) if search.random is not None else combinations(search)
-    cells = _checked(named(each, numbered=search.random is not None), ground, before, search)
+    cells = _checked(named(each, numbered=search.random is not None), ground, taken)
     require_some_sound(cells, keep_going=keep_going)
     require_different(cells)
-    return PlannedStage(name, search, ground, tuple(cells))
+    return PlannedStage(name, search, ground, base, tuple(cells), _handed_on(taken, cells))
 
 
-def _checked(cells: Sequence[Cell], ground: Ground, before: PlannedStage | None, search: Stage) -> list[Cell]:
-    """The cells, each checked on what the stage before could hand on."""
-    tried: list[Values] = [{}]
-    if before is not None and search.continues in _SETTINGS:
-        tried = [cell.values for cell in before.cells[:_MAX_TRIED]] or tried
-    grounds = [ground.with_(tree_of(values)) for values in tried]
+def _checked(cells: Sequence[Cell], ground: Ground, taken: Sequence[Values]) -> list[Cell]:
+    """The cells, each checked on what it could take over from the stage before, until it fits somewhere."""
+    grounds = [ground.with_(tree_of(values)) for values in taken]
     found = []
     for cell in cells:
         checks = (each.check(cell) for each in grounds)
         first = next(checks)
         found.append(first if first.refusal is None else next((one for one in checks if one.loaded), first))
     return found
+
+
+def _handed_on(taken: Sequence[Values], cells: Sequence[Cell]) -> tuple[Values, ...]:
+    """Settings after a stage: what it could take over, and its own."""
+    pairs = ({**values, **cell.values} for values in taken for cell in cells)
+    return tuple(itertools.islice(pairs, _MAX_HANDED_ON))
 
 
 def _planned(stage: PlannedStage, folder: Path) -> StageResult:
@@ -234,7 +240,7 @@ class _Work:
             self._chain = tuple(best.name for best in bests)
             ground = continued(plan.stages, [best.values for best in bests], bests[-1].run)
             self._cells = [ground.check(replace(cell, refusal=None)) for cell in self._cells]
-            require_some_sound(self._cells, keep_going=self._keep_going) if self._cells else None
+            require_some_sound(self._cells, keep_going=self._keep_going)
         if self._stage.search.optuna is None:
             self._run(self._cells, len(self._cells))
         else:
@@ -346,7 +352,7 @@ def _write(result: SweepResult) -> None:
         assert best.report is not None
         text = (best.run / "config.toml").read_text(encoding="utf-8")
         head = [
-            f"# The best of {sum(len(stage.cells) for stage in result.stages)} runs: {values_in_words(best.values)}",
+            f"# The best of {count(len(result.stages[-1].measured), 'run')}: {values_in_words(best.values)}",
             f"# {best.report.headline()}",
             f"# run: {best.run}",
         ]

@@ -95,7 +95,7 @@ def _limits(cell: CellResult) -> tuple[float, float, float]:
 def _panels(stage: StageResult, measured: Sequence[CellResult], top: float) -> tuple[list[str], float]:
     """For each key with several values: the metric over them, two panels side by side."""
     keys = list(dict.fromkeys(key for cell in measured for key in cell.values))
-    keys = [key for key in keys if len({_said(cell.values.get(key)) for cell in measured}) > 1]
+    keys = [key for key in keys if len({_said(cell.values[key]) for cell in measured if key in cell.values}) > 1]
     short = short_keys(keys)
     parts: list[str] = []
     for at, key in enumerate(keys):
@@ -108,6 +108,9 @@ def _panel(
     stage: StageResult, measured: Sequence[CellResult], key: str, name: str, corner: tuple[float, float]
 ) -> list[str]:
     left, top = corner
+    measured = [
+        cell for cell in measured if key in cell.values
+    ]  # of values that belong together, not all set each key
     values = [cell.value for cell in measured if cell.value is not None]
     y = _scale(min(values), max(values), top + _PANEL_HEIGHT - 40, top + 30)
     given = [cell.values[key] for cell in measured]
