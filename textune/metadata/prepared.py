@@ -93,8 +93,13 @@ def _training_split(train: ShardStream) -> Split:
 
 def _split(found: DocumentSet, rows: Rows, *, is_share: bool) -> Split:
     """A set as a split; `rows`: all of its source."""
+    return Split(found.name, examples_of(found, rows), {}, np.arange(len(found)), is_share=is_share)
+
+
+def examples_of(found: DocumentSet, rows: Rows) -> Examples:
+    """The documents of a set as examples; `rows`: all of its source."""
     text = pa.chunked_array([pa.array(found.documents.texts, pa.large_string())])
-    return Split(found.name, _examples(rows, text, found.numbers), {}, np.arange(len(found)), is_share=is_share)
+    return _examples(rows, text, found.numbers)
 
 
 def _examples(rows: Rows, text: pa.ChunkedArray, numbers: np.ndarray) -> Examples:
