@@ -23,7 +23,7 @@ from textune.config import (
     HeldOut,
     OnBadRow,
     PredictionPrecision,
-    SplitOff,
+    SetAside,
     StreamSource,
     Switch,
     TokensSection,
@@ -289,10 +289,10 @@ def _own_rows(
     name = part or ("validation" if isinstance(experiment.data.test, Absent) else "test")
     section, streamed = experiment.data, isinstance(experiment.data.train, StreamSource)
     source = _source_of(section, name)
-    if isinstance(source, Absent | StreamSource) or (streamed and isinstance(source, SplitOff)):
+    if isinstance(source, Absent | StreamSource) or (streamed and isinstance(source, SetAside)):
         raise RunError(f"{run} has no {name} rows.", hint="Name a file with --data FILE.")
     train_targets = None
-    if streamed and not isinstance(source, SplitOff):
+    if streamed and not isinstance(source, SetAside):
         # The shards may have moved by now, and do not affect these rows: the labels were given.
         found = prepare_held_out(
             source,
