@@ -208,7 +208,7 @@ class MlflowSink:
             for name, value in record.numbers.items()
         ]
         sent = self._sent | {record.stream: record.step for record in records if record.kind != "notice"}
-        tags = [RunTag(SENT_TAG, json.dumps(sent))]
+        tags = [RunTag(SENT_TAG, json.dumps(sent, allow_nan=False))]
         notices = self._notices
         for record in records:
             if record.kind == "notice" and f"{record.message}\n" not in notices:

@@ -153,15 +153,14 @@ def _flat(tree: Mapping[str, JsonValue], start: str = "") -> Iterator[tuple[str,
 
 
 def as_scalars(values: Mapping[str, JsonValue]) -> dict[str, str | int | float | bool]:
-    """Parameters as every service takes them: lists and what is not set as text."""
-    return {
-        name: value
-        if isinstance(value, str | int | float | bool)
-        else ""
-        if value is None
-        else json.dumps(value, ensure_ascii=False)
-        for name, value in values.items()
-    }
+    """Parameters as every service takes them: lists as text, empty where one is not set."""
+    return {name: _scalar(value) for name, value in values.items()}
+
+
+def _scalar(value: JsonValue) -> str | int | float | bool:
+    if isinstance(value, str | int | float | bool):
+        return value
+    return "" if value is None else json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _named(start: str, values: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
