@@ -277,6 +277,7 @@ def test_the_page_says_where_a_thing_is_added() -> None:
         "ENGINES",
         "SHARINGS",
         "FORMATS",
+        "FIGURES",
         "UPDATE_RULES",
         "SCHEDULES",
         "RENDERERS",

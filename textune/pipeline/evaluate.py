@@ -66,9 +66,9 @@ def evaluate(
     label, as in `{"label": "stars"}`; others stay as in the run. `rows`: rows in memory by name, for a run trained on
     such. `code`: as in `textune.prediction.load`.
 
-    In a run folder the report is kept as `evaluations/NAME.json` and `.md`. Raises RunError where the run has no such
-    rows or its data has changed since training. Processes of one launcher share the rows: all of them call it and get
-    the report, and the first one writes it.
+    In a run folder the report is kept as `evaluations/NAME.json`, `.md` and `.html`. Raises RunError where the
+    run has no such rows or its data has changed since training. Processes of one launcher share the rows: all of them
+    call it and get the report, and the first one writes it.
     """
     require_words(evaluate, on_bad_row=on_bad_row)
     _require_part(part, data)
@@ -328,7 +328,7 @@ def _keep(report: Report, folder: Path, stem: str, tracker: Tracker) -> None:
     """Write the report into a folder of the run; if that fails, the result is still returned."""
     try:
         folder.mkdir(exist_ok=True)
-        write_report(report, folder, _free_stem(folder, stem, report))
+        write_report(report, folder, _free_stem(folder, stem, report), page=True)
     except OSError as error:  # such as another user's run
         tracker.notice(f"the report was not kept in {folder}: {error.strerror or error}")
 
