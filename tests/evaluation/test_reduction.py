@@ -157,7 +157,7 @@ def test_a_row_twice_in_a_batch_is_noticed() -> None:
 
 
 def test_rows_are_decided_by_the_decision_of_the_head() -> None:
-    head = replace(head_of("multilabel", 3), decision=Decision(threshold=0.2))  # type: ignore[type-var]
+    head = replace(head_of("multilabel", 3), decision=Decision(thresholds=(0.2,) * 3))  # type: ignore[type-var]
     targets = np.array([[1, 0, 0], [0, 1, 1], [0, 0, 0]], np.float32)
     scores = np.array([[0.3, 0.1, 0.1], [0.1, 0.9, 0.15], [0.1, 0.1, 0.25]])
     scored = reduction.scored_rows(head, targets, scores)

@@ -22,6 +22,7 @@ from kits.predictions import Parrot, predict
 from textune.data.reading.streamoptions import StreamOptions
 from textune.data.reading.windows import read_rows
 from textune.errors import DataError
+from textune.tasks.decision import Decision
 
 ADDED = {"predicted_label": "pos", "predicted_score": 0.876543}
 TARGETS = ["csv", "tsv", "jsonl", "parquet"]
@@ -309,3 +310,22 @@ def test_cells_read_back_equal(tmp_path: Path, pairs: list[tuple[str, str]], sou
 
 def own(names: list[str]) -> Any:
     return lambda row: {name: row[name] for name in names if name in row}
+
+
+# --- answers that are withheld ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", TARGETS)
+def test_a_withheld_answer_is_empty_in_every_format(tmp_path: Path, ending: str) -> None:
+    source, target = write_jsonl(tmp_path / "rows.jsonl", [{"text": "one"}, {"text": "two"}]), tmp_path / f"x.{ending}"
+    predict(Parrot(decision=Decision(abstain_below=0.9)), source, target)
+    if ending == "parquet":
+        rows = pq.read_table(target).to_pylist()
+    elif ending == "jsonl":
+        rows = [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
+    else:
+        lines = target.read_text(encoding="utf-8").splitlines()
+        rows = list(csv.DictReader(lines, delimiter="," if ending == "csv" else "\t"))
+    wanted = None if ending in ("parquet", "jsonl") else ""
+    assert [row["predicted_label"] for row in rows] == [wanted, wanted]
+    assert [float(row["predicted_score"]) for row in rows] == [0.876543, 0.876543]

@@ -22,6 +22,7 @@ from textune.config.sources import Columns, Labels
 from textune.errors import DataError, InputError
 from textune.prediction.load import load
 from textune.prediction.rows import named_scores, predict_table, prediction_fields
+from textune.tasks.decision import Decision
 
 ROWS = reviews(50, seed=4)
 
@@ -87,8 +88,13 @@ def test_no_rows_are_a_table_of_the_same_columns(trained: Any) -> None:
             {"predicted_label": [1.23456789, -2.0], "predicted_score": [1.23456789, -2.0]},
         ),
         ({}, [[0.123456789, 0.876543211]], {"predicted_label": ["pos"], "predicted_score": [0.876543]}),
+        (
+            {"decision": Decision(0.5, (0.95,), abstain_below=0.4)},
+            [[0.2, 0.8], [0.1, 0.9]],
+            {"predicted_label": [None, "pos"], "predicted_score": [0.058824, 0.987805]},
+        ),
     ],
-    ids=["multilabel", "delimited", "regression", "binary"],
+    ids=["multilabel", "delimited", "regression", "binary", "decided"],
 )
 def test_scores_are_named_by_the_problem(card: dict[str, Any], scores: list[Any], expected: dict[str, Any]) -> None:
     assert named_scores({"label": np.array(scores)}, card_of(**card)).to_pydict() == expected

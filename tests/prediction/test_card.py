@@ -14,7 +14,7 @@ from textune.config.taskkinds import AutoTask, BinaryTask
 from textune.errors import RunError
 from textune.model.saved import CARD_NAME
 from textune.prediction.card import HeadCard, ModelCard, read_card
-from textune.tasks.decision import Decision
+from textune.tasks.decision import USUAL, Decision
 
 OLD = Path(__file__).parents[1] / "data-of-versions" / "0.1.0" / "run" / "best"
 
@@ -35,7 +35,7 @@ def test_the_first_form_says_the_same() -> None:
         "name": "label",
         **{key: tree[key] for key in ("problem", "names", "multi_hot")},
         "task": {**head["task"], **tree["task"]},  # keys have come
-        "decision": {"threshold": 0.5},
+        "decision": {"temperature": 1.0, "thresholds": None, "costs": None, "abstain_below": None},
     }
     assert today["columns"] == {**today["columns"], **tree.pop("columns")}  # one key has come
     moved = {"version", "problem", "names", "multi_hot", "task"}
@@ -44,7 +44,7 @@ def test_the_first_form_says_the_same() -> None:
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    card = card_of(problem="multilabel", names=("a", "b"), multi_hot=True, decision=Decision(0.25))
+    card = card_of(problem="multilabel", names=("a", "b"), multi_hot=True, decision=Decision(1.7, (0.25, 0.5)))
     (tmp_path / CARD_NAME).write_text(card.model_dump_json(indent=2), encoding="utf-8")
     assert read_card(tmp_path) == card
 
@@ -52,7 +52,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 def test_the_decision_is_that_of_the_card() -> None:
     scores = np.array([[0.3, 0.1], [0.1, 0.6]])
     for threshold, wanted in ((0.25, [[1, 0], [0, 1]]), (0.5, [[0, 0], [0, 1]])):
-        card = card_of(problem="multilabel", names=("a", "b"), decision=Decision(threshold))
+        card = card_of(problem="multilabel", names=("a", "b"), decision=Decision(thresholds=(threshold,) * 2))
         assert card.build_task().heads[0].decide(scores).tolist() == wanted
 
 
@@ -91,3 +91,33 @@ def test_a_card_may_have_several_heads() -> None:
     assert card.names == ("tone/neg", "tone/mid", "tone/pos", "urgent/no", "urgent/yes")
     task = card.build_task()
     assert [(head.name, head.num_outputs) for head in task.heads] == [("tone", 3), ("urgent", 2)]
+
+
+def test_one_threshold_of_earlier_cards_is_that_of_every_label(tmp_path: Path) -> None:
+    for problem, names, threshold, wanted in (
+        ("multilabel", ("a", "b"), 0.3, Decision(thresholds=(0.3, 0.3))),
+        ("multilabel", ("a", "b"), 0.5, USUAL),
+        ("binary", ("a", "b"), 0.3, USUAL),  # which did nothing
+        ("regression", ("value",), 0.5, USUAL),
+    ):
+        tree = json.loads(card_of(problem=problem, names=names).model_dump_json())
+        tree["heads"][0]["decision"] = {"threshold": threshold}
+        assert read_card(write(tmp_path, tree)).heads[0].decision == wanted
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [{"temperature": 0}, {"thresholds": [0.5, 0.5]}, {"costs": [[0, 1], [1]]}, {"temperature": "warm"}],
+)
+def test_a_decision_that_is_none_is_damage(decision: dict[str, Any], tmp_path: Path) -> None:
+    tree = json.loads(card_of().model_dump_json())
+    tree["heads"][0]["decision"] = decision
+    with pytest.raises(RunError) as caught:
+        read_card(write(tmp_path, tree))
+    assert caught.value.key.startswith("heads.0") and caught.value.place == str(tmp_path / CARD_NAME)
+
+
+def test_decisions_are_given_and_taken_by_head() -> None:
+    card = card_of().with_decisions({"label": Decision(2.0)})
+    assert card.heads[0].decision == Decision(2.0) == card.build_task().head.decision
+    assert card.undecided() == card_of()

@@ -176,7 +176,7 @@ def test_decisions() -> None:
     labels = build(AutoTask(), MULTILABEL)
     scores = np.array([[0.5, 0.49, 0.7], [0.1, 0.2, 0.3]])
     assert labels.decide(scores).tolist() == [[1, 0, 1], [0, 0, 0]]
-    assert replace(labels, decision=Decision(threshold=0.3)).decide(scores).tolist() == [[1, 1, 1], [0, 0, 1]]
+    assert replace(labels, decision=Decision(thresholds=(0.3,) * 3)).decide(scores).tolist() == [[1, 1, 1], [0, 0, 1]]
     assert build(AutoTask(), REGRESSION).decide(np.array([1.5])).tolist() == [1.5]
 
 

@@ -13,6 +13,7 @@ from textune.cli.options import (
     by_metadata_options,
     code_option,
     comparison_options,
+    decision_option,
     device_options,
     evaluation_columns,
     json_option,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 @click.option("--where", metavar="COLUMN=VALUE", multiple=True, help="Only rows of --data that have this value.")
 @by_metadata_options
 @reading_options
+@decision_option
 @device_options
 @json_option
 @quiet_option
@@ -85,7 +87,7 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool, quiet: bool, **opti
         if compared is not None:
             show_comparison(evaluate_by_metadata(run, **common, **compared), as_json=as_json)
             return
-        report = run_evaluate(run, metric=options["metric"], **common)
+        report = run_evaluate(run, metric=options["metric"], decision=options["decision"], **common)
     if as_json:
         print_json(report.to_dict())
     else:
@@ -153,6 +155,7 @@ def report(run: str, as_json: bool) -> None:
 @reading_options
 @click.option("--all-scores", is_flag=True, help="Add the score of every label.")
 @click.option("--force", is_flag=True, help="Replace an --output that exists.")
+@decision_option
 @device_options
 @json_option
 @quiet_option
@@ -192,6 +195,7 @@ def predict(
             max_tokens=options["max_tokens"],
             compile=options["compile"],
             code=options["code"],
+            decision=options["decision"],
             ranks=ranks,
             on_notice=tracker.notice,
         )

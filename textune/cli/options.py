@@ -118,6 +118,16 @@ code_option = click.option(
 )
 
 
+decision_option = click.option(
+    "--no-decision",
+    "decision",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Answer by the usual rule (the highest score, or 0.5), whatever rule was fitted and kept with the model.",
+)
+
+
 def device_options(function: Callable[..., None]) -> Callable[..., None]:
     """Where and how a trained model computes."""
     for decorate in (

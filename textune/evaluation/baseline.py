@@ -12,7 +12,7 @@ from textune.evaluation.metrics import METRICS, Metric
 from textune.evaluation.scored import Scored
 from textune.evaluation.undefined import UNDEFINED, is_better, is_undefined, mean_of_defined
 from textune.evaluation.wording import answer
-from textune.tasks import Head
+from textune.tasks import USUAL, Head, with_decision
 
 THESE_ROWS, TRAINING_ROWS = "these rows", "the training rows"
 """What a constant answer follows from."""
@@ -95,8 +95,9 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _decided(head: Head, constant: np.ndarray) -> np.ndarray:
-    """The answer that follows from these scores (float64 [C] or one value), in stored form."""
-    stored: np.ndarray = head.answers.store(head.decide(constant[None]))[0]
+    """The usual answer to these scores (float64 [C] or one value), in stored form; they are not the model's, whose
+    rule is fitted to its own."""
+    stored: np.ndarray = head.answers.store(with_decision(head, USUAL).decide(constant[None]))[0]
     return stored
 
 
@@ -110,6 +111,7 @@ def _always(scored: Scored, constant: np.ndarray) -> Scored:
         sureness=None,
         suspect=None,
         row_losses=None,
+        probabilities=None,
         scores=None if scored.scores is None else np.broadcast_to(constant, scored.scores.shape),
         sample=None if scored.sample is None else _always(scored.sample, constant),
     )

@@ -61,7 +61,7 @@ class Curves:
 def find_curves(scored: Scored) -> tuple[Curves, ...]:
     """The curves of the ranked classes in the order of their ids; none for a class of all rows or of no row."""
     ranked = scored.ranked
-    if ranked.scores is None:
+    if ranked.seen is None:
         return ()
     hits_C = ranked.hits.sum(axis=0)
     columns = [column for column in ranked.answers.ranked if 0 < hits_C[column] < len(ranked)]
@@ -69,8 +69,8 @@ def find_curves(scored: Scored) -> tuple[Curves, ...]:
     return tuple(
         Curves(
             name=ranked.head.labels[column],
-            thresholds=_thresholds(ranked.scores[:, column], ranked.hits[:, column]),
-            reliability=reliability_of(ranked.scores[:, column], ranked.hits[:, column]),
+            thresholds=_thresholds(ranked.seen[:, column], ranked.hits[:, column]),
+            reliability=reliability_of(ranked.seen[:, column], ranked.hits[:, column]),
         )
         for column in chosen
     )

@@ -120,10 +120,10 @@ def _tuples(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_labels(ranked: Scored) -> Confidence | None:
     """Over all labels, one after the other, so that no second matrix of scores is made."""
-    if ranked.scores is None or not len(ranked):
+    if ranked.seen is None or not len(ranked):
         return None
     labels = range(ranked.num_classes)
-    ranges = [by_range(ranked.scores[:, label], ranked.hits[:, label]) for label in labels]
+    ranges = [by_range(ranked.seen[:, label], ranked.hits[:, label]) for label in labels]
     return _with_error(reliability_in(np.sum(ranges, axis=0)))
 
 

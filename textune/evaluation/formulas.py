@@ -142,8 +142,8 @@ def loss(scored: Scored) -> float:
 
 def brier(scored: Scored) -> float:
     """Mean squared error of the probability of the second class."""
-    assert scored.scores is not None
-    errors = scored.scores[:, 1].clip(0, 1) - scored.targets
+    assert scored.seen is not None
+    errors = scored.seen[:, 1].clip(0, 1) - scored.targets
     return float(np.average(errors**2, weights=scored.weights))
 
 

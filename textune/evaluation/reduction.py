@@ -78,10 +78,13 @@ class Reduction:
             self._kept |= {name: np.zeros(num_rows) for name in RowLosses._fields}
         self._sampled_M: np.ndarray | None = None
         self._scores_MC: np.ndarray | None = None
+        self._probabilities_MC: np.ndarray | None = None
         if head.answers.choices is None:
             return
         num_kept = num_ranked(head.answers, num_rows)
         self._scores_MC = np.zeros((num_kept, head.answers.num_scores))
+        if head.decision.moves_scores:
+            self._probabilities_MC = np.zeros_like(self._scores_MC)
         if num_kept < num_rows:
             self._sampled_M = np.sort(np.random.default_rng(0).choice(num_rows, num_kept, replace=False))
 
@@ -101,20 +104,27 @@ class Reduction:
         if self._seen_N[rows].any():
             raise ValueError(f"row {int(rows[self._seen_N[rows]][0])} was scored before")
         for block in row_blocks(len(rows), answers.num_scores):
-            decided = self.head.decide(scores[block])
-            for name, values in answers.reduce(targets[block], scores[block], decided).items():
+            decided, seen = self.head.decide(scores[block]), self.head.calibrated(scores[block])
+            for name, values in answers.reduce(targets[block], seen, decided).items():
                 self._kept[name][rows[block]] = values
-        if self._sampled_M is not None and self._scores_MC is not None:
-            place = np.searchsorted(self._sampled_M, rows).clip(max=len(self._sampled_M) - 1)
-            among = self._sampled_M[place] == rows
-            self._scores_MC[place[among]] = scores[among]
-        elif self._scores_MC is not None:
-            self._scores_MC[rows] = scores
+            self._keep_scores(rows[block], scores[block], seen)
         if losses is not None:
             for name, values in losses._asdict().items():
                 self._kept[name][rows] = values
         self._seen_N[rows] = True
         self.num_added += len(rows)
+
+    def _keep_scores(self, rows: np.ndarray, scores: np.ndarray, seen: np.ndarray) -> None:
+        """Keep the scores of these rows, and what users see of them, as far as there is room."""
+        if self._scores_MC is None:
+            return
+        place, among = rows, np.ones(len(rows), dtype=bool)
+        if self._sampled_M is not None:
+            place = np.searchsorted(self._sampled_M, rows).clip(max=len(self._sampled_M) - 1)
+            among = self._sampled_M[place] == rows
+        self._scores_MC[place[among]] = scores[among]
+        if self._probabilities_MC is not None:
+            self._probabilities_MC[place[among]] = seen[among]
 
     def merge(self, ranks: Ranks) -> None:
         """Merge what the ranks have taken; each then has all rows. Every rank must call it exactly once.
@@ -131,8 +141,9 @@ class Reduction:
         # In the order of their names: what is exchanged must be the same on every rank.
         for name in sorted(self._kept):
             ranks.merge_shares(self._kept[name])
-        if self._scores_MC is not None:
-            ranks.merge_shares(self._scores_MC)
+        for values in (self._scores_MC, self._probabilities_MC):
+            if values is not None:
+                ranks.merge_shares(values)
 
     def finish(self) -> Scored:
         """What is known when every row was taken; ValueError where one is missing."""
@@ -150,9 +161,11 @@ class Reduction:
             row_weights=kept.get("row_weights"),
         )
         if self._sampled_M is None:
-            return replace(scored, scores=self._scores_MC)
+            return replace(scored, scores=self._scores_MC, probabilities=self._probabilities_MC)
+        sample = scored.take(self._sampled_M)
         return replace(
-            scored, sample=replace(scored.take(self._sampled_M), scores=self._scores_MC, rows=self._sampled_M)
+            scored,
+            sample=replace(sample, scores=self._scores_MC, probabilities=self._probabilities_MC, rows=self._sampled_M),
         )
 
 

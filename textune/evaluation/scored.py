@@ -30,13 +30,17 @@ class Scored:
     predictions: np.ndarray
     """What the head decided, in the form of the targets."""
     loss: np.ndarray | None = None
-    """float64 [N] negative logarithm of the probability of what is true; multilabel: its mean over the labels."""
+    """float64 [N] negative logarithm of the probability, as users see it, of what is true; multilabel: its mean over
+    the labels."""
     sureness: np.ndarray | None = None
     """float64 [N] probability of the predicted class; multilabel: of the `suspect`."""
     suspect: np.ndarray | None = None
     """Multilabel: int32 [N] the label that a row is most wrong about; -1 where every label is right."""
     scores: np.ndarray | None = None
-    """float64 [N, C] the probabilities themselves, where there is room for those of all rows; binary: always."""
+    """float64 [N, C] what the model gives, by which rows are ranked, where there is room for those of all rows;
+    binary: always."""
+    probabilities: np.ndarray | None = None
+    """float64 [N, C] the same as users see them, where a temperature makes them others."""
     row_losses: np.ndarray | None = None
     """float64 [N] the task's own loss of each row, where somebody asks for it."""
     row_weights: np.ndarray | None = None
@@ -81,6 +85,7 @@ class Scored:
             sureness=taken(self.sureness),
             suspect=taken(self.suspect),
             scores=taken(self.scores),
+            probabilities=taken(self.probabilities),
             row_losses=taken(self.row_losses),
             row_weights=taken(self.row_weights),
             sample=None,
@@ -104,6 +109,11 @@ class Scored:
         weights = total(self.row_weights)
         losses = total(self.row_losses * self.row_weights) / np.maximum(weights, 1)
         return replace(summed, row_losses=losses, row_weights=weights)
+
+    @property
+    def seen(self) -> np.ndarray | None:
+        """float64 [N, C] the probabilities that users see, where scores are kept."""
+        return self.scores if self.probabilities is None else self.probabilities
 
     @property
     def ranked(self) -> Scored:

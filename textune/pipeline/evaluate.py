@@ -57,6 +57,7 @@ def evaluate(
     max_tokens: int | None = None,
     compile: Switch = "auto",
     code: str | Sequence[str] = (),
+    decision: bool = True,
     tracker: Tracker | None = None,
 ) -> Report:
     """Report on a model with the rows of `data`, or with the run's own test (else validation) rows, or those of the
@@ -64,7 +65,7 @@ def evaluate(
 
     `data`: files, read as the run's own of the same suffix were, or a source. `columns`: which columns have text and
     label, as in `{"label": "stars"}`; others stay as in the run. `rows`: rows in memory by name, for a run trained on
-    such. `code`: as in `textune.prediction.load`.
+    such. `code`, `decision`: as in `textune.prediction.load`.
 
     In a run folder the report is kept as `evaluations/NAME.json`, `.md` and `.html`. Raises RunError where the
     run has no such rows or its data has changed since training. Processes of one launcher share the rows: all of them
@@ -82,6 +83,7 @@ def evaluate(
             max_tokens=max_tokens,
             compile=compile,
             code=code,
+            decision=decision,
             ranks=ranks,
             on_notice=tracker.notice,
         )

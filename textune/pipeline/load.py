@@ -128,8 +128,17 @@ def load(
     max_tokens: int | None = None,
     compile: Switch = "auto",
     code: str | Sequence[str] = (),
+    decision: bool = True,
 ) -> TrainedModel:
     """Open a run folder (its best model) or a model folder that textune saved; options as in
     `textune.prediction.load_scorer`."""
-    scorer = load_scorer(folder, device=device, precision=precision, max_tokens=max_tokens, compile=compile, code=code)
+    scorer = load_scorer(
+        folder,
+        device=device,
+        precision=precision,
+        max_tokens=max_tokens,
+        compile=compile,
+        code=code,
+        decision=decision,
+    )
     return TrainedModel(LanguagePredictor(scorer) if scorer.card.is_language_model else Predictor(scorer))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError, model_validator
 
+from textune.atomic import write_text
 from textune.config import (
     Columns,
     ConditionalLmTask,
@@ -32,7 +35,7 @@ from textune.errors import ModelError, RunError
 from textune.jsontext import parse_json
 from textune.model import CARD_NAME, AdapterNote, Device, Precision
 from textune.prediction.ownfiles import own_sources
-from textune.tasks import USUAL, Decision, Task, build_task
+from textune.tasks import USUAL, USUAL_THRESHOLD, Decision, Task, build_task
 
 
 class HeadCard(Section):
@@ -49,7 +52,25 @@ class HeadCard(Section):
     task: TaskSection
     """The section `task` of the run, `balanced` class weights as numbers."""
     decision: Decision = USUAL
-    """The rule by which scores become answers."""
+    """The rule by which scores become probabilities and answers."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_one_threshold(cls, tree: object) -> object:
+        """The same in today's form: a decision was one threshold for all labels, and did nothing else."""
+        if not isinstance(tree, dict) or not isinstance(was := tree.get("decision"), dict) or "threshold" not in was:
+            return tree
+        now: dict[str, JsonValue] = {}
+        names = tuple(tree.get("names", ()))
+        if LabelMap(tree.get("problem", ""), names).several and was["threshold"] != USUAL_THRESHOLD:
+            now = {"thresholds": [was["threshold"]] * len(names)}
+        return tree | {"decision": now}
+
+    @model_validator(mode="after")
+    def _decides_on_its_labels(self) -> Self:
+        if not self.decision.fits(len(self.names), exclusive=self.label_map.exclusive):
+            raise ValueError(f"the decision is not one for {len(self.names)} labels ({self.problem})")
+        return self
 
     @property
     def label_map(self) -> LabelMap:
@@ -185,6 +206,15 @@ class ModelCard(Section):
         """Whether the task's loss is known: earlier versions did not keep the numbers of `balanced` class weights."""
         return getattr(self.task, "class_weights", "none") != "balanced"
 
+    def undecided(self) -> ModelCard:
+        """The same with the usual rule for every head."""
+        return self.with_decisions({})
+
+    def with_decisions(self, decisions: Mapping[str, Decision]) -> ModelCard:
+        """The same with these rules by head, and the usual one for the others."""
+        heads = tuple(head.model_copy(update={"decision": decisions.get(head.name, USUAL)}) for head in self.heads)
+        return self.model_copy(update={"heads": heads})
+
     def build_task(self) -> Task:
         """The task that the model was trained for; without class weights where the card does not know them. Imports
         what `code` names."""
@@ -259,8 +289,8 @@ def card_of(
 
 
 def write_card(card: ModelCard, folder: Path) -> None:
-    """Write `textune.json` into a model folder."""
-    (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    """Write `textune.json` into a model folder; readers see the old one or the new."""
+    write_text(folder / CARD_NAME, card.model_dump_json(indent=2) + "\n")
 
 
 def settle_copy(original: Path, folder: Path) -> None:

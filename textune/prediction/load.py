@@ -48,6 +48,7 @@ def load(
     max_tokens: int | None = None,
     compile: Switch = "auto",
     code: str | Sequence[str] = (),
+    decision: bool = True,
     ranks: Ranks = ALONE,
     on_notice: Callable[[str], None] = warnings.warn,
 ) -> Predictor:
@@ -60,6 +61,7 @@ def load(
         max_tokens=max_tokens,
         compile=compile,
         code=code,
+        decision=decision,
         ranks=ranks,
         on_notice=on_notice,
     )
@@ -74,6 +76,7 @@ def load_scorer(
     max_tokens: int | None = None,
     compile: Switch = "auto",
     code: str | Sequence[str] = (),
+    decision: bool = True,
     ranks: Ranks = ALONE,
     on_notice: Callable[[str], None] = warnings.warn,
 ) -> Scorer:
@@ -85,13 +88,15 @@ def load_scorer(
     they are faster here. `code` names the classes of the user's own that may be imported, as `package.module:Name`:
     others that the card names are refused (CodeError), since a folder may come from anybody. Raises RunError where the
     folder is no such thing, ModelError where its files are broken or the machine lacks the device or precision.
-    `ranks`: processes that each open it and share the work. `on_notice` is called where another precision is used,
+    `decision = False` answers by the usual rule, whatever the card says. `ranks`: processes that each open it and
+    share the work. `on_notice` is called where another precision is used,
     where the model takes shorter texts than its card says, and what happens while it predicts.
     """
     require_words(load_scorer, device=device, precision=precision, compile=compile)
     require_count("max_tokens", max_tokens)
     folder = find_model(folder)
     card = read_card(folder)
+    card = card if decision else card.undecided()
     require_allowed(card.code, [code] if isinstance(code, str) else code, where=str(folder / CARD_NAME))
     if precision == "int8":
         _require_whole(card, folder)

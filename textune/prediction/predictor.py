@@ -16,7 +16,7 @@ from textune.data import given_texts, going_without
 from textune.errors import Advice, DataError
 from textune.prediction.card import ModelCard, no_classifier
 from textune.prediction.scorer import Scorer, Scores
-from textune.tasks import Head, nth_row
+from textune.tasks import Head, nth_row, shown
 
 TOO_LONG = 'Shorten or split the text: the model was trained with tokens.truncate = "error".'
 
@@ -26,8 +26,8 @@ T = TypeVar("T")
 class Prediction(NamedTuple):
     """The model's word on one text, by one head."""
 
-    label: str | tuple[str, ...] | float
-    """Label name; all names above the threshold for multilabel; the value for regression."""
+    label: str | tuple[str, ...] | float | None
+    """Label name; all given names for multilabel; the value for regression; None where the answer is withheld."""
     score: float
     """Probability of the label (multilabel: of the most probable one); the value for regression."""
     scores: dict[str, float]
@@ -88,9 +88,10 @@ class Predictor:
         return make_row_store(RowTexts.given(texts, pairs, place, fields), self.encoder).whole()
 
     def score(self, texts: object, pairs: object = None) -> np.ndarray | Scores:
-        """Scores of texts (or text pairs): float64 [N, K] probabilities, or [N] values for regression; such an array
-        by head, where there are several. Errors as `encode`."""
-        return _of_one(self.scorer.score_store(self.encode(texts, pairs)))
+        """Scores of texts (or text pairs): float64 [N, K] calibrated probabilities, or [N] values for regression; such
+        an array by head, where there are several. Errors as `encode`."""
+        scores = self.scorer.score_store(self.encode(texts, pairs))
+        return _of_one({head.name: head.calibrated(scores[head.name]) for head in self.scorer.task.heads})
 
     def predict(self, texts: object, pairs: object = None) -> list[Prediction] | dict[str, list[Prediction]]:
         """Predict texts, or text pairs, in order; a list by head, where there are several. What they may be and errors
@@ -108,8 +109,8 @@ def _of_one(by_head: dict[str, T]) -> T | dict[str, T]:
 
 
 def _named(head: Head, scores: np.ndarray) -> list[Prediction]:
-    names, (labels, best_N) = head.labels, head.answers.answer_rows(scores, head.decide(scores))
-    rows = scores.reshape(len(scores), len(names)).tolist()
+    names, (labels, best_N, seen) = head.labels, shown(head, scores)
+    rows = seen.reshape(len(scores), len(names)).tolist()
     return [
         Prediction(label, best, dict(zip(names, row, strict=True)))
         for label, best, row in zip(labels, best_N.tolist(), rows, strict=True)

@@ -19,7 +19,7 @@ from textune.model import CallerBudget
 from textune.prediction.card import ModelCard
 from textune.prediction.predictor import Predictor, require_pairs
 from textune.prediction.scorer import Scores
-from textune.tasks import Answer, Head
+from textune.tasks import Answer, Head, shown
 
 LABEL, SCORE = "predicted_label", "predicted_score"
 _DECIMALS = 6
@@ -94,7 +94,7 @@ def named_scores(scores: Scores, card: ModelCard, *, all_scores: bool = False) -
 
 def _columns(head: Head, scores: np.ndarray, card: ModelCard, *, all_scores: bool) -> list[list[object] | np.ndarray]:
     """The columns of one head, in the order of `prediction_fields`."""
-    answers, best_N = head.answers.answer_rows(scores, head.decide(scores))
+    answers, best_N, scores = shown(head, scores)
     labels: list[object] = [_cell(answer, card.labels.delimiter) for answer in answers]
     if head.label_map.choices:
         best_N, scores = np.round(best_N, _DECIMALS), np.round(scores, _DECIMALS)
@@ -102,8 +102,9 @@ def _columns(head: Head, scores: np.ndarray, card: ModelCard, *, all_scores: boo
     return [labels, best_N, *by_label]
 
 
-def _cell(answer: Answer, delimiter: str | None) -> str | float | list[str]:
-    """An answer as a table holds it: several labels as a list, or as one text where the data had them so."""
+def _cell(answer: Answer | None, delimiter: str | None) -> str | float | list[str] | None:
+    """An answer as a table holds it: several labels as a list, or as one text where the data had them so; null where
+    it is withheld."""
     if not isinstance(answer, tuple):
         return answer
     return list(answer) if delimiter is None else delimiter.join(answer)

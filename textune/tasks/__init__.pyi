@@ -6,6 +6,7 @@ from .answers import Measures as Measures
 from .answers import OwnFunction as OwnFunction
 from .bits import row_blocks as row_blocks
 from .decision import USUAL as USUAL
+from .decision import USUAL_THRESHOLD as USUAL_THRESHOLD
 from .decision import Decision as Decision
 from .decision import nth_row as nth_row
 from .decision import require_numbers as require_numbers
@@ -13,9 +14,11 @@ from .head import Head as Head
 from .language import BYTES as BYTES
 from .language import CHARACTERS as CHARACTERS
 from .language import TOKENS as TOKENS
+from .shown import shown as shown
 from .task import ByHead as ByHead
 from .task import Task as Task
 from .task import build_task as build_task
 from .task import problems_measured_by as problems_measured_by
 from .task import stated_labels as stated_labels
+from .task import with_decision as with_decision
 from .task import with_known_weights as with_known_weights

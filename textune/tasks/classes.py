@@ -126,8 +126,12 @@ class ClassHead:
             return torch.stack([1 - positive_B, positive_B], dim=1)
         return torch.softmax(outputs_BC, dim=1)
 
+    def calibrated(self, scores: np.ndarray) -> np.ndarray:
+        """Probabilities [N, K] at the temperature of the decision."""
+        return self.decision.calibrated_classes(scores)
+
     def decide(self, scores: np.ndarray) -> np.ndarray:
-        """int64 [N] the class of the highest score."""
+        """int64 [N] the class that is answered; usually that of the highest score."""
         return self.decision.best(scores)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,25 +10,112 @@ import numpy as np
 
 from textune.errors import ModelError
 
+USUAL_THRESHOLD = 0.5
+"""At which a label is given unless a threshold has been fitted."""
+_SMALLEST = float(np.finfo(np.float64).tiny)
+"""The probability that 0 is taken for before a logarithm."""
+_NEAREST = 2.0**-53
+"""How near to 0 and 1 the probability of a label, or of one of two classes, is taken to be at most: float64 tells
+nothing nearer apart from 1."""
+
 
 @dataclass(frozen=True)
 class Decision:
-    """The rule by which scores become answers."""
+    """The rule by which the scores of a head become probabilities, and these become answers.
 
-    threshold: float = 0.5
-    """For labels that are decided one by one: the lowest score at which a label is given."""
+    Scores are what a model gives: probabilities [N, K]. ValueError for numbers that cannot be such a rule.
+    """
+
+    temperature: float = 1.0
+    """What logits are divided by. It moves no usual answer, only how sure each is."""
+    thresholds: tuple[float, ...] | None = None
+    """The lowest calibrated probability at which a label is given, for each label; of two classes one number, for the
+    second class. None: 0.5, or the highest score."""
+    costs: tuple[tuple[float, ...], ...] | None = None
+    """What each answer (inner) costs in each case (outer, what is true): the answer of the lowest expected cost is
+    given. By class; for each label by itself, not given and given. None: no answer costs more than another."""
+    abstain_below: float | None = None
+    """The calibrated probability below which an answer is withheld. None: every row is answered."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise ValueError(f"a temperature is more than 0, not {self.temperature}")
+        if not all(0 <= threshold <= 1 for threshold in self.thresholds or ()):
+            raise ValueError(f"thresholds are from 0 to 1, not {self.thresholds}")
+        if self.costs is not None and not all(
+            len(row) == len(self.costs) and all(math.isfinite(cost) and cost >= 0 for cost in row)
+            for row in self.costs
+        ):
+            raise ValueError("costs are a square of numbers of at least 0")
+        if self.costs is not None and self.thresholds is not None:
+            raise ValueError("costs and thresholds are two rules: there is only one of them")
+        if self.abstain_below is not None and not 0 <= self.abstain_below <= 1:
+            raise ValueError(f"abstain_below is from 0 to 1, not {self.abstain_below}")
+
+    @property
+    def moves_scores(self) -> bool:
+        """Whether calibrated probabilities are others than the scores."""
+        return self.temperature != 1.0
+
+    def fits(self, num_scores: int, *, exclusive: bool) -> bool:
+        """Whether it can be the rule for so many classes (`exclusive`) or labels."""
+        num_thresholds = num_scores if not exclusive else 1 if num_scores == 2 else 0
+        num_costs = num_scores if exclusive else 2
+        return (
+            (self.thresholds is None or len(self.thresholds) == num_thresholds)
+            and (self.costs is None or len(self.costs) == num_costs)
+            and (self.abstain_below is None or exclusive)
+        )
+
+    def calibrated_classes(self, scores_NK: np.ndarray) -> np.ndarray:
+        """float64 [N, K] probabilities of classes, of which each row has one: softmax(logits / temperature)."""
+        if not self.moves_scores:
+            return scores_NK
+        if scores_NK.shape[1] == 2:
+            second_N = self._softened(scores_NK[:, 1])
+            return np.stack([1 - second_N, second_N], axis=1)
+        logits_NK = np.log(scores_NK.clip(min=_SMALLEST)) / self.temperature
+        raised_NK = np.exp(logits_NK - logits_NK.max(axis=1, keepdims=True))
+        return np.asarray(raised_NK / raised_NK.sum(axis=1, keepdims=True))
+
+    def calibrated_labels(self, scores_NK: np.ndarray) -> np.ndarray:
+        """float64 [N, K] probabilities of labels, each by itself: sigmoid(logits / temperature)."""
+        return self._softened(scores_NK) if self.moves_scores else scores_NK
+
+    def _softened(self, scores: np.ndarray) -> np.ndarray:
+        """sigmoid(logit / temperature) of probabilities of any shape."""
+        kept = scores.clip(_NEAREST, 1 - _NEAREST)
+        return np.asarray(1 / (1 + np.exp((np.log1p(-kept) - np.log(kept)) / self.temperature)))
 
     def best(self, scores_NK: np.ndarray) -> np.ndarray:
-        """int64 [N] the class of the highest score, the first of equals."""
+        """int64 [N] the class that is answered: of the highest score, of the lowest expected cost, or by the threshold
+        of the second one; the first of equals."""
+        if self.costs is not None:
+            return np.asarray((self.calibrated_classes(scores_NK) @ np.array(self.costs)).argmin(axis=1))
+        if self.thresholds is not None:
+            return (self.calibrated_classes(scores_NK)[:, 1] >= self.thresholds[0]).astype(np.int64)
         return np.asarray(scores_NK.argmax(axis=1))
 
     def given(self, scores_NK: np.ndarray) -> np.ndarray:
         """int64 [N, K] 1 for each label that is given, 0 for the others."""
-        return (scores_NK >= self.threshold).astype(np.int64)
+        if self.costs is not None:
+            given_NK = self.calibrated_labels(scores_NK)
+            untrue, true = self.costs
+            withheld = (1 - given_NK) * untrue[0] + given_NK * true[0]
+            return ((1 - given_NK) * untrue[1] + given_NK * true[1] < withheld).astype(np.int64)
+        if self.thresholds is not None:
+            return (self.calibrated_labels(scores_NK) >= np.array(self.thresholds)).astype(np.int64)
+        return (scores_NK >= USUAL_THRESHOLD).astype(np.int64)
+
+    def withholds(self, probabilities_N: np.ndarray) -> np.ndarray:
+        """bool [N] whether an answer of this calibrated probability is withheld."""
+        if self.abstain_below is None:
+            return np.zeros(len(probabilities_N), dtype=bool)
+        return np.asarray(probabilities_N < self.abstain_below)
 
 
 USUAL = Decision()
-"""The default, used unless a rule has been tuned."""
+"""The default, used unless a rule has been fitted: scores as they are, the highest one or all of 0.5 and more."""
 
 
 def nth_row(index: int) -> str:

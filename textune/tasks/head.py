@@ -14,6 +14,7 @@ import torch
 if TYPE_CHECKING:
     from textune.data import LabelMap
     from textune.tasks.answers import Answers
+    from textune.tasks.decision import Decision
 
 
 class Head(Protocol):
@@ -40,6 +41,11 @@ class Head(Protocol):
         """What an evaluation keeps of each row."""
 
     @property
+    def decision(self) -> Decision:
+        """The rule by which scores become probabilities and answers; the usual one where there is nothing to
+        decide."""
+
+    @property
     def num_outputs(self) -> int:
         """Number of model outputs, C."""
 
@@ -51,7 +57,10 @@ class Head(Protocol):
         the data, if any."""
 
     def scores(self, outputs_BC: torch.Tensor) -> torch.Tensor:
-        """What users see: probabilities [B, K] or numbers [B]."""
+        """What the model says: probabilities [B, K] or numbers [B]."""
+
+    def calibrated(self, scores: np.ndarray) -> np.ndarray:
+        """What users see of scores [N, K] or [N]: probabilities at the temperature of the decision."""
 
     def decide(self, scores: np.ndarray) -> np.ndarray:
         """What the scores [N, K] or [N] say by the head's own rule, in the form of the targets."""

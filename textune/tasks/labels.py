@@ -95,6 +95,10 @@ class LabelHead:
         """Probabilities [B, K]."""
         return torch.sigmoid(outputs_BC)
 
+    def calibrated(self, scores: np.ndarray) -> np.ndarray:
+        """Probabilities [N, K] at the temperature of the decision."""
+        return self.decision.calibrated_labels(scores)
+
     def decide(self, scores: np.ndarray) -> np.ndarray:
         """int64 [N, K] 1 for each label that is given."""
         return self.decision.given(scores)

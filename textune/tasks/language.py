@@ -18,7 +18,7 @@ from textune.config import Task
 from textune.data import LABEL, LabelMap
 from textune.errors import DataError
 from textune.tasks.answers import Answer, Constant, Measures
-from textune.tasks.decision import Decision
+from textune.tasks.decision import USUAL, Decision
 
 TOKENS, CHARACTERS, BYTES = range(3)
 """The columns of targets."""
@@ -68,6 +68,15 @@ class LanguageHead:
     def scores(self, outputs_BC: torch.Tensor) -> torch.Tensor:
         """Negative log-likelihood of all scored tokens of each row, in nats, [B]."""
         return outputs_BC[:, 0]
+
+    @property
+    def decision(self) -> Decision:
+        """There is nothing to decide."""
+        return USUAL
+
+    def calibrated(self, scores: np.ndarray) -> np.ndarray:
+        """The scores as they are."""
+        return scores
 
     def decide(self, scores: np.ndarray) -> np.ndarray:
         """The sums [N] themselves."""

@@ -12,7 +12,7 @@ from textune.config import AutoTask, RegressionTask, Task
 from textune.data import LABEL, LabelMap
 from textune.errors import ConfigError, DataError
 from textune.tasks.answers import Answer, Constant, Measures
-from textune.tasks.decision import Decision
+from textune.tasks.decision import USUAL, Decision
 
 REGRESSION = Measures(
     ("pearson", "spearman", "r2", "rmse", "mse", "mae", "mape"), main="pearson", plain="rmse", constant="the mean"
@@ -58,6 +58,15 @@ class NumberHead:
         """The numbers, [B]."""
         values_B = outputs_BC[:, 0]
         return torch.sigmoid(values_B) if self.section.activation == "sigmoid" else values_B
+
+    @property
+    def decision(self) -> Decision:
+        """There is nothing to decide."""
+        return USUAL
+
+    def calibrated(self, scores: np.ndarray) -> np.ndarray:
+        """The scores as they are."""
+        return scores
 
     def decide(self, scores: np.ndarray) -> np.ndarray:
         """The numbers [N] themselves."""

@@ -22,7 +22,7 @@ from textune.data import LABEL, LabelMap, OwnLabels, Problem
 from textune.owncode import OwnObject, article
 from textune.tasks.answers import Answers, Measures, OwnFunction, OwnMeasure, are_probabilities
 from textune.tasks.classes import ClassAnswers
-from textune.tasks.decision import Decision
+from textune.tasks.decision import USUAL, Decision
 from textune.tasks.labels import LabelAnswers
 from textune.tasks.number import NumberAnswers
 from textune.wording import listing, nearest, repeated_names
@@ -127,6 +127,15 @@ class OwnHead:
                 reason = f"scores returns numbers from {lowest:g} to {highest:g}, but must return probabilities"
                 hint = "Turn outputs into probabilities from 0 to 1, such as by torch.softmax or torch.sigmoid."
                 raise self.code.error(reason, hint=hint, value="scores")
+        return scores
+
+    @property
+    def decision(self) -> Decision:
+        """The class decides by itself."""
+        return USUAL
+
+    def calibrated(self, scores: np.ndarray) -> np.ndarray:
+        """The scores as they are."""
         return scores
 
     def decide(self, scores: np.ndarray) -> np.ndarray:

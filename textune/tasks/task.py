@@ -10,7 +10,7 @@ several heads together: `build_task` makes the tuple, and losses, weights, targe
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from types import MappingProxyType
 from typing import NamedTuple
@@ -140,6 +140,11 @@ def build_task(
             for name, label_map in label_maps.items()
         )
     )
+
+
+def with_decision(head: Head, decision: Decision) -> Head:
+    """The head with this rule; a head that has nothing to decide as it is."""
+    return replace(head, decision=decision) if isinstance(head, ClassHead | LabelHead) else head
 
 
 def stated_labels(section: TaskSection, columns: Columns) -> dict[str, LabelMap]:

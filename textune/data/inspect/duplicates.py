@@ -69,8 +69,9 @@ EMPTY_KEY = hash("")
 
 
 def normalised(texts: pa.Array) -> pa.Array:
-    """Texts in Unicode form NFKC, in lower case, without punctuation, white space collapsed."""
-    plain = _collapsed(pc.utf8_lower(pc.utf8_normalize(texts, form="NFKC")))
+    """Texts in Unicode form NFKD, in lower case, without punctuation, white space collapsed."""
+    # The decomposed form: NFC and NFKC of pyarrow before 26 do not compose, so they differ between versions.
+    plain = _collapsed(pc.utf8_lower(pc.utf8_normalize(texts, form="NFKD")))
     foreign = pc.invert(pc.string_is_ascii(plain))
     if not pc.any(foreign).as_py():
         return plain
