@@ -17,7 +17,10 @@ MAX_POINTS = 200
 
 
 def read_history(path: Path) -> History | None:
-    """The curves of a run; None where it has logged nothing. A line that was cut off by a crash is passed over."""
+    """The curves of a run; None where it has logged nothing. A line that was cut off by a crash is passed over.
+
+    Runs of version 0.1.0 evaluated one set, and did not name it.
+    """
     steps, losses, rates = array("q"), array("d"), array("d")
     main = ""
     evaluated: dict[str, dict[str, list[tuple[int, float]]]] = {}  # by metric and set
@@ -27,9 +30,9 @@ def read_history(path: Path) -> History | None:
             losses.append(_number(line["loss"]))
             rates.append(_number(line["lr"]))
         elif line.get("kind") == "evaluation":
-            main = line["main"]
+            main = line.get("main", main)
             for metric, value in line["metrics"].items():
-                evaluated.setdefault(metric, {}).setdefault(line["set"], []).append((line["step"], _number(value)))
+                evaluated.setdefault(metric, {}).setdefault(line.get("set", "validation"), []).append((line["step"], _number(value)))
     if not steps and not evaluated:
         return None
     ordered = sorted(evaluated.items(), key=lambda item: item[0] != main)
