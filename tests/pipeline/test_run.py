@@ -18,7 +18,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import textune
 from textune.errors import ConfigError, DataError, ModelError, RunError, TextuneError
 from textune.run.folder import RunFolder
-from textune.run.tracking import TRACKERS
+from textune.run.tracking.table import TRACKERS
 from textune.training.learner import Learner
 
 

@@ -57,11 +57,13 @@ from .sharing import Checkpointing as Checkpointing
 from .sharing import DeepSpeed as DeepSpeed
 from .sharing import Distributed as Distributed
 from .sharing import Sharded as Sharded
+from .sources import SET_ASIDE_KINDS as SET_ASIDE_KINDS
 from .sources import Absent as Absent
 from .sources import Columns as Columns
 from .sources import ConcatSource as ConcatSource
 from .sources import DataSection as DataSection
 from .sources import FilesSource as FilesSource
+from .sources import FoldOff as FoldOff
 from .sources import GivenSource as GivenSource
 from .sources import HeldOut as HeldOut
 from .sources import HubSource as HubSource
@@ -70,6 +72,7 @@ from .sources import MetadataPrefix as MetadataPrefix
 from .sources import PythonSource as PythonSource
 from .sources import RowSelection as RowSelection
 from .sources import SavedSource as SavedSource
+from .sources import SetAside as SetAside
 from .sources import SetsByType as SetsByType
 from .sources import Source as Source
 from .sources import SplitOff as SplitOff
@@ -93,6 +96,8 @@ from .toml import format_string as format_string
 from .toml import format_value as format_value
 from .toml import parse_key as parse_key
 from .toml import printable as printable
+from .tracking import PythonTrack as PythonTrack
+from .tracking import Track as Track
 from .updaterules import Adafactor as Adafactor
 from .updaterules import AdamW as AdamW
 from .updaterules import EarlyStopping as EarlyStopping

@@ -149,6 +149,7 @@ def _settings(experiment: Experiment) -> Settings:
         experiment.model.name,
         sets_at_each_evaluation(experiment),
         reported_sets(experiment),
+        experiment.track,
     )
 
 

@@ -24,7 +24,15 @@ from textune.config import (
     TrainSection,
     reported_sets,
 )
-from textune.data import Finding, PreparedData, audit_data, labelled_stream, prepare_data, require_sound
+from textune.data import (
+    Finding,
+    PreparedData,
+    audit_data,
+    labelled_stream,
+    prepare_data,
+    require_slices,
+    require_sound,
+)
 from textune.evaluation import MainMetric, resolve_metric
 from textune.model import (
     FullTable,
@@ -110,6 +118,7 @@ def _labelled(building: Building) -> _Labelled:
     task = build_task(experiment.task, data.label_maps, targets=data.train.chosen_targets)
     metric = resolve_metric(experiment.evaluate.metric, task.heads)
     require_judge(experiment.train, data, best_by=experiment.evaluate.best_by)
+    require_slices(data, experiment.evaluate.slices, sets=reported_sets(experiment))
     return _Labelled(data, task, metric, findings)
 
 

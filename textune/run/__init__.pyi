@@ -12,9 +12,11 @@ from .parts import batches_of as batches_of
 from .parts import scorer_of as scorer_of
 from .rehearsal import one_batch_of_everything as one_batch_of_everything
 from .rehearsal import scratch_folder as scratch_folder
+from .report import Reported as Reported
 from .report import report_split as report_split
 from .report import score_rows as score_rows
 from .report import write_report as write_report
+from .rowfacts import facts_of as facts_of
 from .same import compare as compare
 from .session import Session as Session
 from .session import WrittenConfig as WrittenConfig
@@ -33,8 +35,9 @@ from .start import require_same_start as require_same_start
 from .state import Identity as Identity
 from .state import machine_in_words as machine_in_words
 from .state import state_of as state_of
-from .tracking import EvaluationValues as EvaluationValues
-from .tracking import SilentTracker as SilentTracker
-from .tracking import StepValues as StepValues
-from .tracking import Tracker as Tracker
-from .tracking import Trackers as Trackers
+from .tracking.table import build_targets as build_targets
+from .tracking.tracker import EvaluationValues as EvaluationValues
+from .tracking.tracker import SilentTracker as SilentTracker
+from .tracking.tracker import StepValues as StepValues
+from .tracking.tracker import Tracker as Tracker
+from .tracking.tracker import Trackers as Trackers

@@ -32,7 +32,9 @@ def read_history(path: Path) -> History | None:
         elif line.get("kind") == "evaluation":
             main = line.get("main", main)
             for metric, value in line["metrics"].items():
-                evaluated.setdefault(metric, {}).setdefault(line.get("set", "validation"), []).append((line["step"], _number(value)))
+                evaluated.setdefault(metric, {}).setdefault(line.get("set", "validation"), []).append(
+                    (line["step"], _number(value))
+                )
     if not steps and not evaluated:
         return None
     ordered = sorted(evaluated.items(), key=lambda item: item[0] != main)

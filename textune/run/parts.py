@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from textune.batches import Assembler, Batches, Loader, Plan, RowMaker, StreamLoader, TextEncoder, TokenRows
-from textune.config import EvaluateSection, TrainSection
+from textune.config import EvaluateSection, Track, TrainSection
 from textune.data import Finding, PreparedData
 from textune.evaluation import MainMetric
 from textune.metadata import ChunkEncoder, DocumentEstimate
@@ -33,6 +33,8 @@ class Settings:
     """The sets that are evaluated while training, first the one that chooses the best model."""
     reported: tuple[str, ...]
     """The sets that the run reports on at its end."""
+    track: tuple[Track, ...] = ()
+    """Trackers that the run is sent to."""
 
 
 @dataclass(frozen=True)

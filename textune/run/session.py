@@ -30,7 +30,7 @@ from textune.run.setup import Setup
 from textune.run.signals import Interruption, finishing_steps
 from textune.run.start import Start
 from textune.run.state import Identity, Progress
-from textune.run.tracking import TRACKERS, Tracker, Trackers, cut_lines
+from textune.run.tracking import TRACKERS, Outbox, Tracker, Trackers, cut_lines
 from textune.training import (
     KEPT_IDS,
     BestTracker,
@@ -139,7 +139,7 @@ class Session:
                 self._tracker.notice(note)
         learner = build_learner(self._parts.model, self._parts.settings.train, self._parts.device, self._ranks)
         self._open_folder()
-        tracker = Trackers([*self._open_trackers(), self._tracker])
+        tracker = self._open_trackers()
         setup = self._set_up(learner, identity, tracker, interruption)
         trackers = state.trackers if state is not None and self._start.is_within(self._folder) else {}
         self._is_told = True
@@ -207,14 +207,18 @@ class Session:
         known |= {} if checkpoint is None else {"from_checkpoint": str(checkpoint.folder.resolve())}
         return manifest.model_copy(update=known)
 
-    def _open_trackers(self) -> list[Tracker]:
-        """The run's own trackers, given the notices from before there was a run folder; none on other ranks."""
+    def _open_trackers(self) -> Trackers:
+        """All trackers as one. The run's own, none on other ranks, are given the notices from before there was a run
+        folder."""
         if self._ranks.is_first:
             self._own = [self._opened.enter_context(open_tracker(self._folder)) for open_tracker in TRACKERS.values()]
+            outbox = Outbox(self._parts.settings.track, self._folder, say=lambda message: everyone.notice(message))
+            self._own.append(self._opened.enter_context(outbox))
+        everyone = Trackers([*self._own, self._tracker])
         for tracker in self._own:
             for notice in self._tracker.notices:
                 tracker.notice(notice)
-        return self._own
+        return everyone
 
     def _say_finished(self, status: Ending) -> None:
         files = self._folder.files()
