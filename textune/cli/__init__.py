@@ -27,6 +27,7 @@ from textune.cli.models import evaluate, export, info, predict, report
 from textune.cli.options import as_setting
 from textune.cli.output import print_any_character, print_json, printable
 from textune.cli.runs import train
+from textune.cli.sweeping import sweep
 from textune.cli.tagging import tag
 from textune.errors import ConfigError, Preempted, TextuneError
 from textune.ranks import launched_rank
@@ -144,6 +145,7 @@ class _Verbs(click.Group):
         init,
         check,
         train,
+        sweep,
         evaluate,
         report,
         predict,

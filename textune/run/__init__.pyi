@@ -18,6 +18,7 @@ from .report import score_rows as score_rows
 from .report import write_report as write_report
 from .rowfacts import facts_of as facts_of
 from .same import compare as compare
+from .same import flat as flat
 from .session import Session as Session
 from .session import WrittenConfig as WrittenConfig
 from .signals import AS_BEFORE as AS_BEFORE
