@@ -25,11 +25,13 @@ from .load import require_renderable as require_renderable
 from .load import require_runnable as require_runnable
 from .lowbits import require_beside_few_bits as require_beside_few_bits
 from .lowrank import require_adaptable as require_adaptable
+from .merge import Origin as Origin
 from .multitask import Groups as Groups
 from .multitask import columns_of_tasks as columns_of_tasks
 from .multitask import groups_of as groups_of
 from .overrides import Overrides as Overrides
 from .overrides import listed as listed
+from .parents import Layer as Layer
 from .paths import absolute as absolute
 from .paths import user_path as user_path
 from .presets import described_presets as described_presets
@@ -81,6 +83,12 @@ from .sources import TrainSource as TrainSource
 from .starter import StarterFacts as StarterFacts
 from .starter import starter_config as starter_config
 from .starter import validation_ratio as validation_ratio
+from .sweeping import LoadedSweep as LoadedSweep
+from .sweeping import OptunaSearch as OptunaSearch
+from .sweeping import RandomSearch as RandomSearch
+from .sweeping import SearchKeys as SearchKeys
+from .sweeping import Stage as Stage
+from .sweeping import load_sweep as load_sweep
 from .taskkinds import AutoTask as AutoTask
 from .taskkinds import BinaryTask as BinaryTask
 from .taskkinds import ClassWeights as ClassWeights
