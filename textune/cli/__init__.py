@@ -23,7 +23,7 @@ from textune.cli.documents import generate, render
 from textune.cli.foreign import convert, script_called
 from textune.cli.glue import glue
 from textune.cli.launching import launch
-from textune.cli.models import evaluate, export, info, predict
+from textune.cli.models import evaluate, export, info, predict, report
 from textune.cli.options import as_setting
 from textune.cli.output import print_any_character, print_json, printable
 from textune.cli.runs import train
@@ -147,6 +147,7 @@ class _Verbs(click.Group):
         train,
         sweep,
         evaluate,
+        report,
         predict,
         info,
         export,

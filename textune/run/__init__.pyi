@@ -5,6 +5,7 @@ from .header import describe as describe
 from .header import disk_warning as disk_warning
 from .manifest import Manifest as Manifest
 from .manifest import read_manifest as read_manifest
+from .page import write_page as write_page
 from .parts import Parts as Parts
 from .parts import Settings as Settings
 from .parts import batches_of as batches_of
