@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kits.errors import refused
 
-from textune.config.sweeping import RandomSearch, SearchKeys
+from textune.config.sweepkeys import RandomSearch, SearchKeys
 from textune.errors import ConfigError
 from textune.studies.cells import Cell, combinations, named, short_keys, tree_of, values_in_words
 from textune.studies.drawing import corners, drawn

@@ -25,7 +25,8 @@ from textune.jsontext import parse_json
 from textune.run.tracking.tracker import SilentTracker
 from textune.studies.proposing import Trial, propose
 from textune.studies.runs import PlannedRun, RunResult, SilentWatch
-from textune.studies.sweep import plan_sweep, sweep
+from textune.studies.sweep import sweep
+from textune.studies.sweepplan import plan_sweep
 from textune.studies.sweepplot import plot
 from textune.studies.sweepresult import CellResult, StageResult, SweepResult
 from textune.studies.sweepscript import write_sweep
@@ -196,6 +197,16 @@ def test_what_is_wrong_with_the_configuration_itself_is_no_cells_fault(place: Pa
         assert "cell" not in caught.value.message
 
 
+def test_runs_that_were_measured_on_other_rows_are_named(place: Path, tmp_path: Path) -> None:
+    columns = {"data.columns.text": ["text", "label"]}
+    same = sweep(of(place, grid=columns), run=tmp_path / "same")
+    assert not any("not comparable" in note for note in same.notes())
+    given = of(place, grid={"data.train.shuffle": [False, True]})
+    other = sweep(given, run=tmp_path / "other", overrides={"data.train.take": 40})
+    rows = [cell.measured_on for cell in other.stages[0].cells]
+    assert (rows[0] != rows[1]) == any("not comparable" in note for note in other.notes())
+
+
 def test_two_cells_that_are_the_same_run_are_refused(place: Path) -> None:
     together = [{LR: 1e-3, "train.seed": 1}, {"train.seed": 1, LR: 0.001}]
     with refused(ConfigError, key="grid"):
@@ -361,7 +372,7 @@ def test_optuna_proposes_the_same_whether_the_sweep_was_stopped_or_not(place: Pa
 def test_proposals_for_runs_at_once_know_of_each_other(place: Path, tmp_path: Path) -> None:
     """They are made before any of them has a value, and are the same for whoever makes them again."""
     pytest.importorskip("optuna", reason="the extra `optuna` is not installed")
-    from textune.config.sweeping import OptunaSearch
+    from textune.config.sweepkeys import OptunaSearch
 
     search = OptunaSearch.model_validate(OPTUNA)
     known: list[Trial] = []
@@ -377,7 +388,7 @@ def test_proposals_close_in_on_what_is_best(sampler: str) -> None:
     """A hill with its top at 0.7, which chance alone would not keep to."""
     pytest.importorskip("optuna", reason="the extra `optuna` is not installed")
     pytest.importorskip("scipy", reason="scipy is not installed")
-    from textune.config.sweeping import OptunaSearch
+    from textune.config.sweepkeys import OptunaSearch
 
     space = {LR: {"kind": "uniform", "low": 0, "high": 1}}
     search = OptunaSearch.model_validate({"trials": 30, "sampler": sampler, "space": space})
