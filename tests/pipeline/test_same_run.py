@@ -11,7 +11,7 @@ from kits.errors import refused
 
 from textune.config.adapters import Lora, Quantize
 from textune.config.documents import AllTypes, IndependentTypes, MetadataSection, UniformTypes
-from textune.config.fields import keys_of, role_of, variants
+from textune.config.fields import item_variants, keys_of, role_of, variants
 from textune.config.schema import Experiment, ModelSection, PythonModel
 from textune.config.section import Role, Section
 from textune.config.sharing import DeepSpeed, Sharded
@@ -36,6 +36,7 @@ from textune.config.taskkinds import (
     PythonTask,
     RegressionTask,
 )
+from textune.config.tracking import AccelerateTrack, MlflowTrack, PythonTrack, TensorBoardTrack
 from textune.config.updaterules import (
     Adafactor,
     AdamW8bit,
@@ -82,6 +83,7 @@ ROLES = {
     "train.evaluate_at": Role.COMPUTED,
     "evaluate.arms": Role.COMPUTED,
     "evaluate.at_end": Role.COMPUTED,
+    "track.1.uri": Role.COMPUTED,
     "no.such.key": Role.LEARNED,
 }
 
@@ -145,6 +147,14 @@ EXPERIMENTS = {
     },
     "few bits": Experiment(model=ModelSection(lora=Lora(), quantize=Quantize())),
     "adapters": Experiment(model=ModelSection(lora=Lora(options={"use_rslora": True}))),
+    "tracked": Experiment(
+        track=(
+            TensorBoardTrack(folder="logs"),
+            MlflowTrack(uri="sqlite:///x.db"),
+            AccelerateTrack(name="wandb", options={"entity": "us"}),
+            PythonTrack(object="m:C", options={"a": 1}),
+        )
+    ),
     "own model": Experiment(model=PythonModel(object="m:C", options={"a": 1})),
     "own task": Experiment(task=PythonTask(object="m:C", options={"a": 1})),
     **{
@@ -251,7 +261,7 @@ def test_the_cases_are_all_keys_of_all_variants() -> None:
     def kinds(section: type[Section]) -> set[type[Section]]:
         found = {section}
         for name, annotation in keys_of(section).items():
-            for variant in variants(annotation).values():
+            for variant in (variants(annotation) or item_variants(annotation)).values():
                 if name != "sources":
                     found |= kinds(variant)
         return found
@@ -315,6 +325,17 @@ def test_evaluation_sets_of_rows_of_their_own_may_come_and_go() -> None:
     news = changed(saved, "data.evaluations.news.kind", "split")
     with refused(RunError, reason="data.evaluations.news.kind"):
         compare(saved, news, where=WHERE)
+
+
+def test_trackers_may_come_and_go() -> None:
+    saved = EXPERIMENTS["tracked"].model_dump(mode="json")
+    kinds = [table["kind"] for table in saved["track"]]
+    for number in range(len(kinds)):
+        fewer = {**saved, "track": saved["track"][:number]}
+        named = [f"track[{index}] ({kinds[index]})" for index in range(number, len(kinds))]
+        for before, after, what in ((fewer, saved, "hears"), (saved, fewer, "does not hear")):
+            said = [f"{name} {what} of the run from here on" for name in named]
+            assert compare(before, after, where=WHERE) == said
 
 
 def test_a_longer_run_is_the_same_run_only_under_a_flat_schedule() -> None:

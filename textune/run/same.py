@@ -39,6 +39,8 @@ def compare(saved: Mapping[str, object], now: Mapping[str, object], *, where: st
     harmless = [
         *(f"data.evaluations.{name} is evaluated" for name in _taken_away(after, before)),
         *(f"data.evaluations.{name} is not evaluated" for name in _taken_away(before, after)),
+        *(f"{tracker} hears of the run" for tracker in _trackers_of_one(after, before)),
+        *(f"{tracker} does not hear of the run" for tracker in _trackers_of_one(before, after)),
     ]
     refused: list[str] = []
     for key in sorted(before.keys() | after.keys()):
@@ -83,6 +85,18 @@ def _taken_away(before: dict[str, object], after: dict[str, object]) -> list[str
         if name in gone:
             del before[key]
     return gone
+
+
+def _trackers_of_one(before: dict[str, object], after: dict[str, object]) -> list[str]:
+    """The tables of `track` that only the first of two configurations has, whose keys are taken out of it."""
+    numbers = {key.split(".")[1] for key in before if key.startswith("track.")}
+    gone = sorted(number for number in numbers if f"track.{number}.kind" not in after)
+    named = [f"track[{number}] ({before[f'track.{number}.kind']})" for number in gone]
+    for key in [key for key in before if key.startswith("track.") and key.split(".")[1] in gone]:
+        del before[key]
+    if gone and after.get("track") == []:
+        del after["track"]
+    return named
 
 
 def flat(tree: Mapping[str, object], start: str = "") -> dict[str, object]:
