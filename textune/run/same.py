@@ -4,6 +4,7 @@ content."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 CODE = "code."
 """Before the name of a class of the user's own: the hash of its file."""
+_OPTION_OF_A_TRACKER = re.compile(r"track\.\d+\.options\.")
+"""Its value may be a password."""
 _CURRICULUM = "metadata.sampling.curriculum"
 _NOT_COMPUTED = {"transformers_version", "architectures", "dtype", "torch_dtype", "id2label", "label2id", "use_cache"}
 """Keys of a backbone's configuration that change nothing of what is learnt."""
@@ -114,6 +117,8 @@ def flat(tree: Mapping[str, object], start: str = "") -> dict[str, object]:
 
 
 def _shown(values: Mapping[str, object], key: str) -> str:
+    if key in values and _OPTION_OF_A_TRACKER.match(key):
+        return "set"
     return format_value(values[key], one_line=True) if key in values else "not set"
 
 
