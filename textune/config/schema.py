@@ -256,6 +256,9 @@ class EvaluateSection(Section):
     mistakes: Computed[Annotated[int, Field(ge=0)]] = 20
     """Number of most confident mistakes listed in the report; of a language model, of documents with the most bits per
     character."""
+    slices: Computed[Names] = ()
+    """Columns of the rows, such as `["source"]`, by whose values the report measures the main metric as well; at most
+    50 values each. The rows that a run keeps in `evaluations/` have them too."""
     train: Computed[bool] = False
     """Evaluate on the training rows too, as the set `train`: the gap to the validation rows shows overfitting."""
     arms: Computed[Arms] = ("without",)
