@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from textune.sklearn import TextClassifier, TextRegressor
+from textune.sklearn.estimators import TextClassifier, TextRegressor
 
 NUMBERS = "X must be texts: "
 EXPECTED_FAILURES = {

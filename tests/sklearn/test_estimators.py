@@ -24,7 +24,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 import textune
 from textune.errors import ConfigError, InputError, RunError, TextuneError
-from textune.sklearn import TextClassifier, TextRegressor
+from textune.sklearn.estimators import TextClassifier, TextRegressor
 
 ROWS = reviews(80)
 X, Y = [row["text"] for row in ROWS], [row["label"] for row in ROWS]

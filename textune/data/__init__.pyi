@@ -13,6 +13,10 @@ from .inspect.guess import Guess as Guess
 from .inspect.guess import guess_layout as guess_layout
 from .inspect.sharedtexts import HeldOutTexts as HeldOutTexts
 from .inspect.sharedtexts import text_numbers as text_numbers
+from .inspect.slicing import Slicing as Slicing
+from .inspect.slicing import content_numbers as content_numbers
+from .inspect.slicing import require_slices as require_slices
+from .inspect.slicing import slice_rows as slice_rows
 from .inspect.tokenfacts import TokenFacts as TokenFacts
 from .inspect.unnamed import unnamed_columns as unnamed_columns
 from .labels.bytask import task_maps as task_maps

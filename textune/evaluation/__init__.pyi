@@ -2,6 +2,9 @@ from . import render as render
 from .comparison import CompareGroup as CompareGroup
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
+from .evaluated import EvaluatedSet as EvaluatedSet
+from .evaluated import RowFacts as RowFacts
+from .evaluated import document_numbers as document_numbers
 from .heads import ScoredRows as ScoredRows
 from .heads import TaskReduction as TaskReduction
 from .heads import labelled_rows as labelled_rows
@@ -13,7 +16,15 @@ from .mainmetric import all_metrics as all_metrics
 from .mistakes import EvaluatedRows as EvaluatedRows
 from .naming import resolve_metric as resolve_metric
 from .reduction import RowLosses as RowLosses
+from .render.html.page import page_of as page_of
+from .render.html.story import History as History
+from .render.html.story import Series as Series
+from .render.html.story import SplitRows as SplitRows
+from .render.html.story import Story as Story
 from .render.json import read_report as read_report
 from .report import Report as Report
+from .rowsfile import ROWS_SUFFIX as ROWS_SUFFIX
+from .rowsfile import read_rows as read_rows
+from .rowsfile import write_rows as write_rows
 from .taskreport import build_task_report as build_task_report
 from .wording import number as number

@@ -15,6 +15,7 @@ from .opening import DocumentRun as DocumentRun
 from .opening import DocumentSample as DocumentSample
 from .opening import open_documents as open_documents
 from .prepared import PreparedDocuments as PreparedDocuments
+from .prepared import examples_of as examples_of
 from .prepared import prepare_documents as prepare_documents
 from .records.problems import HINTS as HINTS
 from .records.problems import TITLES as TITLES

@@ -110,6 +110,7 @@ def build_parts(
         max_length_reason=ground.max_length_reason,
         maker=ground.maker,
         documents=ground.documents,
+        findings=ground.findings,
         ranks=ranks,
     )
 
@@ -148,6 +149,7 @@ def _settings(experiment: Experiment) -> Settings:
         experiment.model.name,
         sets_at_each_evaluation(experiment),
         reported_sets(experiment),
+        experiment.track,
     )
 
 

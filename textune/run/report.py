@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from textune.batches import PrefixedStore, TokenRows
 from textune.data import Split
 from textune.evaluation import (
     EvaluatedRows,
+    EvaluatedSet,
     Lift,
     MainMetric,
     Report,
@@ -25,12 +26,15 @@ from textune.evaluation import (
     build_task_report,
     labelled_rows,
     measure_lift,
+    page_of,
     render,
+    write_rows,
 )
 from textune.model import CallerBudget, change_in_words
 from textune.prediction import Scorer, load_scorer
 from textune.run.folder import RunFolder, report_stem
 from textune.run.parts import Parts
+from textune.run.rowfacts import facts_of
 from textune.run.tracking import Tracker
 from textune.tasks import Task
 
@@ -92,6 +96,13 @@ def _weighted(task: Task, losses: Mapping[str, np.ndarray], targets: Mapping[str
     return {name: RowLosses(losses_B, weights[name].numpy()) for name, losses_B in losses.items()}
 
 
+class Reported(NamedTuple):
+    """The report on a set, and its rows with their answers."""
+
+    report: Report
+    evaluated: EvaluatedSet
+
+
 def report_split(
     scorer: Scorer,
     split: Split,
@@ -102,22 +113,26 @@ def report_split(
     bootstrap: int,
     mistakes: int,
     tracker: Tracker,
+    slices: Sequence[str] = (),
     budget: CallerBudget | None = None,
-) -> Report:
-    """Score one split with a model and report on it. `budget` as in `Scorer.score_batches`."""
+) -> Reported:
+    """Score one split with a model and report on it. `slices`: columns by whose values it is measured as well;
+    `budget` as in `Scorer.score_batches`."""
     place, stage = split.examples.place, f"evaluating {split.name}"
     scored = score_rows(
         scorer, rows, tracker, place=place, stage=stage, budget=budget, with_losses=metric.needs_losses
     )
     assert scored is not None
     examples = split.chosen_examples
+    facts = facts_of(examples, rows, scored, slices)
+    dataset = f"{split.name}: {examples.rows.source}"
     report = build_task_report(
         scored,
         EvaluatedRows(
             texts=examples.text,
             pairs=examples.text_pair,
             place=examples.place,
-            dataset=f"{split.name}: {examples.rows.source}",
+            dataset=dataset,
             fingerprint=split.fingerprint,
             num_left_out=split.num_left_out,
             warnings=tuple(
@@ -130,7 +145,9 @@ def report_split(
         mistakes=mistakes,
     )
     score = partial(score_rows, scorer, tracker=tracker, place=place, budget=budget, with_losses=metric.needs_losses)
-    return replace(report, lifts=tuple(_lifts(score, rows, scored, metric, name=split.name, samples=bootstrap)))
+    lifts = tuple(_lifts(score, rows, scored, metric, name=split.name, samples=bootstrap))
+    evaluated = EvaluatedSet(split.name, dataset, split.fingerprint, metric, scored, facts)
+    return Reported(replace(report, lifts=lifts), evaluated)
 
 
 def _lifts(
@@ -154,10 +171,12 @@ def _lifts(
         yield measure_lift(field.name, metric, scored, without, num_rows=num_rows, samples=samples)
 
 
-def write_report(report: Report, folder: Path, stem: str) -> None:
-    """Write `stem.json` and `stem.md` into a folder."""
+def write_report(report: Report, folder: Path, stem: str, *, page: bool = False) -> None:
+    """Write `stem.json` and `stem.md` into a folder; `page`: and `stem.html`."""
     write_text(folder / f"{stem}.json", render.json.render(report))
     write_text(folder / f"{stem}.md", render.markdown.render(report))
+    if page:
+        write_text(folder / f"{stem}.html", page_of({stem: report}))
 
 
 def write_reports(parts: Parts, folder: RunFolder, tracker: Tracker) -> dict[str, Report]:
@@ -177,7 +196,7 @@ def write_reports(parts: Parts, folder: RunFolder, tracker: Tracker) -> dict[str
     budget = saved.budget()
     reports: dict[str, Report] = {}
     for name in [name for name in parts.settings.reported if name in parts.rows]:
-        reports[name] = report_split(
+        reports[name], evaluated = report_split(
             saved,
             parts.data.splits[name],
             parts.rows[name],
@@ -186,10 +205,13 @@ def write_reports(parts: Parts, folder: RunFolder, tracker: Tracker) -> dict[str
             bootstrap=parts.settings.evaluate.bootstrap,
             mistakes=parts.settings.evaluate.mistakes,
             tracker=tracker,
+            slices=parts.settings.evaluate.slices,
             budget=budget,
         )
         if parts.ranks.is_first:
             write_report(reports[name], folder.path, report_stem(name))
+            folder.evaluations.mkdir(exist_ok=True)
+            write_rows(evaluated, folder.rows_of(name))
     if parts.ranks.is_first:
         folder.keep_reports(reports)
     return reports
