@@ -71,8 +71,10 @@ _VALUES = st.one_of(
 )
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.dictionaries(st.sampled_from([LR, "train.seed", "model.pretrained"]), _VALUES, min_size=1)))
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.dictionaries(st.sampled_from([LR, "train.seed", "model.pretrained"]), _VALUES, min_size=1), max_size=8)
+)
 def test_any_values_make_names_that_are_safe_and_unique(each: list[dict[str, Any]]) -> None:
     distinct = list({repr(sorted(values.items())): values for values in each}.values())
     found = names(*distinct)

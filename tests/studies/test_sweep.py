@@ -198,7 +198,7 @@ def test_what_is_wrong_with_the_configuration_itself_is_no_cells_fault(place: Pa
 
 
 def test_runs_that_were_measured_on_other_rows_are_named(place: Path, tmp_path: Path) -> None:
-    columns = {"data.columns.text": ["text", "label"]}
+    columns = {"data.columns.text": ["text", "id"]}
     same = sweep(of(place, grid=columns), run=tmp_path / "same")
     assert not any("not comparable" in note for note in same.notes())
     given = of(place, grid={"data.train.shuffle": [False, True]})
