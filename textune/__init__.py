@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from textune.pipeline import evaluate as evaluate
     from textune.pipeline import load as load
     from textune.pipeline import train as train
+    from textune.studies import sweep as sweep
 
 __version__ = "0.1.0"
-__all__ = ["Aim", "TextuneError", "__version__", "check", "decide", "evaluate", "load", "train"]
+__all__ = ["Aim", "TextuneError", "__version__", "check", "decide", "evaluate", "load", "sweep", "train"]
 
 _HOMES = {
     "Aim": "textune.evaluation",
@@ -30,6 +31,7 @@ _HOMES = {
     "decide": "textune.pipeline",
     "evaluate": "textune.pipeline",
     "load": "textune.pipeline",
+    "sweep": "textune.studies",
     "train": "textune.pipeline",
 }
 

@@ -19,6 +19,7 @@ from textune.config.sources import (
     ConcatSource,
     DataSection,
     FilesSource,
+    FoldOff,
     GivenSource,
     HubSource,
     MetadataPrefix,
@@ -128,6 +129,13 @@ EXPERIMENTS = {
     ),
     "held out": Experiment().model_copy(
         update={"data": Experiment().data.model_copy(update={"validation": HubSource(name="x/y"), "test": SplitOff()})}
+    ),
+    "folds": Experiment().model_copy(
+        update={
+            "data": Experiment().data.model_copy(
+                update={"validation": FoldOff(fold=1), "evaluations": {"share": FoldOff(fold=0)}}
+            )
+        }
     ),
     **{
         task.__name__: Experiment(task=task())

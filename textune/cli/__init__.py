@@ -24,10 +24,11 @@ from textune.cli.documents import generate, render
 from textune.cli.foreign import convert, script_called
 from textune.cli.glue import glue
 from textune.cli.launching import launch
-from textune.cli.models import evaluate, export, info, predict
+from textune.cli.models import evaluate, export, info, predict, report
 from textune.cli.options import as_setting
 from textune.cli.output import print_any_character, print_json, printable
 from textune.cli.runs import train
+from textune.cli.sweeping import sweep
 from textune.cli.tagging import tag
 from textune.errors import ConfigError, Preempted, TextuneError
 from textune.ranks import launched_rank
@@ -145,8 +146,10 @@ class _Verbs(click.Group):
         init,
         check,
         train,
+        sweep,
         evaluate,
         decide,
+        report,
         predict,
         info,
         export,

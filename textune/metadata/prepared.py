@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from textune.config import Absent, DataSection, MetadataSection, SetsByType, SplitOff
+from textune.config import Absent, DataSection, MetadataSection, SetAside, SetsByType
 from textune.data import (
     LABEL,
     Examples,
@@ -75,7 +75,7 @@ def prepare_documents(data: DataSection, section: MetadataSection, given: GivenR
 
 def _held_out_rows(data: DataSection, given: GivenRows) -> Iterator[tuple[str, Rows]]:
     for name, source in data.held_out.items():
-        if not isinstance(source, SplitOff | Absent):
+        if not isinstance(source, SetAside | Absent):
             yield name, read_document_rows(source, data.on_bad_row, given, key=key_of(name))
 
 

@@ -15,8 +15,8 @@ from textune.config import (
     EvaluateSection,
     Experiment,
     OnBadRow,
+    SetAside,
     SetsByType,
-    SplitOff,
     StreamSource,
     arm_of_set,
     sets_of_rows,
@@ -97,9 +97,9 @@ def documents_of_run(
             )
         name = sets[part]
     source = data.held_out[name]
-    if isinstance(source, Absent) or (isinstance(source, SplitOff) and isinstance(data.train, StreamSource)):
+    if isinstance(source, Absent) or (isinstance(source, SetAside) and isinstance(data.train, StreamSource)):
         raise RunError(f"{run} has no {name} documents.", hint="Name a file with --data FILE.")
-    if isinstance(source, SplitOff):
+    if isinstance(source, SetAside):
         rows = open_documents(data, given).shares[name]
     else:
         rows = read_document_rows(source, data.on_bad_row, given, key=key_of(name))

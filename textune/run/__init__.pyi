@@ -6,6 +6,7 @@ from .header import disk_warning as disk_warning
 from .manifest import Manifest as Manifest
 from .manifest import now as now
 from .manifest import read_manifest as read_manifest
+from .page import write_page as write_page
 from .parts import Parts as Parts
 from .parts import Settings as Settings
 from .parts import batches_of as batches_of
@@ -18,6 +19,7 @@ from .report import score_rows as score_rows
 from .report import write_report as write_report
 from .rowfacts import facts_of as facts_of
 from .same import compare as compare
+from .same import flat as flat
 from .session import Session as Session
 from .session import WrittenConfig as WrittenConfig
 from .signals import AS_BEFORE as AS_BEFORE

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from textune.config import Role, SplitOff, format_value, role_of
+from textune.config import SET_ASIDE_KINDS, Role, format_value, role_of
 from textune.data import full_names, problem_of
 from textune.errors import RunError
 from textune.jsontext import finite
@@ -77,7 +77,7 @@ def _taken_away(before: dict[str, object], after: dict[str, object]) -> list[str
     inside = {key: key.removeprefix(start).split(".") for key in before if key.startswith(start)}
     sets = {key: names[0] for key, names in inside.items() if len(names) > 1}
     still = {name for name in sets.values() if any(key.startswith(f"{start}{name}.") for key in after)}
-    shares = {name for name in sets.values() if before.get(f"{start}{name}.kind") == SplitOff().kind}
+    shares = {name for name in sets.values() if before.get(f"{start}{name}.kind") in SET_ASIDE_KINDS}
     gone = sorted(set(sets.values()) - still - shares)
     for key, name in sets.items():
         if name in gone:
