@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from textune.evaluation import Measured, Verdict
     from textune.pipeline import Checked, Guarantee
 
-_AIMS = ("precision", "recall", "coverage", "cost")
+_AIMS: tuple[AimName, ...] = ("precision", "recall", "coverage", "cost")
 
 
 @click.command(
