@@ -11,7 +11,7 @@ from textune.cli.output import print_json, result_console, run_tracker, say
 from textune.imports import importing
 
 if TYPE_CHECKING:
-    from textune.evaluation import Measured, Verdict
+    from textune.evaluation import AimName, Measured, Verdict
     from textune.pipeline import Checked, Guarantee
 
 _AIMS: tuple[AimName, ...] = ("precision", "recall", "coverage", "cost")
