@@ -49,6 +49,7 @@ FLOW = [
     "exports",
     "pipeline",
     "studies",
+    "sklearn",
     "launch",
     "chaos",
     "console",
@@ -132,6 +133,7 @@ def test_every_name_at_a_front_door_is_defined_there_and_used_elsewhere() -> Non
     users = [*modules(), *(ROOT / "examples").glob("*.py")]
     used = {(module, name) for path in users for module, name in imports_of(path)}
     public = {("textune.pipeline", name) for name in textune.__all__}
+    public |= {("textune.sklearn", name) for name in ("TextClassifier", "TextRegressor")}
     for door in sorted(PACKAGE.rglob("__init__.pyi")):
         package = ".".join(door.parent.relative_to(ROOT).parts)
         names = {
@@ -351,7 +353,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
         - set(sys.stdlib_module_names)
         - {
             *("textune", "torchx", "datasets", "peft", "bitsandbytes", "selectolax"),
-            *("onnxruntime", "onnxscript", "onnx_ir", "optuna"),
+            *("onnxruntime", "onnxscript", "onnx_ir", "optuna", "sklearn"),
             *("tensorboard", "mlflow", "accelerate"),
         }
     )
@@ -375,7 +377,8 @@ def test_nothing_heavy_is_imported_before_it_is_used(statement: str, absent: set
 def test_the_public_names_are_these_and_exist() -> None:
     import textune
 
-    assert textune.__all__ == ["TextuneError", "__version__", "check", "evaluate", "load", "sweep", "train"]
+    verbs = ["check", "decide", "evaluate", "load", "sweep", "train"]
+    assert textune.__all__ == ["Aim", "TextuneError", "__version__", *verbs]
     for name in textune.__all__:
         assert getattr(textune, name) is not None
     with pytest.raises(AttributeError):
