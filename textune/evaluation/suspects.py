@@ -33,8 +33,8 @@ class Suspects:
     margins: np.ndarray
     """float64 [M] how much more probable the proposed one is than the given one."""
     noise: np.ndarray
-    """float64 [K, K] of classes: the estimated share of all rows that are labelled i (first axis) and are j; of several
-    labels [K, 2, 2], each by itself."""
+    """float64 [K, K] of classes: the estimated share of all rows that are labelled i (first axis) and are j; of labels
+    [K, 2, 2], each by itself."""
 
     def __len__(self) -> int:
         return len(self.rows)
