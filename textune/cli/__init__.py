@@ -29,6 +29,7 @@ from textune.cli.output import print_any_character, print_json, printable
 from textune.cli.runs import train
 from textune.cli.sweeping import sweep
 from textune.cli.tagging import tag
+from textune.cli.tracking import tracking
 from textune.errors import ConfigError, Preempted, TextuneError
 from textune.ranks import launched_rank
 
@@ -160,6 +161,7 @@ class _Verbs(click.Group):
         generate,
         convert,
         glue,
+        tracking,
         chaos,
     ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},

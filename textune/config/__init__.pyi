@@ -104,7 +104,10 @@ from .toml import format_string as format_string
 from .toml import format_value as format_value
 from .toml import parse_key as parse_key
 from .toml import printable as printable
+from .tracking import AccelerateTrack as AccelerateTrack
+from .tracking import MlflowTrack as MlflowTrack
 from .tracking import PythonTrack as PythonTrack
+from .tracking import TensorBoardTrack as TensorBoardTrack
 from .tracking import Track as Track
 from .updaterules import Adafactor as Adafactor
 from .updaterules import AdamW as AdamW

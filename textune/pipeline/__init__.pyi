@@ -22,5 +22,6 @@ from .tag import TagResult as TagResult
 from .tag import tag as tag
 from .targets import require_folder as require_folder
 from .targets import require_target as require_target
+from .tracking import replay as replay
 from .train import TrainResult as TrainResult
 from .train import train as train
