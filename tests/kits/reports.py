@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from textune.evaluation.mistakes import EvaluatedRows
 from textune.evaluation.naming import resolve_metric
 from textune.evaluation.render.html.story import History, Series, SplitRows, Story
 from textune.evaluation.report import Report, build_report
+from textune.evaluation.slices import LENGTH, Slice
 from textune.evaluation.taskreport import build_task_report
 
 ATTACK = "</script><script>document.title = 'attacked'</script><img src=x onerror=\"document.title = 'attacked'\">"
@@ -101,10 +103,18 @@ def story() -> Story:
     )
 
 
+def with_slices(report: Report) -> Report:
+    """By length and by two columns, one of whose values is an attack."""
+    found = [Slice(LENGTH, f"{low + 1} to {2 * low}", low, 0.5 + low / 200, (0.4, 0.9)) for low in (16, 32, 64)]
+    found += [Slice("source", name, 20, 0.6, None, "too few rows") for name in ("web", ATTACK, None)]
+    found += [Slice("language", name, 9, float("nan"), None) for name in ("de", "fr")]
+    return replace(report, slices=tuple(found))
+
+
 PAGES: dict[str, Callable[[], Report]] = {
     "labels": lambda: labels_report(28, 400),
     "many": lambda: classes_report(77, 900),
-    "binary": lambda: classes_report(2, 200),
+    "binary": lambda: with_slices(classes_report(2, 200)),
     "numbers": lambda: numbers_report(300),
     "absent": lambda: classes_report(6, 120, absent=1),
     "tasks": lambda: tasks_report(200),
