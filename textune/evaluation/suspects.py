@@ -100,4 +100,4 @@ def _joint(targets: np.ndarray, confident_N: np.ndarray, num_classes: int) -> np
     np.fill_diagonal(joint, np.maximum(joint.diagonal(), 1.0))
     sizes_K = np.bincount(targets, minlength=num_classes)
     joint *= (sizes_K / joint.sum(axis=1))[:, None]
-    return joint / joint.sum()
+    return np.asarray(joint / joint.sum())
