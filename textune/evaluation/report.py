@@ -86,6 +86,8 @@ class Report:
     """For the classes with the most rows (binary: the second class); empty for regression."""
     higher_is_better: bool = True
     """Whether a larger value of the main metric is better."""
+    decision: DecisionPart | None = None
+    """What the decision makes of these rows; None where that is the usual one."""
     lifts: tuple[Lift, ...] = ()
     """What each column of `data.metadata` is worth; empty without such columns."""
     amounts: Amounts | None = None
@@ -169,6 +171,7 @@ class Report:
         if self.amounts is not None:
             hardest = [asdict(document) for document in self.hardest]
             plain |= {"amounts": asdict(self.amounts), "hardest": to_json(hardest)}
+        plain |= {"decision": to_json(asdict(self.decision))} if self.decision is not None else {}
         plain |= {"lifts": to_json([asdict(lift) for lift in self.lifts])} if self.lifts else {}
         return plain | ({"tasks": {name: task.to_dict() for name, task in self.tasks.items()}} if self.tasks else {})
 
@@ -226,6 +229,7 @@ def build_report(
         ),
         num_left_out=rows.num_left_out,
         curves=find_curves(scored),
+        decision=decision_part(scored),
         higher_is_better=metric.higher_is_better,
         amounts=amounts,
         hardest=find_hardest(scored, rows, limit=mistakes),

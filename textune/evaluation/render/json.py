@@ -65,6 +65,7 @@ def _report(tree: Tree) -> Report:
         curves=tuple(_curves(row) for row in tree.get("curves", ())),
         amounts=Amounts(**tree["amounts"]) if "amounts" in tree else None,
         hardest=tuple(HardDocument(**from_json(row)) for row in tree.get("hardest", ())),
+        decision=decision_of(tree["decision"]) if "decision" in tree else None,
         lifts=tuple(_lift(row) for row in tree.get("lifts", ())),
         tasks={name: _report(task) for name, task in tree.get("tasks", {}).items()},
     )
