@@ -48,6 +48,7 @@ FLOW = [
     "run",
     "exports",
     "pipeline",
+    "studies",
     "launch",
     "chaos",
     "console",
@@ -55,7 +56,7 @@ FLOW = [
 ]
 SEES_ONLY = {"launch": {"config"}, "adapters": {"config"}}
 """Rooms that see less than all that stands before them."""
-MAY_SEE_EXPERIMENT = {"config", "adapters", "pipeline", "cli", "launch"}
+MAY_SEE_EXPERIMENT = {"config", "adapters", "pipeline", "studies", "cli", "launch"}
 
 
 def modules() -> list[Path]:

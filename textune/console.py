@@ -75,10 +75,12 @@ class _Unpadded(io.TextIOBase):
 class ConsoleTracker:
     """Shows a run on standard error, so that standard output holds only results."""
 
-    def __init__(self, console: Console, *, only_notices: bool = False) -> None:
-        """`only_notices`: show no progress, for a command that prints its result to the terminal."""
+    def __init__(self, console: Console, *, only_notices: bool = False, only_bar: bool = False) -> None:
+        """`only_notices`: show no progress, for a command that prints its result to the terminal. `only_bar`: show
+        the bar alone, and without a terminal nothing, for one of several runs."""
         self._console = console
         self._only_notices = only_notices
+        self._only_bar = only_bar
         self._bar: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._last_line = float("-inf")
@@ -110,17 +112,21 @@ class ConsoleTracker:
 
     def header(self, facts: Facts) -> None:
         """The facts of a run that starts or would start."""
+        if self._only_bar:
+            return
         from textune.run import describe
 
         print_facts(self._console, describe(facts))
 
     def notice(self, message: str) -> None:
         """A sentence, marked as a note."""
+        if self._only_bar:
+            return
         self._console.print(f"[yellow]note:[/yellow] {escape(message)}", highlight=False, soft_wrap=True)
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """The bar of a stage; without a terminal, a line at intervals. `total` 0 means not known."""
-        if self._only_notices:
+        if self._only_notices or (self._only_bar and self._bar is None):
             return
         if self._bar is not None:
             self._show_bar(stage, done, total, "")
@@ -134,6 +140,8 @@ class ConsoleTracker:
         if self._bar is not None:
             self._show_bar("training", done, total, figures)
             return
+        if self._only_bar:
+            return
         if self._started is None:
             self._started = (time.monotonic(), done)
         if self._is_due() or done == total:
@@ -144,6 +152,8 @@ class ConsoleTracker:
 
     def evaluation(self, values: EvaluationValues) -> None:
         """The main metric and a few others; of several tasks, what it is of each."""
+        if self._only_bar:
+            return
         metrics, main = values["metrics"], values["main"]
         others = [
             name

@@ -107,6 +107,11 @@ class TextuneError(Exception):
         self.remedy = Words(self.remedy, " ", advice)
         self.hint = str(self.remedy)
 
+    def introduce(self, words: str) -> None:
+        """Put words before the sentence, such as the name of the run that it is about."""
+        self._sentence = Words(words, self._sentence)
+        self.message = str(self._sentence)
+
     def name_settings(self, name: Callable[[Setting], str]) -> None:
         """Put message and hint in the reader's terms."""
         self.message, self.hint = self._sentence.said(name), self.remedy.said(name)

@@ -21,11 +21,11 @@ def refused(
     value: Any = _ANY,
     place: str = _ANY,
     reason: str = _ANY,
-) -> Iterator[None]:
-    """The body raises this error, with each of the fields that are given; `place`, `reason`: a part of it is
-    enough."""
+) -> Iterator[pytest.ExceptionInfo[TextuneError]]:
+    """The body raises this error, which is given, with each of the fields that are named; `place`, `reason`: a part
+    of it is enough."""
     with pytest.raises(error) as caught:
-        yield
+        yield caught
     found = caught.value
     assert key is _ANY or found.key == key, f"key {found.key!r} of: {found}"
     assert value is _ANY or found.value == value, f"value {found.value!r} of: {found}"

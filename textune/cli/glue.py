@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
 import click
 
 from textune.cli.options import Examples, json_option, names_in, quiet_option
-from textune.cli.output import print_json, result_console, run_tracker, say
+from textune.cli.output import RunLines, print_json, result_console, say
 from textune.imports import importing
-
-if TYPE_CHECKING:
-    from textune.run import Tracker
 
 
 @click.command(
@@ -54,19 +47,14 @@ def glue(
     A task that fails does not stop the others; the command then exits with its code.
     """
     with importing(for_good=True):
-        from textune.pipeline import glue as run_glue
-
-    @contextlib.contextmanager
-    def watch(line: str) -> Iterator[Tracker]:
-        if not quiet:
-            click.echo(line, err=True)
-        with run_tracker(quiet=quiet) as tracker:
-            yield tracker
+        from textune.studies import glue as run_glue
 
     names = tuple(name for name in names_in(tasks) if name)
     if tasks is not None and not names:
         raise click.BadParameter("there is no task in it; leave it out for all of them.", param_hint="--tasks")
-    result = run_glue(data, pretrained, tasks=names, out=out, overrides=overrides, watch=watch)
+    result = run_glue(
+        data, pretrained, tasks=names, out=out, overrides=overrides, watch=RunLines(quiet=quiet, only_bar=False)
+    )
     if as_json:
         print_json(result.to_dict())
     else:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from textune.console import ConsoleTracker
+    from textune.studies import PlannedRun, RunResult
 
 
 def result_console() -> Console:
@@ -25,11 +26,43 @@ def result_console() -> Console:
     return open_console(quiet=launched_rank() > 0)
 
 
-def run_tracker(*, quiet: bool, only_notices: bool = False) -> ConsoleTracker:
+def run_tracker(*, quiet: bool, only_notices: bool = False, only_bar: bool = False) -> ConsoleTracker:
     """Progress and notes on standard error."""
     from textune.console import ConsoleTracker, open_console
 
-    return ConsoleTracker(open_console(stderr=True, quiet=quiet or launched_rank() > 0), only_notices=only_notices)
+    console = open_console(stderr=True, quiet=quiet or launched_rank() > 0)
+    return ConsoleTracker(console, only_notices=only_notices, only_bar=only_bar)
+
+
+class RunLines:
+    """Shows several runs on standard error: a line as each starts and one as it ends, and how far it is meanwhile."""
+
+    def __init__(self, *, quiet: bool, only_bar: bool = True) -> None:
+        """`only_bar`: nothing but a bar of the run that is at work."""
+        self._quiet = quiet
+        self._only_bar = only_bar
+
+    def begin(self, run: PlannedRun, number: int, total: int) -> None:
+        """Its number, its name and its folder."""
+        self._say(f"{number}/{total} {run.name}: into {run.folder}")
+
+    def tracker(self, run: PlannedRun) -> ConsoleTracker:
+        """As for a single run."""
+        return run_tracker(quiet=self._quiet, only_bar=self._only_bar)
+
+    def end(self, result: RunResult, number: int, total: int) -> None:
+        """The main metric of the first report, or why it failed."""
+        start = f"{number}/{total} {result.name}:"
+        if result.error is not None:
+            self._say(f"{start} failed: {result.reason.removeprefix(f'{result.name}: ')}")
+            return
+        reports = list(result.reports.values())
+        scored = f", {reports[0].metric} {reports[0].value:.4f} ({reports[0].dataset})" if reports else ""
+        self._say(f"{start} {'was complete before' if result.was_complete else 'complete'}{scored}")
+
+    def _say(self, line: str) -> None:
+        if not self._quiet:
+            click.echo(printable(line), err=True)
 
 
 def say(console: Console, text: str) -> None:

@@ -20,6 +20,7 @@ from .explain import show as show
 from .fields import expected as expected
 from .fields import keys_of as keys_of
 from .fields import role_of as role_of
+from .load import DEFAULT as DEFAULT
 from .load import Config as Config
 from .load import Loaded as Loaded
 from .load import load_config as load_config
@@ -32,6 +33,7 @@ from .multitask import Groups as Groups
 from .multitask import columns_of_tasks as columns_of_tasks
 from .multitask import groups_of as groups_of
 from .overrides import Overrides as Overrides
+from .overrides import listed as listed
 from .paths import absolute as absolute
 from .paths import user_path as user_path
 from .presets import described_presets as described_presets
@@ -88,6 +90,7 @@ from .taskkinds import MultitaskTask as MultitaskTask
 from .taskkinds import PythonTask as PythonTask
 from .taskkinds import RegressionTask as RegressionTask
 from .taskkinds import Task as Task
+from .taskkinds import has_label_column as has_label_column
 from .toml import align as align
 from .toml import format_key as format_key
 from .toml import format_string as format_string

@@ -138,7 +138,8 @@ class PythonSource(RowSelection):
 
 
 class GivenSource(RowSelection):
-    """Rows in memory, given in Python: `textune.train(config, rows={"NAME": rows})`."""
+    """Rows in memory, given in Python: `textune.train(config, train=rows)` sets it, and
+    `textune.train(config, rows={"NAME": rows})` gives the rows that a configuration names."""
 
     kind: Literal["given"] = "given"
     """Rows in memory."""

@@ -131,3 +131,9 @@ Task = Annotated[
     | PythonTask,
     Field(discriminator="kind"),
 ]
+
+
+def has_label_column(task: Task) -> bool:
+    """Whether a task reads its labels from one column, `data.columns.label`, unless `data.columns.labels` names
+    several."""
+    return isinstance(task, AutoTask | BinaryTask | MulticlassTask | MultilabelTask | RegressionTask)

@@ -14,6 +14,7 @@ from .inspect.guess import guess_layout as guess_layout
 from .inspect.sharedtexts import HeldOutTexts as HeldOutTexts
 from .inspect.sharedtexts import text_numbers as text_numbers
 from .inspect.tokenfacts import TokenFacts as TokenFacts
+from .inspect.unnamed import unnamed_columns as unnamed_columns
 from .labels.bytask import task_maps as task_maps
 from .labels.map import LABEL as LABEL
 from .labels.map import LabelMap as LabelMap
@@ -49,6 +50,8 @@ from .reading.given import given_fields as given_fields
 from .reading.given import given_rows as given_rows
 from .reading.given import given_texts as given_texts
 from .reading.jsonfiles import parse_line as parse_line
+from .reading.memory import memory_piece as memory_piece
+from .reading.memory import texts_with_labels as texts_with_labels
 from .reading.numeric import flat as flat
 from .reading.numeric import is_list as is_list
 from .reading.numeric import is_text as is_text

@@ -5,7 +5,6 @@ from .check import check as check
 from .convert import convert as convert
 from .documents import DocumentsCheck as DocumentsCheck
 from .evaluate import evaluate as evaluate
-from .glue import glue as glue
 from .info import in_words as in_words
 from .info import info as info
 from .init import init as init

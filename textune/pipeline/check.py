@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from textune.batches import TextEncoder
-from textune.config import ConditionalLmTask, Config, Experiment, Overrides, load_config
+from textune.config import ConditionalLmTask, Config, Experiment, Overrides
 from textune.data import Finding, GivenRows, TokenFacts, audit_data
 from textune.pipeline.build import build_parts
 from textune.pipeline.documents import DocumentsCheck, check_documents
+from textune.pipeline.memory import SetsInMemory, load_with_rows
 from textune.run import Facts, Parts, SilentTracker, Tracker, Trackers, batches_of, describe, run_facts
 from textune.training import Learner, deterministic, gradients_in_memory, learner_alone, state_bytes, trained_in
 from textune.wording import count
@@ -96,6 +97,10 @@ def check(
     *,
     overrides: Overrides = (),
     unset: Iterable[str] = (),
+    train: object = None,
+    validation: object = None,
+    test: object = None,
+    evaluations: Mapping[str, object] | None = None,
     rows: GivenRows | None = None,
     timing: bool = True,
     audited: Callable[[CheckResult | DocumentsCheck], None] | None = None,
@@ -104,24 +109,27 @@ def check(
     """Build every part, audit the rows, compute a few batches to predict time; writes nothing but the token cache.
 
     With a section `metadata`, documents are checked first; where the task is no language model's, or no backbone is
-    named, nothing else is. `rows`: rows in memory by name, for
-    sources of `kind = "given"`. `timing = False` computes no batches. `audited` receives what is known before they are
+    named, nothing else is. Rows in memory (`train`, `validation`, `test`, `evaluations`, `rows`) as in
+    `textune.train`. `timing = False` computes no batches. `audited` receives what is known before they are
     computed, since that takes a while. Raises TextuneError for whatever prevents the rows from being audited.
     """
-    loaded = load_config(config, overrides, unset)
+    sets = SetsInMemory(
+        train, validation, test, {} if evaluations is None else evaluations, {} if rows is None else rows
+    )
+    loaded, rows = load_with_rows(config, overrides, unset, sets)
     trackers = Trackers([tracker or SilentTracker()])
     for note in loaded.notes:
         trackers.notice(note)
     if loaded.experiment.metadata is not None:
-        checked = check_documents(loaded.experiment, given=rows or {}, tracker=trackers)
+        checked = check_documents(loaded.experiment, given=rows, tracker=trackers)
         if audited is not None:
             audited(checked)
         trains = isinstance(loaded.experiment.task, ConditionalLmTask) and loaded.experiment.model.pretrained
         if not (checked.ok and trains):
             return checked
-        return _with_costs(checked, loaded.experiment, trackers, rows or {}, timing=timing)
+        return _with_costs(checked, loaded.experiment, trackers, rows, timing=timing)
     with deterministic(loaded.experiment.train):
-        parts = build_parts(loaded.experiment, tracker=trackers, audit=False, given=rows or {})
+        parts = build_parts(loaded.experiment, tracker=trackers, audit=False, given=rows)
         learner = learner_alone(parts.model, parts.settings.train, parts.device)
         findings = audit_data(parts.data, tokens=_token_facts(parts))
         result = CheckResult(run_facts(parts), findings, tuple(trackers.notices))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textune.config import Config, Experiment, Overrides, load_config, show, user_path
+from textune.config import Config, Experiment, Overrides, show, user_path
 from textune.data import GivenRows
 from textune.errors import RunError
 from textune.evaluation import Report, read_report
 from textune.pipeline.build import build_parts
+from textune.pipeline.memory import SetsInMemory, load_with_rows
 from textune.ranks import Ranks
 from textune.run import (
     AS_BEFORE,
@@ -86,6 +87,10 @@ def train(
     run: str | Path | None = None,
     overrides: Overrides = (),
     unset: Iterable[str] = (),
+    train: object = None,
+    validation: object = None,
+    test: object = None,
+    evaluations: Mapping[str, object] | None = None,
     rows: GivenRows | None = None,
     resume: str | None = None,
     dry_run: bool = False,
@@ -96,14 +101,21 @@ def train(
     """Train, choose the best model, evaluate it and write the run folder (by default `runs/<name of the config>`).
 
     `config`: a TOML file, a preset (`preset:NAME`), a nested dictionary of the same form, or an `Experiment`;
-    `overrides`: `key=value` strings, or values by dotted key. `rows`: rows in memory by name, for sources of
-    `kind = "given"`. `resume`: "latest" resumes the run folder, "auto" does so if there is something to resume, a path
-    names the checkpoint or run to start from (`textune.run.start`). `dry_run` builds every part and writes nothing;
+    `overrides`: `key=value` strings, or values by dotted key.
+    `train`, `validation`, `test`, `evaluations` (by name): rows in memory, which stand in for what the configuration
+    says of these sets (`kind = "given"`): a table of pandas, polars, Arrow or the datasets library, a dictionary of
+    columns, a list of dictionaries, or a pair `(texts, labels)`. `rows`: rows in memory that the configuration itself
+    names, for sources of `kind = "given"`.
+    `resume`: "latest" resumes the run folder, "auto" does so if there is something to resume, a path names the
+    checkpoint or run to start from (`textune.run.start`). `dry_run` builds every part and writes nothing;
     `fast_dev_run` does one batch of everything in a folder that it removes again. `after_step` is called after every
     optimizer step. Raises TextuneError before the first step for whatever does not fit, Preempted where a scheduler
     stopped the run.
     """
-    loaded = load_config(config, overrides, unset)
+    sets = SetsInMemory(
+        train, validation, test, {} if evaluations is None else evaluations, {} if rows is None else rows
+    )
+    loaded, rows = load_with_rows(config, overrides, unset, sets)
     folder = RunFolder(user_path(run) if run is not None else Path("runs") / loaded.name)
     if fast_dev_run and resume is not None:
         raise RunError(
@@ -118,7 +130,7 @@ def train(
             trackers.notice(note)
         if start.kind == "complete":
             return _complete_before(folder, trackers)
-        parts = _built(loaded.experiment, start, ranks, trackers, rows or {})
+        parts = _built(loaded.experiment, start, ranks, trackers, rows)
         if dry_run:
             learner_alone(parts.model, loaded.experiment.train, parts.device)  # refuses what its engine cannot take
             return TrainResult(

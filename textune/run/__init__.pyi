@@ -18,6 +18,7 @@ from .same import compare as compare
 from .session import Session as Session
 from .session import WrittenConfig as WrittenConfig
 from .signals import AS_BEFORE as AS_BEFORE
+from .signals import ENDING as ENDING
 from .signals import NOT_YET as NOT_YET
 from .signals import noting_signals as noting_signals
 from .signals import stop_saying as stop_saying

@@ -412,7 +412,7 @@ def test_python_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("record", {}, "has no 'record'. Did you mean 'records'?", CodeError),
         ("records", {"n": 1}, "does not take (n=...)", CodeError),
         ("number", {}, "is an int, not a class or function", CodeError),
-        ("text", {}, "returned a str, not an Arrow table", DataError),
+        ("text", {}, "returned a str, not a table", DataError),
         ("nothing", {}, "holds no rows", DataError),
     ):
         with pytest.raises(kind) as caught:

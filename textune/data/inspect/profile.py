@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from textune.config import FilesSource
 from textune.data.reading import (
     INTEGER,
@@ -201,6 +203,11 @@ def profile_file(path: Path, source: FilesSource) -> Profile:
     return _profile(blocks, names)
 
 
+def profile_table(table: pa.Table) -> list[Column]:
+    """Every column of a table in memory."""
+    return _profile(_blocks_of(table, 0), {}).columns
+
+
 _Block = tuple[dict[str, Sequence[object]], int, int]
 """Values by column, the number of rows, and how many more rows could not be read."""
 
@@ -291,8 +298,11 @@ def _table_blocks(
         pieces = table_batches(path, path.name, arrow=kind == "arrow", max_rows=_BLOCK_ROWS)
     for piece in pieces:
         class_names.update(piece.class_names)
-        bad = len(piece.bad)
-        for batch in piece.table.to_batches(max_chunksize=_BLOCK_ROWS):
-            columns = dict(zip(batch.schema.names, (column.to_pylist() for column in batch.columns), strict=True))
-            yield columns, batch.num_rows, bad
-            bad = 0
+        yield from _blocks_of(piece.table, len(piece.bad))
+
+
+def _blocks_of(table: pa.Table, bad: int) -> Iterator[_Block]:
+    for batch in table.to_batches(max_chunksize=_BLOCK_ROWS):
+        columns = dict(zip(batch.schema.names, (column.to_pylist() for column in batch.columns), strict=True))
+        yield columns, batch.num_rows, bad
+        bad = 0

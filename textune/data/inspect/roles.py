@@ -87,27 +87,39 @@ class Roles:
     """Whether whole numbers are a quantity to predict, not classes."""
     notes: tuple[str, ...] = ()
     """What was chosen among several, as sentences."""
+    is_doubtful: bool = False
+    """Whether a column was chosen although another one could have been meant."""
     unsettled: tuple[str, ...] = ()
     """What a person has to set, as sentences."""
 
 
-def find_roles(columns: Sequence[Column], file: str, *, named: bool) -> Roles:
-    """The roles of a file's columns; `named`: whether the file itself names them. DataError where none holds text."""
+def find_roles(
+    columns: Sequence[Column], file: str, *, named: bool, text: str | None = None, label: str | None = None
+) -> Roles:
+    """The roles of a file's columns; `named`: whether the file itself names them; `text`, `label`: columns that are
+    known. DataError where none holds text."""
     columns = [column for column in columns if column.name and column.num_values]
     notes: list[str] = []
-    label, labels = _find_labels(columns, notes)
-    taken = set(labels) | ({label} if label else set())
-    texts = _texts(columns, taken, file, notes)
-    text, pair = _pick_text(texts, notes, named=named)
+    labels: tuple[str, ...] = ()
+    pair = None
+    if label is None:
+        label, labels = _find_labels([column for column in columns if column.name != text], notes)
+    if text is None:
+        taken = set(labels) | ({label} if label else set())
+        text, pair = _pick_text(_texts(columns, taken, file, notes), notes, named=named)
+    is_doubtful = False
     if label is None and not labels:
-        label = _any_label([column for column in columns if column.name not in {text, pair}], notes)
+        others = [column for column in columns if column.name not in {text, pair}]
+        label = _any_label(others, notes)
+        is_doubtful = sum(_can_be_label(column) and not _is_id(column) for column in others) > 1
+    is_doubtful = is_doubtful or bool(notes)
     column = next((one for one in columns if one.name == label), None)
     unsettled = [] if column is not None or labels else [_no_label(columns, {text, pair})]
     delimiter = label_delimiter(column) if column is not None else None
     if delimiter is not None:
         notes.append(f"The cells of `{label}` hold several labels with {shorten(delimiter)} between them.")
     is_number = column is not None and delimiter is None and _is_quantity(column)
-    return Roles(text, pair, label, labels, delimiter, is_number, tuple(notes), tuple(unsettled))
+    return Roles(text, pair, label, labels, delimiter, is_number, tuple(notes), is_doubtful, tuple(unsettled))
 
 
 # --- labels ----------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from textune.config import Columns, MetadataPrefix
 from textune.data.columns import select_texts, text_columns
 from textune.data.fields import fields_in, select_fields
 from textune.data.reading.columnar import arrow_piece
+from textune.data.reading.memory import column_names
 from textune.data.reading.records import RecordTable, plain_value
 from textune.data.reading.rows import Piece, Rows
 from textune.errors import DataError, InputError
@@ -35,8 +36,8 @@ class GivenTexts(NamedTuple):
 
 def given_texts(given: Any, pairs: Any, columns: Columns, prefix: MetadataPrefix | None = None) -> GivenTexts:
     """Texts of any accepted form; InputError or DataError says what cannot be texts, and what can."""
-    given = given if _column_names(given) is not None else _as_list("texts", given)
-    if _column_names(given) is not None or (given and isinstance(given[0], Mapping)):
+    given = given if column_names(given) is not None else _as_list("texts", given)
+    if column_names(given) is not None or (given and isinstance(given[0], Mapping)):
         if pairs is not None:
             raise InputError("texts is a table, which contains the second texts: leave pairs out", key="pairs")
         rows = given_rows(given, columns, prefix)
@@ -55,7 +56,7 @@ def given_texts(given: Any, pairs: Any, columns: Columns, prefix: MetadataPrefix
 def given_rows(given: object, columns: Columns, prefix: MetadataPrefix | None = None) -> Rows:
     """The columns that texts are made of, and those of the prefix that are there, from a table of any library, a
     dictionary of columns or a list of dictionaries."""
-    names, texts = _column_names(given), text_columns(columns)
+    names, texts = column_names(given), text_columns(columns)
     rows = None if names is not None else _as_list("texts", given)
     found = (
         names if rows is None else list(dict.fromkeys(key for row in rows if isinstance(row, Mapping) for key in row))
@@ -74,18 +75,6 @@ def given_fields(rows: Rows, prefix: MetadataPrefix | None) -> tuple[pa.ChunkedA
     """The fields of rows that are to be predicted; those of a column that is not there are all missing."""
     missing = () if prefix is None else set(prefix.columns) - set(rows.table.column_names)
     return select_fields(rows, prefix, missing=missing)
-
-
-def _column_names(given: Any) -> list[Any] | None:
-    """The columns of a table; None for anything else."""
-    if isinstance(given, Mapping):
-        return list(given)
-    names = getattr(given, "column_names", None)  # of Arrow and of the datasets library
-    if names is None:
-        names = getattr(given, "columns", None)  # of pandas and polars
-    if names is None or callable(names) or isinstance(given, type):
-        return None
-    return [names] if isinstance(names, str) else list(names)
 
 
 def _require_columns(found: Iterable[object], wanted: tuple[str, ...]) -> None:

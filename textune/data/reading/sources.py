@@ -10,13 +10,11 @@ Cells of csv, tsv and text stay text exactly as written; the other formats keep 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-
-import pyarrow as pa
 
 from textune.config import (
     ConcatSource,
@@ -28,13 +26,12 @@ from textune.config import (
     SavedSource,
     Source,
 )
-from textune.data.reading.classnames import class_names
-from textune.data.reading.columnar import arrow_piece, read_hub, read_saved
+from textune.data.reading.columnar import read_hub, read_saved
 from textune.data.reading.excluded import without_excluded
 from textune.data.reading.files import find_files, short_names
 from textune.data.reading.fingerprint import fingerprint_table
 from textune.data.reading.formats import FORMATS, DataFile, format_of, require_fitting
-from textune.data.reading.records import plain_value, records_piece
+from textune.data.reading.memory import memory_piece
 from textune.data.reading.rows import Piece, Places, Rows, SkippedRow, refuse
 from textune.data.reading.selection import MayLack, join_pieces, lacks_none, select_rows, wanted_columns
 from textune.errors import DataError
@@ -45,8 +42,7 @@ __all__ = ["Places", "Rows", "SkippedRow", "read_source"]
 
 
 GivenRows = Mapping[str, Any]
-"""Rows in memory by name: Arrow tables, what Arrow can read (pandas and polars data frames, data sets of the datasets
-library), or iterables of dictionaries."""
+"""Rows in memory by name, in any of the forms of `memory.FORMS`."""
 
 
 def read_source(
@@ -162,7 +158,7 @@ def _read_python(source: PythonSource) -> Piece:
     if not callable(code.target):
         raise code.error(f"it is {article(code.target)}, not a class or function")
     with code.calling("while it gives rows"):
-        return _piece_of(code.build(source.options), source.object, f"The Python source {source.object!r} returned")
+        return memory_piece(code.build(source.options), source.object, f"The Python source {source.object!r} returned")
 
 
 def _read_given(source: GivenSource, given: GivenRows) -> Piece:
@@ -177,26 +173,13 @@ def _read_given(source: GivenSource, given: GivenRows) -> Piece:
         found = listing(map(repr, given), 6) if given else "none"
         raise DataError(
             f"No rows are given under the name {source.name!r}; given: {found}.",
-            hint=f'Give them in Python: textune.train(..., rows={{"{source.name}": rows}}).',
+            hint=f"Give them in Python: textune.train(..., {_argument(source.name)}).",
             key="name",
             value=source.name,
         )
-    return _piece_of(given[source.name], source.name, f"rows[{source.name!r}] is")
+    return memory_piece(given[source.name], source.name, f"rows[{source.name!r}] is")
 
 
-def _piece_of(result: object, name: str, what: str) -> Piece:
-    """The rows of a Python object: an Arrow table, anything that Arrow reads, or an iterable of dictionaries."""
-    if isinstance(result, pa.Table) or hasattr(result, "__arrow_c_stream__"):
-        return arrow_piece(result if isinstance(result, pa.Table) else pa.table(result), name)
-    if isinstance(result, (str, bytes, Mapping)) or not isinstance(result, Iterable):
-        raise DataError(f"{what} {article(result)}, not an Arrow table or an iterable of dictionaries.", value=result)
-    piece = records_piece((_plain_record(record) for record in result), name, "row")
-    # A data set of the datasets library: its rows hold integers, its features the class names.
-    schema = getattr(getattr(result, "features", None), "arrow_schema", None)
-    return replace(piece, class_names=class_names(schema)) if isinstance(schema, pa.Schema) else piece
-
-
-def _plain_record(record: Any) -> Any:
-    if not isinstance(record, Mapping):
-        return record
-    return {key: plain_value(value) for key, value in record.items()}
+def _argument(name: str) -> str:
+    """How rows of this name are given to `textune.train`."""
+    return f"{name}=rows" if name in ("train", "validation", "test") else f'rows={{"{name}": rows}}'

@@ -18,11 +18,11 @@ from textune.config.presets import preset_names
 from textune.errors import ConfigError, DataError, RunError
 from textune.evaluation.render.json import read_report
 from textune.jsontext import parse_json
-from textune.pipeline.glue import glue
-from textune.pipeline.gluetable import TASKS, GlueResult
 from textune.run.folder import RunFolder
+from textune.studies.glue import glue
+from textune.studies.gluetable import TASKS, GlueResult
 
-MODULE = importlib.import_module("textune.pipeline.glue")
+RUNS = importlib.import_module("textune.studies.runs")
 MODEL = "package:textune/presets/tiny/model"
 WORDS = ["extends=preset:cpu", "tokens.max_length=32", "train.duration=2 steps", "evaluate.bootstrap=20"]
 
@@ -50,7 +50,7 @@ def test_the_tasks_that_have_rows_are_run_and_the_others_named(call: Any, tmp_pa
     assert answer.code == 0, answer.err
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"glue.json", "glue.md", "mnli", "mrpc", "rte"}
     table = (tmp_path / "out" / "glue.md").read_text(encoding="utf-8")
-    assert table.strip() in answer.out and "MRPC: preset:glue/mrpc into out/mrpc" in answer.err
+    assert table.strip() in answer.out and "mrpc: into out/mrpc" in answer.err
     found = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
     lines = {cells[0]: cells for cells in found}
     assert list(lines)[2:] == ["MRPC", "MNLI", "RTE"]
@@ -97,7 +97,7 @@ def test_a_task_that_fails_does_not_stop_the_others(
     def broken(*arguments: object, **named: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(MODULE, "train", broken)
+    monkeypatch.setattr(RUNS, "train", broken)
     answer = call(*command("--json", "--quiet"))
     assert answer.code == 1
     failed = [task for task in parse_json(answer.out)["tasks"] if task["status"] == "failed"]
@@ -150,7 +150,7 @@ def test_what_is_refused_before_anything_runs(tmp_path: Path, monkeypatch: pytes
         glue([tmp_path / "nothing"], MODEL, out=out)
     with refused(ConfigError, key="train.lr"):
         glue(rows, MODEL, out=out, overrides=["train.lr=1"])
-    monkeypatch.setattr(MODULE, "launched", lambda: True)
+    monkeypatch.setattr(RUNS, "launched", lambda: True)
     with refused(RunError):
         glue(rows, MODEL, out=out)
     assert not out.exists()

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from textune.atomic import write_text
 from textune.config import Experiment, FilesSource, load_config, preset_names, require_runnable, user_path
 from textune.data import find_files
-from textune.errors import ConfigError, DataError, Preempted, RunError, TextuneError
-from textune.pipeline.gluetable import SAMPLE, TASKS, GlueResult, TaskResult
-from textune.pipeline.train import train
-from textune.ranks import launched
-from textune.run import SilentTracker, Tracker, read_manifest
+from textune.errors import ConfigError, DataError
+from textune.studies.gluetable import SAMPLE, TASKS, GlueResult, TaskResult
+from textune.studies.runs import PlannedRun, RunResult, Watch, carry_out
 from textune.wording import listing, nearest
 
 HUB = "hub"
@@ -35,20 +32,15 @@ def glue(
     tasks: Sequence[str] = (),
     out: str | Path = "runs/glue",
     overrides: Sequence[str] = (),
-    watch: Callable[[str], AbstractContextManager[Tracker]] = lambda line: nullcontext(SilentTracker()),
+    watch: Watch | None = None,
 ) -> GlueResult:
     """Train and evaluate the tasks of GLUE that `data` has rows of, each in its own run folder in `out`.
 
     `data`: folders with the published files (or `hub`); the first that has training and validation rows of a task is
-    used. `tasks`: which ones, by default all. `overrides` apply to every run. `watch` is called with a sentence about
-    each run and gives what tracks it. A task that fails does not stop the others. Writes `glue.md` and `glue.json`
-    into `out`. ConfigError for a task that does not exist, DataError if there are no rows of any task.
+    used. `tasks`: which ones, by default all. `overrides` apply to every run. `watch` is told of each run. A task that
+    fails does not stop the others. Writes `glue.md` and `glue.json` into `out`. ConfigError for a task that does not
+    exist, DataError if there are no rows of any task.
     """
-    if launched():
-        raise RunError(
-            "the tasks of GLUE run one after the other in one process.",
-            hint="Under a launcher, train them one by one: textune train preset:glue/mrpc.",
-        )
     folder = user_path(out)
     words = [*overrides, f"model.pretrained={os.fspath(pretrained)}"]
     names = _asked(tasks)
@@ -56,15 +48,19 @@ def glue(
     if not any(found.preset for found in chosen.values()):
         reason = max(chosen.values(), key=lambda found: found.broken).reason
         raise DataError(f"There are no rows of any task of GLUE: {reason}", key="data", value=list(map(str, data)))
+    runs = [
+        PlannedRun(name, found.preset, folder / name, [*words, *found.overrides])
+        for name, found in chosen.items()
+        if found.preset
+    ]
+    ended = {done.name: done for done in carry_out(runs, keep_going=True, watch=watch)}
     results = []
     for name, found in chosen.items():
-        if not found.preset:  # of a task that was asked for by its name, that is a failure
+        if name in ended:
+            results.append(_result(found, ended[name]))
+        else:  # of a task that was asked for by its name, that is a failure
             failed = 2 if tasks or found.broken else 0
             results.append(TaskResult(name, "missing", reason=found.reason, exit_code=failed))
-            continue
-        run = folder / name
-        with watch(f"{TASKS[name].title}: {found.preset} into {run}") as tracker:
-            results.append(_run(name, found, run, words, tracker))
     result = GlueResult(folder, os.fspath(pretrained), tuple(results))
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "glue.md", result.markdown())
@@ -125,23 +121,19 @@ def _require_files(experiment: Experiment) -> None:
             find_files(source.files)
 
 
-def _run(task: str, choice: _Choice, run: Path, words: Sequence[str], tracker: Tracker) -> TaskResult:
-    try:
-        result = train(choice.preset, run=run, overrides=[*words, *choice.overrides], resume="auto", tracker=tracker)
-    except Preempted:
-        raise
-    except TextuneError as error:
-        return TaskResult(task, "failed", choice.preset, run, reason=str(error), exit_code=error.exit_code)
-    except Exception as error:  # the other tasks go on; the command ends with the exit code of a bug
-        reason = f"internal error in textune: {type(error).__name__}: {error}"
-        return TaskResult(task, "failed", choice.preset, run, reason=reason, exit_code=1)
-    manifest = read_manifest(run)
+def _result(choice: _Choice, done: RunResult) -> TaskResult:
+    """What became of a task whose rows were found."""
+    if done.error is not None:
+        return TaskResult(
+            done.name, "failed", choice.preset, done.folder, reason=done.reason, exit_code=done.exit_code
+        )
+    manifest = done.manifest
     return TaskResult(
-        task,
+        done.name,
         "done",
         choice.preset,
-        run,
-        reports=result.reports,
+        done.folder,
+        reports=done.reports,
         num_train=manifest.rows.get("train"),
         seconds=manifest.seconds,
     )
