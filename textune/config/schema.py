@@ -284,8 +284,8 @@ class Experiment(Section):
     """Metrics and report."""
     decide: Computed[DecideSection | None] = None
     """The rule by which scores become probabilities and answers, fitted on the validation rows after training; a
-    table, which may be empty (`[decide]`). Without it probabilities are the scores as they are, and the highest one, or
-    0.5, decides."""
+    table, which may be empty (`[decide]`). Without it probabilities are the scores as they are, and the highest
+    one, or 0.5, decides."""
     metadata: MetadataSection | None = None
     """How documents with their metadata become text for a language model; without this section it reads texts
     alone."""

@@ -85,5 +85,6 @@ from .shards.blocks import shard_of_rows as shard_of_rows
 from .shards.labelled import RowStream as RowStream
 from .shards.reader import MAX_LINE_BYTES as MAX_LINE_BYTES
 from .shards.urls import told_of_secrets as told_of_secrets
+from .splits import groups_of_rows as groups_of_rows
 from .splits import key_of as key_of
 from .splits import set_aside as set_aside

@@ -138,14 +138,12 @@ def _quotas(sizes_C: np.ndarray, wanted: int, *, seed: int) -> np.ndarray:
     return np.asarray(quota_C)
 
 
-def _choose_groups(
-    rows: Rows, indices: np.ndarray, column: str, wanted: int, section: SplitOff, key: str
-) -> np.ndarray:
-    """Rows set aside, bool [N], whole groups only: random groups as long as they fit. Rows without a group count
-    singly."""
+def groups_of_rows(rows: Rows, indices: np.ndarray, column: str, *, key: str) -> np.ndarray:
+    """int64 [N] the number of the group of each example, whose rows are `indices`, by its cell in `column`; rows
+    without a group are one each. `key` names the setting in messages."""
     table = rows.table
     if column not in table.column_names:
-        raise missing_column(column, rows, source=rows.source, key=f"{key}.group_by")
+        raise missing_column(column, rows, source=rows.source, key=key)
     try:
         encoded = pc.dictionary_encode(flat(table.column(column).take(pa.array(indices))))
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
@@ -155,6 +153,15 @@ def _choose_groups(
     alone_N = encoded.indices.is_null().to_numpy(zero_copy_only=False)
     group_N = pc.fill_null(encoded.indices.cast(pa.int64()), 0).to_numpy(zero_copy_only=False).copy()
     group_N[alone_N] = num_groups + np.arange(int(alone_N.sum()))
+    return np.asarray(group_N)
+
+
+def _choose_groups(
+    rows: Rows, indices: np.ndarray, column: str, wanted: int, section: SplitOff, key: str
+) -> np.ndarray:
+    """Rows set aside, bool [N], whole groups only: random groups as long as they fit. Rows without a group count
+    singly."""
+    group_N = groups_of_rows(rows, indices, column, key=f"{key}.group_by")
     sizes_G = np.bincount(group_N)
     if len(sizes_G) < 2:
         raise DataError(

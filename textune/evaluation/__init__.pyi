@@ -2,6 +2,11 @@ from . import render as render
 from .comparison import CompareGroup as CompareGroup
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
+from .deciding import CrossFitted as CrossFitted
+from .deciding import Fit as Fit
+from .deciding import cross_fit as cross_fit
+from .decisionpart import fit_rows as fit_rows
+from .decisionpart import redecided as redecided
 from .heads import ScoredRows as ScoredRows
 from .heads import TaskReduction as TaskReduction
 from .heads import labelled_rows as labelled_rows
@@ -13,7 +18,9 @@ from .mainmetric import all_metrics as all_metrics
 from .mistakes import EvaluatedRows as EvaluatedRows
 from .naming import resolve_metric as resolve_metric
 from .reduction import RowLosses as RowLosses
+from .render.decision import decision_in_words as decision_in_words
 from .render.json import read_report as read_report
 from .report import Report as Report
+from .rowrules import RowRules as RowRules
 from .taskreport import build_task_report as build_task_report
 from .wording import number as number

@@ -4,7 +4,7 @@ rows it leaves without an answer."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,11 @@ import numpy as np
 from textune.evaluation.calibration import calibration_error, row_log_losses
 from textune.evaluation.deciding import Fit, FitRows, LabelThreshold, mean_cost
 from textune.evaluation.metrics import METRICS
-from textune.evaluation.reduction import scored_rows
+from textune.evaluation.reduction import Reduction, scored_rows
+from textune.evaluation.rowrules import RowRules
 from textune.evaluation.scored import Scored
 from textune.evaluation.undefined import from_json
-from textune.tasks import USUAL, Decision, with_decision
+from textune.tasks import USUAL, Decision, Head, with_decision
 
 ECE = "ece"
 COST = "cost"
@@ -59,8 +60,8 @@ class DecisionPart:
 
 
 def decision_part(scored: Scored) -> DecisionPart | None:
-    """What the decision of these rows makes of them; None for the usual one. Figures are those of the rows whose scores
-    are kept."""
+    """What the decision of these rows makes of them; None for the usual one. Figures are those of the rows whose
+    scores are kept."""
     decision = scored.head.decision if scored.rules is None else scored.rules.decisions[-1]
     if decision == USUAL and scored.rules is None:
         return None
@@ -74,6 +75,14 @@ def decision_part(scored: Scored) -> DecisionPart | None:
         decided=_figures(ranked, rows.targets, decision),
         abstention=_abstention(scored, decision),
     )
+
+
+def redecided(scored: Scored, head: Head, rules: RowRules) -> Scored:
+    """The same rows, all of whose scores are kept, by another decision of their head and by `rules`."""
+    rows = fit_rows(replace(scored, rows=None))
+    reduction = Reduction(head, num_rows=len(scored), rules=rules)
+    reduction.add(np.arange(len(scored)), rows.targets, rows.scores_NK)
+    return replace(reduction.finish(), row_losses=scored.row_losses, row_weights=scored.row_weights, rows=scored.rows)
 
 
 def fit_rows(scored: Scored, groups_N: np.ndarray | None = None) -> FitRows:

@@ -15,6 +15,7 @@ import numpy as np
 from textune.data import LabelMap
 from textune.evaluation.baseline import Baseline, find_baseline
 from textune.evaluation.curves import Curves, find_curves
+from textune.evaluation.decisionpart import DecisionPart, decision_part
 from textune.evaluation.hardest import Amounts, HardDocument, amounts_of, find_hardest
 from textune.evaluation.intervals import Interval, confidence_interval
 from textune.evaluation.lift import Lift

@@ -15,14 +15,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from textune.config import DecideSection
-from textune.evaluation import CrossFitted, Fit, Report, RowRules, ScoredRows, cross_fit, fit_rows
+from textune.evaluation import (
+    CrossFitted,
+    Fit,
+    Report,
+    RowRules,
+    ScoredRows,
+    cross_fit,
+    decision_in_words,
+    fit_rows,
+    redecided,
+)
 from textune.prediction import read_card, write_card
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from textune.ranks import Ranks
-    from textune.tasks import Decision, Head
+    from textune.tasks import Decision, Task
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,15 @@ class RunDecision:
         """What decides each of the rows that the decision was fitted on; those beyond the sample, which it has not
         seen, are decided by the decision itself."""
         return {name: _of_all_rows(one.rules, scored, name) for name, one in self.fitted.items()}
+
+    def summary(self, report: Report) -> list[str]:
+        """In a line for each head, what is kept and what it is worth on the rows of the report."""
+        tasks = report.tasks or {"": report}
+        return [
+            f"decision{f' of {name}' if name else ''}: {decision_in_words(task.decision)}"
+            for name, task in tasks.items()
+            if task.decision is not None
+        ]
 
     def explained(self, report: Report) -> Report:
         """The report on the rows that the decision was fitted on, with how that was done."""
@@ -64,6 +83,15 @@ def fit_decisions(
             name: cross_fit(one.head, section, fit_rows(one.ranked, groups_N)) for name, one in scored.by_head.items()
         }
     return RunDecision(ranks.broadcast(fitted))
+
+
+def decided_again(scored: ScoredRows, task: Task, rules: Mapping[str, RowRules]) -> ScoredRows | None:
+    """The same rows, by the decisions of `task` and `rules`; None where not all of their scores are kept."""
+    if any(one.sample is not None for one in scored.by_head.values()):
+        return None
+    heads = {head.name: head for head in task.heads}
+    by_head = {name: redecided(one, heads[name], rules[name]) for name, one in scored.by_head.items()}
+    return ScoredRows(task.heads, scored.num_rows, by_head)
 
 
 def keep_decisions(decisions: Mapping[str, Decision], folder: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from textune.batches import Assembler, Batches, Loader, Plan, RowMaker, StreamLoader, TextEncoder, TokenRows
-from textune.config import EvaluateSection, TrainSection
+from textune.config import DecideSection, EvaluateSection, TrainSection
 from textune.data import PreparedData
 from textune.evaluation import MainMetric
 from textune.metadata import ChunkEncoder, DocumentEstimate
@@ -27,12 +27,15 @@ class Settings:
 
     train: TrainSection
     evaluate: EvaluateSection
+    decide: DecideSection | None
     backbone: str
     """`model.pretrained`."""
     evaluated: tuple[str, ...]
     """The sets that are evaluated while training, first the one that chooses the best model."""
     reported: tuple[str, ...]
     """The sets that the run reports on at its end."""
+    grouped_by: str | None = None
+    """The column whose equal cells stay together where validation rows are parted; None: each row by itself."""
 
 
 @dataclass(frozen=True)

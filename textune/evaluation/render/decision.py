@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from textune.evaluation.decisionpart import COST, DESCRIPTIONS, ECE, DecisionPart
 from textune.evaluation.deciding import Fit
+from textune.evaluation.decisionpart import COST, DESCRIPTIONS, ECE, DecisionPart
 from textune.evaluation.metrics import METRICS
 from textune.evaluation.wording import number
 from textune.tasks import Decision
@@ -39,9 +39,7 @@ def sentences(part: DecisionPart) -> list[str]:
     """What decides, how it came about, and what it leaves unanswered."""
     said = [f"The model answers by {rule_in_words(part.decision)}."]
     if part.cross_fitted:
-        said.append(
-            "Each row here is decided by rules that were fitted on the other folds, never on the row itself."
-        )
+        said.append("Each row here is decided by rules that were fitted on the other folds, never on the row itself.")
     if part.fit is not None:
         said += _fitted(part.fit)
     if part.abstention is not None:
@@ -52,6 +50,12 @@ def sentences(part: DecisionPart) -> list[str]:
             f" answered."
         )
     return said
+
+
+def decision_in_words(part: DecisionPart) -> str:
+    """The decision and what it is worth, in one line."""
+    figures = [f"{row.name} {row.decided} ({row.usual} without)" for row in compared(part)]
+    return f"{rule_in_words(part.decision)}; on held-out rows {', '.join(figures)}"
 
 
 def rule_in_words(decision: Decision) -> str:
@@ -77,6 +81,6 @@ def _fitted(fit: Fit) -> Iterator[str]:
     if fit.labels:
         kept = sum(not label.reason for label in fit.labels)
         yield (
-            f"Fitted thresholds ({fit.measure}) are kept for {kept} of {count(len(fit.labels), 'label')}: where held-out"
-            " rows are better off by more than chance."
+            f"Fitted thresholds ({fit.measure}) are kept for {kept} of {count(len(fit.labels), 'label')}: where"
+            " held-out rows are better off by more than chance."
         )

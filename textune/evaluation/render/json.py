@@ -9,6 +9,7 @@ from typing import Any
 from textune.errors import RunError
 from textune.evaluation.baseline import Baseline
 from textune.evaluation.curves import Curves, Reliability, Thresholds
+from textune.evaluation.decisionpart import decision_of
 from textune.evaluation.hardest import Amounts, HardDocument
 from textune.evaluation.lift import Lift
 from textune.evaluation.metrics import ClassMetrics

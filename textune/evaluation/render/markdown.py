@@ -170,8 +170,11 @@ def _decision(report: Report) -> str:
         return text
     head = ["label", "why not", "threshold", f"held-out {part.fit.measure} at 0.5", "fitted"]
     rows = [
-        [escape(label.name, MAX_NAME), escape(label.reason, MAX_TEXT)]
-        + [number(label.threshold), number(label.usual), number(label.fitted)]
+        [
+            escape(label.name, MAX_NAME),
+            escape(label.reason, MAX_TEXT),
+            *(number(value) for value in (label.threshold, label.usual, label.fitted)),
+        ]
         for label in labels
     ]
     return f"{text}\n\n{_table(head, rows, names=2)}"
