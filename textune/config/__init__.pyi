@@ -22,8 +22,8 @@ from .explain import show as show
 from .fields import expected as expected
 from .fields import keys_of as keys_of
 from .fields import role_of as role_of
-from .load import DEFAULT as DEFAULT
 from .load import Config as Config
+from .load import DEFAULT as DEFAULT
 from .load import Loaded as Loaded
 from .load import load_config as load_config
 from .load import load_tree as load_tree
@@ -47,14 +47,14 @@ from .reference import json_schema as json_schema
 from .reference import reference_markdown as reference_markdown
 from .rendering import arm_of_set as arm_of_set
 from .rendering import set_by_type as set_by_type
-from .schema import LONG_ROWS as LONG_ROWS
-from .schema import SHORT_ROWS as SHORT_ROWS
 from .schema import EvaluateSection as EvaluateSection
 from .schema import Experiment as Experiment
+from .schema import LONG_ROWS as LONG_ROWS
 from .schema import Model as Model
 from .schema import ModelSection as ModelSection
 from .schema import PythonModel as PythonModel
 from .schema import RowOrder as RowOrder
+from .schema import SHORT_ROWS as SHORT_ROWS
 from .schema import TokensSection as TokensSection
 from .schema import TrainSection as TrainSection
 from .section import Role as Role

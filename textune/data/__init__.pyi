@@ -6,9 +6,9 @@ from .fields import going_without as going_without
 from .inspect.audit import audit_data as audit_data
 from .inspect.audit import require_sound as require_sound
 from .inspect.beside import names_beside as names_beside
-from .inspect.findings import NUM_EXAMPLES as NUM_EXAMPLES
 from .inspect.findings import Finding as Finding
 from .inspect.findings import Level as Level
+from .inspect.findings import NUM_EXAMPLES as NUM_EXAMPLES
 from .inspect.guess import Guess as Guess
 from .inspect.guess import guess_layout as guess_layout
 from .inspect.sharedtexts import HeldOutTexts as HeldOutTexts

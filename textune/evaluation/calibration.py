@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from textune.tasks import as_logits, as_logits_of_classes, row_blocks, surprise
+from textune.tasks import as_logits, as_logits_of_classes, row_blocks, sigmoid, surprise
 
 COLDEST, HOTTEST = 0.05, 20.0
 """Temperatures between which the best one is sought: outside, logits would be multiplied or divided by more than
@@ -68,7 +68,7 @@ def _slopes_of_labels(targets_NK: np.ndarray, scores_NK: np.ndarray) -> Callable
     def at(factor: float) -> _Slopes:
         first = second = 0.0
         for rows in row_blocks(len(logits_NK), logits_NK.shape[1]):
-            given = 1 / (1 + np.exp(-factor * logits_NK[rows]))
+            given = sigmoid(factor * logits_NK[rows])
             first += float((logits_NK[rows] * (given - targets_NK[rows])).sum())
             second += float((logits_NK[rows] ** 2 * given * (1 - given)).sum())
         return _Slopes(first / logits_NK.size, second / logits_NK.size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,7 +40,8 @@ from textune.pipeline.ownsources import require_own_sources
 from textune.pipeline.reportdocuments import documents_of_files, documents_of_run, report_documents
 from textune.prediction import ModelCard, Predictor, Scorer, data_source, load_scorer
 from textune.ranks import joined
-from textune.run import SilentTracker, Tracker, report_split, write_report
+from textune.run import FITTED_ON, SilentTracker, Tracker, report_split, write_report
+from textune.tasks import USUAL
 from textune.wording import listing
 
 
@@ -110,6 +112,12 @@ def evaluate(
     return report
 
 
+_FITTED_ON = (
+    "The decision of the model was fitted on these rows: what it decides here is better than on others. The run's own"
+    " report on them is cross-fitted."
+)
+
+
 class _Chosen(NamedTuple):
     """The rows to report on."""
 
@@ -120,6 +128,8 @@ class _Chosen(NamedTuple):
     """Targets of the training rows, where these were read."""
     drop_longer: int | None = None
     """Rows of more tokens are left out, as the run did."""
+    is_fitted_on: bool = False
+    """Whether these are the rows that the run fitted its decision on."""
 
 
 def _report(
@@ -132,7 +142,7 @@ def _report(
 ) -> Report:
     """Tokenise, score and report."""
     split, tokenised = _tokenised(chosen.split, predictor, tokens, tracker, drop_longer=chosen.drop_longer)
-    return report_split(
+    report = report_split(
         predictor.scorer,
         split,
         tokenised,
@@ -142,6 +152,9 @@ def _report(
         mistakes=section.mistakes,
         tracker=tracker,
     )
+    if chosen.is_fitted_on and any(head.decision != USUAL for head in predictor.card.heads):
+        report = replace(report, warnings=(*report.warnings, _FITTED_ON))
+    return report
 
 
 def _settings_of(run: Path, card: ModelCard) -> tuple[Experiment | None, EvaluateSection, TokensSection]:
@@ -313,7 +326,7 @@ def _own_rows(
             f"{what} of {run} changed since training ({found.examples.rows.source}).",
             hint="Restore the files, or evaluate what is there now with --data FILE.",
         )
-    return _Chosen(name, found, train_targets, experiment.tokens.drop_longer)
+    return _Chosen(name, found, train_targets, experiment.tokens.drop_longer, is_fitted_on=name == FITTED_ON)
 
 
 def _source_of(section: DataSection, name: str) -> TrainSource | HeldOut:

@@ -84,7 +84,7 @@ class Decision:
 
     def _softened(self, scores: np.ndarray) -> np.ndarray:
         """sigmoid(logit / temperature) of probabilities of any shape."""
-        return np.asarray(1 / (1 + np.exp(as_logits(scores) / -self.temperature)))
+        return sigmoid(as_logits(scores) / self.temperature)
 
     def best(self, scores_NK: np.ndarray) -> np.ndarray:
         """int64 [N] the class that is answered: of the highest score, of the lowest expected cost, or by the threshold
@@ -111,6 +111,11 @@ class Decision:
         if self.abstain_below is None:
             return np.zeros(len(probabilities_N), dtype=bool)
         return np.asarray(probabilities_N < self.abstain_below)
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-logit)), same shape, of numbers of any size."""
+    return np.asarray(np.exp(-np.logaddexp(0, -logits)))
 
 
 def as_logits(scores: np.ndarray) -> np.ndarray:
