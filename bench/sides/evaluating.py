@@ -20,7 +20,7 @@ from textune.model.tokenizer import load_tokenizer
 from textune.prediction.card import HeadCard, ModelCard
 from textune.prediction.scorer import Scorer
 from textune.run.report import score_rows
-from textune.run.tracking import SilentTracker
+from textune.run.tracking.tracker import SilentTracker
 
 MAX_TOKENS = 16384
 """As `evaluate.max_tokens`."""

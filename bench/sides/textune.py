@@ -31,7 +31,7 @@ from textune.ranks import ALONE
 from textune.run.facts import run_facts
 from textune.run.header import describe
 from textune.run.parts import Parts, batches_of
-from textune.run.tracking import SilentTracker
+from textune.run.tracking.tracker import SilentTracker
 from textune.training import updates
 from textune.training.keeper import CheckpointKeeper
 from textune.training.learner import Learner, learner_alone

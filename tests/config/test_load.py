@@ -10,7 +10,7 @@ from kits.errors import refused
 
 from textune.config.load import Loaded, load_config, load_tree, require_runnable
 from textune.config.schema import Experiment
-from textune.config.sources import ConcatSource, FilesSource, HubSource, SplitOff
+from textune.config.sources import ConcatSource, FilesSource, FoldOff, HubSource, SplitOff
 from textune.config.taskkinds import BinaryTask
 from textune.config.updaterules import ConstantSchedule, LinearSchedule
 from textune.config.values import Duration
@@ -387,3 +387,19 @@ def test_a_tree_from_elsewhere_names_its_origin(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_tree({"train": {"seed": -1}}, origin="the launch line", base=tmp_path)
     assert "train.seed" in str(caught.value) and "the launch line" in str(caught.value)
+
+
+def test_a_fold_is_one_of_its_folds() -> None:
+    fold = load_config(None, ["data.validation={ kind = 'fold', fold = 2, folds = 3 }"]).experiment.data.validation
+    assert fold == FoldOff(fold=2, folds=3)
+    for words, key, value in [
+        ("fold = 3, folds = 3", "data.validation.fold", 3),
+        ("fold = 7", "data.validation.fold", 7),
+        ("fold = -1", "data.validation.fold", -1),
+        ("fold = 0, folds = 1", "data.validation.folds", 1),
+        ("folds = 3", "data.validation.fold", None),
+    ]:
+        with refused(ConfigError, key=key, value=value):
+            load_config(None, [f"data.validation={{ kind = 'fold', {words} }}"])
+    with refused(ConfigError, key="data.validation.ratio"):
+        load_config(None, ["data.validation={ kind = 'fold', fold = 2, ratio = 0.1 }"])

@@ -157,7 +157,7 @@ def test_a_key_of_another_kind_names_that_kind() -> None:
 
 def test_an_unknown_kind_lists_the_kinds() -> None:
     message = refusal("data.validation.kind=spilt")
-    assert 'data.validation.kind = "spilt" (command line): expected one of "split", "none", "files"' in message
+    assert 'data.validation.kind = "spilt" (command line): expected one of "split", "fold", "none"' in message
     assert 'Did you mean "split"?' in message
     assert "data.train.sources[0].kind = 3" in refusal("data.train={kind='concat', sources=[{kind=3}]}")
 

@@ -116,3 +116,8 @@ def test_only_training_rows_are_streamed() -> None:
             load_config(None, [f"{place}.kind=stream"])
     with pytest.raises(ConfigError, match=r"sources"):
         load_config(None, ["data.train.kind=concat", 'data.train.sources=[{kind = "stream", files = "a.jsonl"}]'])
+
+
+def test_streamed_rows_are_not_cut_into_folds() -> None:
+    with refused(ConfigError, key="data.validation"):
+        require_runnable(experiment({"data": {"validation": {"kind": "fold", "fold": 1}}}))

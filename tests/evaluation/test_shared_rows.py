@@ -31,7 +31,7 @@ from textune.model.device import Device
 from textune.prediction.scorer import Scorer
 from textune.ranks import ALONE, Ranks
 from textune.run.report import score_rows
-from textune.run.tracking import SilentTracker
+from textune.run.tracking.tracker import SilentTracker
 
 BOUNDS = range(1, 8)
 WORLDS = (2, 3, 4)

@@ -26,7 +26,7 @@ from textune.run.folder import RunFolder
 from textune.run.parts import Parts
 from textune.run.session import Session, WrittenConfig
 from textune.run.start import plan_start
-from textune.run.tracking import Trackers
+from textune.run.tracking.tracker import Trackers
 from textune.training.checkpoint import checkpoint_name
 from textune.training.loop import StepResult
 

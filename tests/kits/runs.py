@@ -14,7 +14,7 @@ import torch
 from kits.backbones import WORDS, tiny_backbone
 from textune.run.facts import Facts
 from textune.run.header import describe
-from textune.run.tracking import SilentTracker
+from textune.run.tracking.tracker import SilentTracker
 from textune.training.loop import StepResult
 
 GOOD, BAD = ["good", "fine", "great", "charming", "brilliant"], ["bad", "dull", "boring", "poor", "worst"]

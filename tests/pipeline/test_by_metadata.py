@@ -30,7 +30,7 @@ from textune.pipeline.reportdocuments import documents_of_files, scored_set
 from textune.prediction.load import load_scorer
 from textune.prediction.scorer import Scorer
 from textune.ranks import Ranks
-from textune.run.tracking import SilentTracker
+from textune.run.tracking.tracker import SilentTracker
 
 ARMS = ("with", "without", "same-context")
 WORDS = ("a good film", "with a very", "good plot", "and the scene", "is boring", "more", "like this")

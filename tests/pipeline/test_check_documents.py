@@ -17,7 +17,7 @@ from textune.metadata.chunks.counts import ChunkCounts
 from textune.metadata.opening import DocumentEstimate
 from textune.pipeline.documents import DocumentsCheck
 from textune.pipeline.sharing import STAGE
-from textune.run.tracking import SilentTracker
+from textune.run.tracking.tracker import SilentTracker
 
 URL = {"key": "url", "type": "global", "value": "http://a.b/c"}
 DATE = {"key": "timestamp", "type": "global", "value": "2018-12-10"}

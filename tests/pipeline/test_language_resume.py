@@ -32,7 +32,7 @@ from textune.run.folder import RunFolder
 from textune.run.parts import Parts, batches_of
 from textune.run.session import Session, WrittenConfig
 from textune.run.start import plan_start
-from textune.run.tracking import Trackers
+from textune.run.tracking.tracker import Trackers
 
 DRAWN = ["metadata.sampling.kind=uniform", "metadata.sampling.probability=0.7", "train.duration=2 epochs"]
 STREAM = [

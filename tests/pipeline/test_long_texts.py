@@ -25,7 +25,7 @@ from textune.evaluation import render
 from textune.exports.hf import export
 from textune.pipeline.build import build_parts
 from textune.prediction.load import load as load_predictor
-from textune.run.tracking import SilentTracker
+from textune.run.tracking.tracker import SilentTracker
 
 CONFIG = """
 [data.train]

@@ -21,7 +21,7 @@ from textune.pipeline.build import build_parts
 from textune.prediction.load import load
 from textune.prediction.predictor import Predictor
 from textune.run.parts import batches_of, scorer_of
-from textune.run.tracking import SilentTracker
+from textune.run.tracking.tracker import SilentTracker
 from textune.training.loop import StepResult
 
 LENGTH = 24

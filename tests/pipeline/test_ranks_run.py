@@ -164,7 +164,11 @@ def test_one_rank_writes_and_speaks(trained: Any, tmp_path: Path, monkeypatch: p
     assert reports[0]["rows"] == 30 and reports[1] == reports[0] == reports[2]
     # The row that was left out stands in the report.
     assert reports[0]["rows_left_out"] == 1 and not any(listener.notices for listener in listeners)
-    assert sorted(file.name for file in (run / "evaluations").iterdir()) == ["rows.csv.json", "rows.csv.md"]
+    assert sorted(file.name for file in (run / "evaluations").iterdir()) == [
+        "rows.csv.json",
+        "rows.csv.md",
+        "rows.csv.rows.parquet",
+    ]
 
     other = write_csv(tmp_path / "other.csv", reviews(30, seed=3))
     paths = {2: other}

@@ -20,7 +20,7 @@ from textune.evaluation.metrics import compute_metrics
 from textune.prediction.load import load
 from textune.prediction.predictor import Predictor
 from textune.run.report import score_rows
-from textune.run.tracking import SilentTracker
+from textune.run.tracking.tracker import SilentTracker
 
 
 class Progress(SilentTracker):

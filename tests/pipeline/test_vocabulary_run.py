@@ -14,7 +14,7 @@ from textune.errors import ConfigError
 from textune.pipeline.build import build_parts
 from textune.prediction.predictor import Predictor
 from textune.run.parts import scorer_of
-from textune.run.tracking import SilentTracker
+from textune.run.tracking.tracker import SilentTracker
 
 
 def run(home: Path, folder: Path, *overrides: str) -> tuple[Any, Listener]:

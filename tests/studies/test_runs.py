@@ -23,7 +23,7 @@ from kits.runs import signal_after
 import textune
 from textune.errors import ConfigError, DataError, Preempted, RunError, TextuneError
 from textune.model.backbone import TextModel
-from textune.run.tracking import SilentTracker
+from textune.run.tracking.tracker import SilentTracker
 from textune.studies import runs
 from textune.studies.processes import environment
 from textune.studies.runs import PlannedRun, RunResult, carry_out, exit_code_of

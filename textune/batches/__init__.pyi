@@ -16,9 +16,9 @@ from .encode import num_unlike_written as num_unlike_written
 from .encode import open_row_store as open_row_store
 from .encode import rows_without_room as rows_without_room
 from .layout import GROUP_COST_TOKENS as GROUP_COST_TOKENS
+from .layout import NO_PADDING as NO_PADDING
 from .layout import Group as Group
 from .layout import Layout as Layout
-from .layout import NO_PADDING as NO_PADDING
 from .layout import Padding as Padding
 from .layout import cut_by_tokens as cut_by_tokens
 from .loader import Batches as Batches

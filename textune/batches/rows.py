@@ -78,10 +78,15 @@ class TokenRows:
         return padding_waste(self.store.lengths, rows, pad_to=pad_to)
 
     @property
+    def truncated(self) -> np.ndarray:
+        """bool [N] whether each example lost tokens."""
+        covered_N = self.lengths - self.store.repeated * (self.num_windows - 1)
+        return np.asarray(self.raw_lengths > covered_N)
+
+    @property
     def num_truncated(self) -> int:
         """Examples that lost tokens."""
-        covered_N = self.lengths - self.store.repeated * (self.num_windows - 1)
-        return int((self.raw_lengths > covered_N).sum())
+        return int(self.truncated.sum())
 
     @property
     def targets(self) -> dict[str, np.ndarray]:

@@ -20,7 +20,7 @@ from textune.errors import RunError
 from textune.run import read_manifest, state_of
 from textune.training import Checkpoint, newest, places_in
 
-TIMES = {"tokens_per_second", "rows_per_second"}
+TIMES = {"tokens_per_second", "rows_per_second", "time", "use"}
 """What a line of metrics.jsonl says of the machine and not of the training."""
 
 Line: TypeAlias = dict[str, JsonValue]

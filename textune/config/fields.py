@@ -111,7 +111,8 @@ class Key:
 
 @cache
 def all_keys() -> tuple[Key, ...]:
-    """Every key of the schema that holds a value, in order, except those of sources inside `concat`."""
+    """Every key of the schema that holds a value, in order, except those of sources inside `concat`; one of a list of
+    tables stands without a number."""
     return tuple(_walk(Experiment, (), ""))
 
 
@@ -250,7 +251,7 @@ def _inside(annotation: object, part: str) -> Iterator[object]:
 
 def _walk(section: type[Section], place: tuple[str, ...], kind: str) -> Iterator[Key]:
     for name, annotation in keys_of(section).items():
-        choices = variants(annotation)
+        choices = variants(annotation) or ({} if place else item_variants(annotation))
         if not choices:
             yield Key((*place, name), section, kind)
         first = next(iter(choices), "")

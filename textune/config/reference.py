@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import re
 
-from textune.config.fields import REQUIRED, default_of, description_of, expected, keys_of, role_of, variants
+from textune.config.fields import (
+    REQUIRED,
+    default_of,
+    description_of,
+    expected,
+    item_variants,
+    keys_of,
+    role_of,
+    variants,
+)
 from textune.config.schema import Experiment
 from textune.config.section import Role, Section
 from textune.config.sources import RowSelection
@@ -53,6 +62,8 @@ pretrained = "sentence-transformers/all-MiniLM-L6-v2"
   file tells the editor where to find it and has no other effect.
 """
 _ON_RESUME = {Role.LEARNED: "", Role.COMPUTED: "free", Role.LOCATED: "content"}
+_LISTS = {name for name, annotation in keys_of(Experiment).items() if item_variants(annotation)}
+"""Sections that are lists of tables."""
 _ROWS_TITLE = "Keys of every data source"
 
 
@@ -114,6 +125,7 @@ def _write_section(
         }
         names = [name for name in keys_of(section) if name not in repeated_keys and not (kind and name == "kind")]
         title = f'{place}, kind = "{kind}"' if kind else place
+        title = f"[[{place}]]{title.removeprefix(place)}" if place in _LISTS else title
         more = (
             f"Also all [keys of every data source](#{_anchor(_ROWS_TITLE)}).\n"
             if RowSelection in section.__mro__[1:]
@@ -123,7 +135,8 @@ def _write_section(
     for name, annotation in keys_of(section).items():
         here = f"{place}.{name}" if place else name
         repeated: dict[str, list[str]] = {}
-        for tag, choice in variants(annotation).items():
+        lists = {} if place else item_variants(annotation)  # those inside are lists of what has its pages
+        for tag, choice in (variants(annotation) or lists).items():
             if choice in known:
                 repeated.setdefault(known[choice], []).append(f"`{tag}`")
             else:

@@ -18,6 +18,7 @@ from textune.config.section import Computed, Located, Section
 from textune.config.sharing import Checkpointing, DataParallel, Distributed
 from textune.config.sources import DataSection
 from textune.config.taskkinds import AutoTask, ConditionalLmTask, Task
+from textune.config.tracking import Track
 from textune.config.updaterules import AdamW, EarlyStopping, LinearSchedule, Optimizer, Schedule
 from textune.config.values import (
     Arms,
@@ -256,6 +257,9 @@ class EvaluateSection(Section):
     mistakes: Computed[Annotated[int, Field(ge=0)]] = 20
     """Number of most confident mistakes listed in the report; of a language model, of documents with the most bits per
     character."""
+    slices: Computed[Names] = ()
+    """Columns of the rows, such as `["source"]`, by whose values the report measures the main metric as well; at most
+    50 values each. The rows that a run keeps in `evaluations/` have them too."""
     train: Computed[bool] = False
     """Evaluate on the training rows too, as the set `train`: the gap to the validation rows shows overfitting."""
     arms: Computed[Arms] = ("without",)
@@ -286,6 +290,8 @@ class Experiment(Section):
     """The rule by which scores become probabilities and answers, fitted on the validation rows after training; a
     table, which may be empty (`[decide]`). Without it probabilities are the scores as they are, and the highest
     one, or 0.5, decides."""
+    track: Computed[tuple[Track, ...]] = ()
+    """Trackers that the run is sent to while it trains, one `[[track]]` for each; `metrics.jsonl` has all of it."""
     metadata: MetadataSection | None = None
     """How documents with their metadata become text for a language model; without this section it reads texts
     alone."""

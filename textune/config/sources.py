@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveInt
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+)
 
 from textune.config.section import Computed, Located, Section, ShortForm
 from textune.config.values import (
@@ -195,6 +203,38 @@ class SplitOff(SetsByType):
     """Seed of the split, independent of the training seed."""
 
 
+class FoldOff(SetsByType):
+    """One of several equal parts of the training data: a fold of a cross-validation."""
+
+    kind: Literal["fold"] = "fold"
+    """Set one of `folds` equal parts of the training rows aside. The folds of one seed have no row in common and
+    cover all rows."""
+    folds: Annotated[int, Field(ge=2)] = 5
+    """How many parts."""
+    fold: NonNegativeInt
+    """Which of them: 0, 1, ..., `folds` - 1."""
+    stratify: bool = True
+    """Spread the rows of each class evenly over the folds, with several tasks those of each combination of classes
+    (for regression and multilabel rows are spread at random)."""
+    group_by: ColumnName | None = None
+    """Column such as a user or document id: rows with the same value are in the same fold."""
+    seed: Seed = 0
+    """Seed of the folds, independent of the training seed."""
+
+    @field_validator("fold")
+    @classmethod
+    def _is_one_of_them(cls, fold: int, info: ValidationInfo) -> int:
+        folds = info.data.get("folds")
+        if folds is not None and fold >= folds:
+            raise ValueError(f"of {folds} folds the last is {folds - 1}, as they count from 0")
+        return fold
+
+
+SetAside: TypeAlias = SplitOff | FoldOff
+"""Rows set aside from the training data."""
+SET_ASIDE_KINDS = tuple(way.model_fields["kind"].default for way in (SplitOff, FoldOff))
+
+
 class Absent(Section):
     """No such data."""
 
@@ -211,12 +251,12 @@ TrainSource = Annotated[
     Field(discriminator="kind"),
 ]
 HeldOut = Annotated[
-    SplitOff | Absent | FilesSource | HubSource | SavedSource | PythonSource | GivenSource | ConcatSource,
+    SplitOff | FoldOff | Absent | FilesSource | HubSource | SavedSource | PythonSource | GivenSource | ConcatSource,
     Field(discriminator="kind"),
 ]
 
 EvaluationSet = Annotated[
-    FilesSource | HubSource | SavedSource | PythonSource | GivenSource | ConcatSource | SplitOff | Absent,
+    FilesSource | HubSource | SavedSource | PythonSource | GivenSource | ConcatSource | SplitOff | FoldOff | Absent,
     Field(discriminator="kind"),
 ]
 """The same kinds as `HeldOut`; without a `kind` the rows come from files."""

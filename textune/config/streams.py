@@ -6,7 +6,7 @@ from textune.config.fields import Place
 from textune.config.problems import Problem
 from textune.config.schema import Experiment
 from textune.config.section import Section
-from textune.config.sources import Absent, SplitOff, StreamSource
+from textune.config.sources import Absent, SetAside, StreamSource
 from textune.config.taskkinds import AutoTask, ConditionalLmTask, MultitaskTask, PythonTask, RegressionTask
 from textune.config.toml import format_key
 from textune.config.values import Duration
@@ -51,7 +51,7 @@ def split_problems(experiment: Experiment) -> list[Problem]:
     held_out: dict[Place, Section] = {("data", "validation"): data.validation, ("data", "test"): data.test}
     held_out |= {("data", "evaluations", name): found for name, found in data.evaluations.items()}
     for place, section in held_out.items():
-        if isinstance(section, SplitOff):
+        if isinstance(section, SetAside):
             key = format_key(*place)
             hint = (
                 f'Give it rows of its own, such as {key} = {{ kind = "files", files = "{place[-1]}.jsonl" }}, or none.'

@@ -18,8 +18,8 @@ from textune.config import (
     Labels,
     MetadataPrefix,
     OnBadRow,
+    SetAside,
     Source,
-    SplitOff,
     StreamSource,
 )
 from textune.data.columns import Examples, select_columns
@@ -60,7 +60,7 @@ def prepare_data(
         name: _encoded(name, examples, labels, section, key=key_of(name))
         for name, examples in sources.held_out.items()
     }
-    train, shares = _set_aside(train, section)
+    train, shares = _set_aside(train, section, labels)
     splits = {"train": train} | {name: split for name in section.held_out if (split := (held_out | shares).get(name))}
     return PreparedData(
         splits, labels, (*sources.notes, *said, *seen), section.metadata, None if stream is None else stream.source
@@ -137,7 +137,7 @@ def _read_sources(section: DataSection, given: GivenRows, labels: LabelMaps, *, 
     held_out = {
         name: read(source, unweighted, key=key_of(name))
         for name, source in section.held_out.items()
-        if not isinstance(source, SplitOff | Absent)
+        if not isinstance(source, SetAside | Absent)
     }
     return _Sources(train, stream, held_out)
 
@@ -181,17 +181,23 @@ def _of_first_rows(examples: Examples) -> list[str]:
     return notices
 
 
-def _set_aside(train: Split, section: DataSection) -> tuple[Split, dict[str, Split]]:
+def _set_aside(train: Split, section: DataSection, labels: LabelMaps) -> tuple[Split, dict[str, Split]]:
     """What is left for training, and the splits taken from training rows: test first, so it depends on no other
     key."""
     shares: dict[str, Split] = {}
     sources = section.held_out
+    names = labels[LABEL].choices if LABEL in labels else ()
     for name in ("test", "validation", *section.evaluations):
         source = sources[name]
-        if isinstance(source, SplitOff):
+        if isinstance(source, SetAside):
             examples, rest = train.examples, train.indices
             kept, aside = split_rows(
-                examples.rows, examples.indices[rest], train.chosen_targets, source, key=key_of(name)
+                examples.rows,
+                examples.indices[rest],
+                train.chosen_targets,
+                source,
+                key=key_of(name),
+                class_names=names,
             )
             shares[name] = replace(train, name=name, indices=rest[aside], is_share=True)
             train = replace(train, indices=rest[kept])

@@ -1,4 +1,5 @@
-"""Sets rows aside for validation or test: stratified by class, in whole groups, or at random; after `labels`.
+"""Sets rows aside for validation or test: stratified by class, in whole groups, or at random; after `labels`. Equal
+parts of all rows are those of `folds.py`.
 
 The same rows and seed give the same split on every machine. Every class (of several tasks: every combination of
 classes that is not rare) keeps at least one row for training, and its share on both sides as closely as whole rows
@@ -7,37 +8,54 @@ allow (largest remainders).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from textune.config import DataSection, SplitOff
-from textune.data.reading import Rows, flat, missing_column
+from textune.config import DataSection, FoldOff, SetAside, SplitOff
+from textune.data.folds import folds_of
+from textune.data.groups import combined, groups_in
+from textune.data.reading import Rows
 from textune.draws import Draws
 from textune.errors import DataError
 from textune.wording import count
 
 
 def split_rows(
-    rows: Rows, indices: np.ndarray, targets: Mapping[str, np.ndarray], section: SplitOff, *, key: str
+    rows: Rows,
+    indices: np.ndarray,
+    targets: Mapping[str, np.ndarray],
+    section: SetAside,
+    *,
+    key: str,
+    class_names: Sequence[str] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions kept and positions set aside among the examples whose rows are `indices` int64 [N]; int64, both
     sorted.
 
     `targets` by head: whole numbers [N] are classes to stratify by; with other targets, or none, the split is random.
-    `key` names the split in messages, such as `data.validation`. DataError where one of the sides would be empty.
+    `key` names the split in messages, such as `data.validation`, and `class_names` the classes of a task with one
+    head. DataError where one of the sides would be empty.
     """
+    if isinstance(section, FoldOff):
+        chosen_N = folds_of(rows, indices, targets, section, key=key, class_names=class_names) == section.fold
+    else:
+        chosen_N = _chosen(rows, indices, targets, section, key)
+    return np.flatnonzero(~chosen_N), np.flatnonzero(chosen_N)
+
+
+def _chosen(
+    rows: Rows, indices: np.ndarray, targets: Mapping[str, np.ndarray], section: SplitOff, key: str
+) -> np.ndarray:
+    """Which are set aside, bool [N]."""
     wanted = _num_wanted(len(indices), section, key)
     if section.group_by is not None:
-        chosen_N = _choose_groups(rows, indices, section.group_by, wanted, section, key)
-    elif section.stratify and (classes_N := _classes(targets, wanted)) is not None:
-        chosen_N = _choose_by_class(classes_N, wanted, section, key)
-    else:
-        chosen_N = np.zeros(len(indices), bool)
-        chosen_N[Draws.of_seed(section.seed).permutation(len(indices))[:wanted]] = True
-    return np.flatnonzero(~chosen_N), np.flatnonzero(chosen_N)
+        return _choose_groups(groups_in(rows, indices, section.group_by, key=key), wanted, section, key)
+    if section.stratify and (classes_N := combined(targets, wanted)) is not None:
+        return _choose_by_class(classes_N, wanted, section, key)
+    chosen_N = np.zeros(len(indices), bool)
+    chosen_N[Draws.of_seed(section.seed).permutation(len(indices))[:wanted]] = True
+    return chosen_N
 
 
 def key_of(name: str) -> str:
@@ -52,7 +70,7 @@ def set_aside(rows: Rows, section: DataSection) -> tuple[Rows, dict[str, Rows]]:
     left, shares = np.arange(len(rows)), {}
     for name in ("test", "validation", *section.evaluations):
         source = sources[name]
-        if isinstance(source, SplitOff):
+        if isinstance(source, SetAside):
             kept, aside = split_rows(rows, left, {}, source, key=key_of(name))
             shares[name] = rows.take(left[aside])
             left = left[kept]
@@ -79,22 +97,6 @@ def _num_wanted(num_rows: int, section: SplitOff, key: str) -> int:
             hint=f"Lower {key}.ratio.",
         )
     return wanted
-
-
-def _classes(targets: Mapping[str, np.ndarray], wanted: int) -> np.ndarray | None:
-    """What to stratify by, int64 [N]; None where the targets are not classes.
-
-    Of several heads, the combination of a row's classes, a missing one included. Combinations of so few rows that none
-    of them would give one are taken as one class: otherwise the rows set aside would be all of frequent combinations.
-    """
-    if not targets or any(one.ndim > 1 or not np.issubdtype(one.dtype, np.integer) for one in targets.values()):
-        return None
-    if len(targets) == 1:
-        return next(iter(targets.values()))
-    by_head_NH = np.stack(list(targets.values()), axis=1)
-    _, combination_N, size_C = np.unique(by_head_NH, axis=0, return_inverse=True, return_counts=True)
-    is_rare_C = size_C * wanted < len(by_head_NH)
-    return np.asarray(np.where(is_rare_C, len(size_C), np.arange(len(size_C)))[combination_N])
 
 
 def _choose_by_class(targets: np.ndarray, wanted: int, section: SplitOff, key: str) -> np.ndarray:
@@ -138,34 +140,12 @@ def _quotas(sizes_C: np.ndarray, wanted: int, *, seed: int) -> np.ndarray:
     return np.asarray(quota_C)
 
 
-def groups_of_rows(rows: Rows, indices: np.ndarray, column: str, *, key: str) -> np.ndarray:
-    """int64 [N] the number of the group of each example, whose rows are `indices`, by its cell in `column`; rows
-    without a group are one each. `key` names the setting in messages."""
-    table = rows.table
-    if column not in table.column_names:
-        raise missing_column(column, rows, source=rows.source, key=key)
-    try:
-        encoded = pc.dictionary_encode(flat(table.column(column).take(pa.array(indices))))
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
-        kind = table.schema.field(column).type
-        raise DataError(f"{rows.source}: column {column!r} holds {kind}, which cannot form groups.") from error
-    num_groups = len(encoded.dictionary)
-    alone_N = encoded.indices.is_null().to_numpy(zero_copy_only=False)
-    group_N = pc.fill_null(encoded.indices.cast(pa.int64()), 0).to_numpy(zero_copy_only=False).copy()
-    group_N[alone_N] = num_groups + np.arange(int(alone_N.sum()))
-    return np.asarray(group_N)
-
-
-def _choose_groups(
-    rows: Rows, indices: np.ndarray, column: str, wanted: int, section: SplitOff, key: str
-) -> np.ndarray:
-    """Rows set aside, bool [N], whole groups only: random groups as long as they fit. Rows without a group count
-    singly."""
-    group_N = groups_of_rows(rows, indices, column, key=f"{key}.group_by")
+def _choose_groups(group_N: np.ndarray, wanted: int, section: SplitOff, key: str) -> np.ndarray:
+    """Rows set aside, bool [N], whole groups only: random groups as long as they fit."""
     sizes_G = np.bincount(group_N)
     if len(sizes_G) < 2:
         raise DataError(
-            f"{key}.group_by: all rows have the same {column!r}, so none can be set aside.",
+            f"{key}.group_by: all rows have the same {section.group_by!r}, so none can be set aside.",
             hint="Choose another column.",
         )
     taken_G = np.zeros(len(sizes_G), bool)

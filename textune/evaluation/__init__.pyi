@@ -7,6 +7,9 @@ from .deciding import Fit as Fit
 from .deciding import cross_fit as cross_fit
 from .decisionpart import fit_rows as fit_rows
 from .decisionpart import redecided as redecided
+from .evaluated import EvaluatedSet as EvaluatedSet
+from .evaluated import RowFacts as RowFacts
+from .evaluated import document_numbers as document_numbers
 from .heads import ScoredRows as ScoredRows
 from .heads import TaskReduction as TaskReduction
 from .heads import labelled_rows as labelled_rows
@@ -19,8 +22,16 @@ from .mistakes import EvaluatedRows as EvaluatedRows
 from .naming import resolve_metric as resolve_metric
 from .reduction import RowLosses as RowLosses
 from .render.decision import decision_in_words as decision_in_words
+from .render.html.page import page_of as page_of
+from .render.html.story import History as History
+from .render.html.story import Series as Series
+from .render.html.story import SplitRows as SplitRows
+from .render.html.story import Story as Story
 from .render.json import read_report as read_report
 from .report import Report as Report
 from .rowrules import RowRules as RowRules
+from .rowsfile import ROWS_SUFFIX as ROWS_SUFFIX
+from .rowsfile import read_rows as read_rows
+from .rowsfile import write_rows as write_rows
 from .taskreport import build_task_report as build_task_report
 from .wording import number as number

@@ -16,6 +16,7 @@ from textune.data import LabelMap
 from textune.evaluation.baseline import Baseline, find_baseline
 from textune.evaluation.curves import Curves, find_curves
 from textune.evaluation.decisionpart import DecisionPart, decision_part
+from textune.evaluation.drawn import Drawn, find_drawn
 from textune.evaluation.hardest import Amounts, HardDocument, amounts_of, find_hardest
 from textune.evaluation.intervals import Interval, confidence_interval
 from textune.evaluation.lift import Lift
@@ -23,6 +24,7 @@ from textune.evaluation.metrics import ClassMetrics, Metric, compute_metrics, me
 from textune.evaluation.mistakes import EvaluatedRows, Mistake, find_mistakes
 from textune.evaluation.reduction import ranking_note
 from textune.evaluation.scored import Scored
+from textune.evaluation.slices import Slice
 from textune.evaluation.undefined import is_undefined, to_json
 from textune.evaluation.wording import headline, number
 from textune.wording import count, listing
@@ -85,6 +87,8 @@ class Report:
     """Rows that are not among `num_rows`: they could not be used, or were too long."""
     curves: tuple[Curves, ...] = ()
     """For the classes with the most rows (binary: the second class); empty for regression."""
+    drawn: Drawn = field(default_factory=Drawn)
+    """What else a page draws: confidence, coverage, predicted beside true numbers."""
     higher_is_better: bool = True
     """Whether a larger value of the main metric is better."""
     decision: DecisionPart | None = None
@@ -95,6 +99,8 @@ class Report:
     """Of a language model: how much of the documents was scored. Its rows are documents."""
     hardest: tuple[HardDocument, ...] = ()
     """Of a language model: the documents with the most bits per character, the worst first."""
+    slices: tuple[Slice, ...] = ()
+    """The main metric on the rows by length, then by each column of `evaluate.slices`."""
     tasks: Mapping[str, Report] = field(default_factory=dict)
     """Of several tasks, a report on the rows that have a label for each of them; the fields above are then means over
     the tasks, and there are no classes, confusions or mistakes of all together."""
@@ -167,12 +173,14 @@ class Report:
                 "warnings": self.warnings,
                 "notes": self.notes,
                 "curves": [asdict(curves) for curves in self.curves],
+                "drawn": self.drawn.to_dict(),
             }
         )
         if self.amounts is not None:
             hardest = [asdict(document) for document in self.hardest]
             plain |= {"amounts": asdict(self.amounts), "hardest": to_json(hardest)}
         plain |= {"decision": to_json(asdict(self.decision))} if self.decision is not None else {}
+        plain |= {"slices": to_json([asdict(one) for one in self.slices])} if self.slices else {}
         plain |= {"lifts": to_json([asdict(lift) for lift in self.lifts])} if self.lifts else {}
         return plain | ({"tasks": {name: task.to_dict() for name, task in self.tasks.items()}} if self.tasks else {})
 
@@ -231,6 +239,7 @@ def build_report(
         num_left_out=rows.num_left_out,
         curves=find_curves(scored),
         decision=decision_part(scored),
+        drawn=find_drawn(scored),
         higher_is_better=metric.higher_is_better,
         amounts=amounts,
         hardest=find_hardest(scored, rows, limit=mistakes),

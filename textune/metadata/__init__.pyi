@@ -15,10 +15,11 @@ from .opening import DocumentRun as DocumentRun
 from .opening import DocumentSample as DocumentSample
 from .opening import open_documents as open_documents
 from .prepared import PreparedDocuments as PreparedDocuments
+from .prepared import examples_of as examples_of
 from .prepared import prepare_documents as prepare_documents
-from .records.problems import BadEntries as BadEntries
 from .records.problems import HINTS as HINTS
 from .records.problems import TITLES as TITLES
+from .records.problems import BadEntries as BadEntries
 from .records.read import is_of_metadata as is_of_metadata
 from .records.read import read_document_rows as read_document_rows
 from .records.read import read_documents as read_documents

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from textune.config import Absent, DataSection, MetadataSection, SetsByType, SplitOff
+from textune.config import Absent, DataSection, MetadataSection, SetAside, SetsByType
 from textune.data import (
     LABEL,
     Examples,
@@ -75,7 +75,7 @@ def prepare_documents(data: DataSection, section: MetadataSection, given: GivenR
 
 def _held_out_rows(data: DataSection, given: GivenRows) -> Iterator[tuple[str, Rows]]:
     for name, source in data.held_out.items():
-        if not isinstance(source, SplitOff | Absent):
+        if not isinstance(source, SetAside | Absent):
             yield name, read_document_rows(source, data.on_bad_row, given, key=key_of(name))
 
 
@@ -93,8 +93,13 @@ def _training_split(train: ShardStream) -> Split:
 
 def _split(found: DocumentSet, rows: Rows, *, is_share: bool) -> Split:
     """A set as a split; `rows`: all of its source."""
+    return Split(found.name, examples_of(found, rows), {}, np.arange(len(found)), is_share=is_share)
+
+
+def examples_of(found: DocumentSet, rows: Rows) -> Examples:
+    """The documents of a set as examples; `rows`: all of its source."""
     text = pa.chunked_array([pa.array(found.documents.texts, pa.large_string())])
-    return Split(found.name, _examples(rows, text, found.numbers), {}, np.arange(len(found)), is_share=is_share)
+    return _examples(rows, text, found.numbers)
 
 
 def _examples(rows: Rows, text: pa.ChunkedArray, numbers: np.ndarray) -> Examples:

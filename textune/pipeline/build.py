@@ -18,6 +18,7 @@ from textune.config import (
     ConditionalLmTask,
     Decidable,
     Experiment,
+    FoldOff,
     ModelSection,
     SplitOff,
     reported_sets,
@@ -114,6 +115,7 @@ def build_parts(
         max_length_reason=ground.max_length_reason,
         maker=ground.maker,
         documents=ground.documents,
+        findings=ground.findings,
         ranks=ranks,
     )
 
@@ -160,7 +162,8 @@ def _settings(experiment: Experiment) -> Settings:
         experiment.model.name,
         sets_at_each_evaluation(experiment),
         reported_sets(experiment),
-        experiment.data.validation.group_by if isinstance(experiment.data.validation, SplitOff) else None,
+        experiment.track,
+        experiment.data.validation.group_by if isinstance(experiment.data.validation, SplitOff | FoldOff) else None,
     )
 
 

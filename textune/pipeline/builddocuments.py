@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from textune.batches import MaxLength, TokenRows
-from textune.config import ConditionalLmTask, Experiment, MetadataSection, TokensSection
-from textune.data import PreparedData
+from textune.config import ConditionalLmTask, Experiment, MetadataSection, TokensSection, reported_sets
+from textune.data import PreparedData, require_slices
 from textune.errors import ConfigError, DataError
 from textune.evaluation import resolve_metric
 from textune.metadata import (
@@ -52,6 +52,7 @@ def lay_documents(building: Building) -> Groundwork:
     with building.ranks.local_first():
         documents = prepare_documents(experiment.data, section, building.given)
     require_unshared(building, documents)
+    require_slices(documents.data, experiment.evaluate.slices, sets=reported_sets(experiment))
     loaded = _loaded(building, section)
     run = DocumentRun(
         documents.train,

@@ -18,9 +18,9 @@ from textune.config import (
     DataSection,
     Experiment,
     MetadataSection,
+    SetAside,
     SetsByType,
     Source,
-    SplitOff,
     StreamSource,
     require_renderable,
 )
@@ -237,7 +237,7 @@ def _all_training_rows(data: DataSection, given: GivenRows) -> ShardStream:
 
 def _sources(data: DataSection) -> dict[str, Source | StreamSource]:
     """All sources of rows by the name of their set; a share of the training rows has none of its own."""
-    own = {name: source for name, source in data.held_out.items() if not isinstance(source, SplitOff | Absent)}
+    own = {name: source for name, source in data.held_out.items() if not isinstance(source, SetAside | Absent)}
     return {"train": data.train, **own}
 
 

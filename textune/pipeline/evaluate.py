@@ -23,7 +23,7 @@ from textune.config import (
     HeldOut,
     OnBadRow,
     PredictionPrecision,
-    SplitOff,
+    SetAside,
     StreamSource,
     Switch,
     TokensSection,
@@ -34,13 +34,13 @@ from textune.config import (
 )
 from textune.data import GivenRows, Split, are_stated, choices_of, given_names, prepare_data, prepare_held_out
 from textune.errors import ConfigError, DataError, RunError
-from textune.evaluation import MainMetric, Report, resolve_metric
+from textune.evaluation import EvaluatedSet, MainMetric, Report, read_rows, resolve_metric, write_rows
 from textune.jsontext import parse_json
 from textune.pipeline.ownsources import require_own_sources
 from textune.pipeline.reportdocuments import documents_of_files, documents_of_run, report_documents
 from textune.prediction import ModelCard, Predictor, Scorer, data_source, load_scorer
 from textune.ranks import joined
-from textune.run import FITTED_ON, SilentTracker, Tracker, report_split, write_report
+from textune.run import FITTED_ON, Reported, RunFolder, SilentTracker, Tracker, report_split, write_report
 from textune.tasks import USUAL
 from textune.wording import listing
 
@@ -69,9 +69,9 @@ def evaluate(
     label, as in `{"label": "stars"}`; others stay as in the run. `rows`: rows in memory by name, for a run trained on
     such. `code`, `decision`: as in `textune.prediction.load`.
 
-    In a run folder the report is kept as `evaluations/NAME.json` and `.md`. Raises RunError where the run has no such
-    rows or its data has changed since training. Processes of one launcher share the rows: all of them call it and get
-    the report, and the first one writes it.
+    In a run folder the report is kept as `evaluations/NAME.json`, `.md` and `.html`, the rows as `NAME.rows.parquet`.
+    Raises RunError where the run has no such rows or its data has changed since training. Processes of one launcher
+    share the rows: all of them call it and get the report, and the first one writes it.
     """
     require_words(evaluate, on_bad_row=on_bad_row)
     _require_part(part, data)
@@ -100,16 +100,16 @@ def evaluate(
                 documents = documents_of_run(run, experiment, scorer, part, given)
             else:
                 documents = documents_of_files(data, read, scorer, on_bad_row=on_bad_row, tracker=tracker)
-            name, report = report_documents(scorer, documents, part, main, section, tracker)
+            reported = report_documents(scorer, documents, part, main, section, tracker)
         else:
             if read is None:
                 chosen = _own_rows(run, experiment, scorer, part, given)
             else:
                 chosen = _rows_of(data, read, scorer, on_bad_row=on_bad_row, tracker=tracker)
-            name, report = chosen.name, _report(Predictor(scorer), chosen, main, section, tokens, tracker)
+            reported = _report(Predictor(scorer), chosen, main, section, tokens, tracker)
         if ranks.is_first and (run / "manifest.json").is_file():
-            _keep(report, run / "evaluations", re.sub(r"[^\w.-]+", "_", name), tracker)
-    return report
+            _keep(reported, RunFolder(run), tracker)
+    return reported.report
 
 
 _FITTED_ON = (
@@ -139,10 +139,10 @@ def _report(
     section: EvaluateSection,
     tokens: TokensSection,
     tracker: Tracker,
-) -> Report:
+) -> Reported:
     """Tokenise, score and report."""
     split, tokenised = _tokenised(chosen.split, predictor, tokens, tracker, drop_longer=chosen.drop_longer)
-    report = report_split(
+    reported = report_split(
         predictor.scorer,
         split,
         tokenised,
@@ -151,10 +151,20 @@ def _report(
         bootstrap=section.bootstrap,
         mistakes=section.mistakes,
         tracker=tracker,
+        slices=_slices(section, split, tracker),
     )
+    report = reported.report
     if chosen.is_fitted_on and any(head.decision != USUAL for head in predictor.card.heads):
         report = replace(report, warnings=(*report.warnings, _FITTED_ON))
-    return report
+    return Reported(report, replace(reported.evaluated, name=chosen.name))
+
+
+def _slices(section: EvaluateSection, split: Split, tracker: Tracker) -> list[str]:
+    """The columns of `evaluate.slices` that these rows have; other files may lack some, which is said."""
+    found = split.examples.rows.table.column_names
+    if lacking := [name for name in section.slices if name not in found]:
+        tracker.notice(f"{split.examples.rows.source} has no column {listing(map(repr, lacking))}: no slices by it")
+    return [name for name in section.slices if name in found]
 
 
 def _settings_of(run: Path, card: ModelCard) -> tuple[Experiment | None, EvaluateSection, TokensSection]:
@@ -291,10 +301,10 @@ def _own_rows(
     name = part or ("validation" if isinstance(experiment.data.test, Absent) else "test")
     section, streamed = experiment.data, isinstance(experiment.data.train, StreamSource)
     source = _source_of(section, name)
-    if isinstance(source, Absent | StreamSource) or (streamed and isinstance(source, SplitOff)):
+    if isinstance(source, Absent | StreamSource) or (streamed and isinstance(source, SetAside)):
         raise RunError(f"{run} has no {name} rows.", hint="Name a file with --data FILE.")
     train_targets = None
-    if streamed and not isinstance(source, SplitOff):
+    if streamed and not isinstance(source, SetAside):
         # The shards may have moved by now, and do not affect these rows: the labels were given.
         found = prepare_held_out(
             source,
@@ -339,18 +349,22 @@ def _source_of(section: DataSection, name: str) -> TrainSource | HeldOut:
     return sources[name]
 
 
-def _keep(report: Report, folder: Path, stem: str, tracker: Tracker) -> None:
-    """Write the report into a folder of the run; if that fails, the result is still returned."""
+def _keep(reported: Reported, folder: RunFolder, tracker: Tracker) -> None:
+    """Write the report and its rows into a folder of the run; if that fails, the result is still returned."""
     try:
-        folder.mkdir(exist_ok=True)
-        write_report(report, folder, _free_stem(folder, stem, report))
+        folder.evaluations.mkdir(exist_ok=True)
+        stem = _free_stem(folder, reported.evaluated)
+        write_report(reported.report, folder.evaluations, stem, page=True)
+        write_rows(reported.evaluated, folder.rows_of(stem))
     except OSError as error:  # such as another user's run
-        tracker.notice(f"the report was not kept in {folder}: {error.strerror or error}")
+        tracker.notice(f"the report was not kept in {folder.evaluations}: {error.strerror or error}")
 
 
-def _free_stem(folder: Path, stem: str, report: Report) -> str:
+def _free_stem(folder: RunFolder, evaluated: EvaluatedSet) -> str:
     """The name of a report's files; different rows under the same file name get different names."""
-    existing = folder / f"{stem}.json"
-    if existing.is_file() and parse_json(existing.read_text(encoding="utf-8"))["fingerprint"] != report.fingerprint:
-        return f"{stem}-{report.fingerprint[:8]}"
-    return stem
+    stem, own = re.sub(r"[^\w.-]+", "_", evaluated.name), evaluated.fingerprint
+    existing = folder.evaluations / f"{stem}.json"
+    others = [parse_json(existing.read_text(encoding="utf-8"))["fingerprint"]] if existing.is_file() else []
+    if folder.rows_of(stem).is_file():
+        others.append(read_rows(folder.rows_of(stem)).fingerprint)
+    return stem if all(other == own for other in others) else f"{stem}-{own[:8]}"

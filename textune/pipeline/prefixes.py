@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from textune.config import Absent, DataSection, MetadataSection, SetsByType, SplitOff
+from textune.config import Absent, DataSection, MetadataSection, SetAside, SetsByType
 from textune.data import Finding, GivenRows, Rows, key_of
 from textune.metadata import (
     Bare,
@@ -62,7 +62,7 @@ def check_prefixes(
         if isinstance(source, Absent):
             continue
         assert isinstance(source, SetsByType)
-        if isinstance(source, SplitOff):
+        if isinstance(source, SetAside):
             rows = shares[name]
         else:
             rows = read_document_rows(source, data.on_bad_row, given, key=key_of(name))

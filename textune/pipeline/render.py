@@ -17,8 +17,8 @@ from textune.config import (
     Experiment,
     MetadataSection,
     Overrides,
+    SetAside,
     SetsByType,
-    SplitOff,
     load_config,
     require_renderable,
     set_by_type,
@@ -187,7 +187,7 @@ class _Writer:
         data = self._experiment.data
         source = data.held_out[name]
         assert isinstance(source, SetsByType)
-        if isinstance(source, SplitOff):
+        if isinstance(source, SetAside):
             rows = open_documents(data, given).shares[name]
         else:
             rows = read_document_rows(source, data.on_bad_row, given, key=key_of(name))

@@ -15,20 +15,21 @@ from textune.config import (
     EvaluateSection,
     Experiment,
     OnBadRow,
+    SetAside,
     SetsByType,
-    SplitOff,
     StreamSource,
     arm_of_set,
     sets_of_rows,
 )
 from textune.data import GivenRows, Rows, key_of
 from textune.errors import ConfigError, DataError, RunError
-from textune.evaluation import EvaluatedRows, MainMetric, Report, ScoredRows, build_task_report
+from textune.evaluation import EvaluatedRows, EvaluatedSet, MainMetric, ScoredRows, build_task_report
 from textune.metadata import (
     DocumentSet,
     NothingToScore,
     ScoredSet,
     Written,
+    examples_of,
     open_documents,
     read_document_rows,
     read_documents,
@@ -36,7 +37,7 @@ from textune.metadata import (
     sets_of,
 )
 from textune.prediction import Scorer, data_source
-from textune.run import Tracker, score_rows
+from textune.run import Reported, Tracker, facts_of, score_rows
 from textune.wording import listing
 
 ARMS: tuple[Arm, ...] = ("without", "same-context")
@@ -96,9 +97,9 @@ def documents_of_run(
             )
         name = sets[part]
     source = data.held_out[name]
-    if isinstance(source, Absent) or (isinstance(source, SplitOff) and isinstance(data.train, StreamSource)):
+    if isinstance(source, Absent) or (isinstance(source, SetAside) and isinstance(data.train, StreamSource)):
         raise RunError(f"{run} has no {name} documents.", hint="Name a file with --data FILE.")
-    if isinstance(source, SplitOff):
+    if isinstance(source, SetAside):
         rows = open_documents(data, given).shares[name]
     else:
         rows = read_document_rows(source, data.on_bad_row, given, key=key_of(name))
@@ -164,8 +165,8 @@ def report_documents(
     metric: MainMetric,
     section: EvaluateSection,
     tracker: Tracker,
-) -> tuple[str, Report]:
-    """The report on one set, and its name: that of all documents, or `part`."""
+) -> Reported:
+    """The report on one set: on all documents, or on `part`."""
     name = part or chosen.name
     found = next(one for one in chosen.sets if name in {one.name, *(arm_of_set(one.name, arm) for arm in ARMS)})
     scored = scored_set(found, scorer, tracker, how=Written())
@@ -179,16 +180,19 @@ def report_documents(
         )
     stage = f"evaluating {name}"
     of_arm = scored_rows(scorer, scored.rows[name], found, tracker, stage=stage, with_losses=metric.needs_losses)
+    dataset = f"{name}: {chosen.rows.source}"
+    facts = facts_of(examples_of(found, chosen.rows), scored.rows[name], of_arm, section.slices)
     rows = EvaluatedRows(
         texts=found.documents.texts,
         place=found.places.__getitem__,
-        dataset=f"{name}: {chosen.rows.source}",
+        dataset=dataset,
         fingerprint=chosen.rows.fingerprint,
         num_left_out=len(scored.unscored) + len(chosen.rows.skipped),
         warnings=chosen.notes,
+        facts=facts,
     )
     report = build_task_report(of_arm, rows, main=metric, bootstrap=section.bootstrap, mistakes=section.mistakes)
-    return name, report
+    return Reported(report, EvaluatedSet(name, dataset, chosen.rows.fingerprint, metric, of_arm, facts))
 
 
 def types_within(documents: Mapping[str, int], wanted: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from textune.errors import RunError
 from textune.evaluation import Report, read_report
 from textune.pipeline.build import build_parts
 from textune.pipeline.memory import SetsInMemory, load_with_rows
-from textune.ranks import Ranks
+from textune.ranks import Ranks, launched_rank
 from textune.run import (
     AS_BEFORE,
     NOT_YET,
@@ -27,6 +27,7 @@ from textune.run import (
     Tracker,
     Trackers,
     WrittenConfig,
+    build_targets,
     disk_warning,
     joined_for,
     one_batch_of_everything,
@@ -122,6 +123,8 @@ def train(
             "--fast-dev-run and --resume cannot be combined.",
             hint="A fast development run always starts from scratch.",
         )
+    if launched_rank() == 0:
+        build_targets(loaded.experiment.track, folder.path)  # refuses what cannot be sent to
     with joined_for(loaded.experiment.train) as ranks, deterministic(loaded.experiment.train):
         trackers = Trackers([tracker if tracker is not None and ranks.is_first else SilentTracker()])
         start = Start("new") if fast_dev_run else plan_start(folder, loaded.resolved, resume)

@@ -14,6 +14,7 @@ from textune.run.evaluator import Evaluator
 from textune.run.losses import Losses
 from textune.run.setup import Setup
 from textune.run.state import Progress, RunState
+from textune.run.use import Use
 from textune.training import StepResult, steps
 
 
@@ -52,6 +53,7 @@ class Drive:
         every = section.checkpoint.every
         self._save_every = 0 if every == "never" else max(1, parts.plan.steps(every))
         self._is_save_due = False
+        self._use = Use(parts.device.torch)
         self._unsaid: list[str] = []
         """Notices of this rank that the first one, which alone writes, has not been given yet."""
         self._seconds_before = progress.seconds
@@ -124,6 +126,7 @@ class Drive:
                 "grad_norm": float(result.grad_norm),
                 "tokens_per_second": progress.tokens / seconds,
                 "rows_per_second": progress.rows / seconds,
+                "use": self._use.since_last(),
             }
         )
         progress.losses, progress.tokens, progress.rows = [], 0, 0

@@ -4,11 +4,15 @@ runs/x/
   config.toml     the resolved configuration: train it again with `textune train runs/x/config.toml --run runs/y`
   manifest.json   versions, machine, git commit, command, data fingerprints, status, result
   metrics.jsonl   one line for every logged step and evaluation
+  tracking/       how far each tracker of `[[track]]` came: mlflow.json and the like
   best/           the best model: a plain Hugging Face folder plus textune.json
   checkpoints/    all that a run needs to resume where it stopped: step-120/ and the like
   lock            held by the process that is writing here
+  report.html     a page to look at: all of the reports, how training went, what the audit found
   report.json, report.md                  the best model on the validation rows
   report-test.json, report-NAME.json, ... the best model on the test rows, and on each evaluation set
+  evaluations/NAME.rows.parquet           every row of the set NAME with its label, the answer and the score; beside
+                                          them the reports of `textune evaluate`
 """
 
 from __future__ import annotations
@@ -21,10 +25,13 @@ from pathlib import Path
 
 from textune.atomic import replace_folder, settle_folder, write_text
 from textune.errors import RunError
+from textune.evaluation import ROWS_SUFFIX
 from textune.locks import Held, Removed, held
 from textune.model import complete_model
 from textune.run.manifest import Ending, Manifest, Resumption, now, read_manifest
 
+PAGE = "report.html"
+"""The page about a run."""
 _REPORT = "report"
 _FIRST = ("validation", "test")
 _BEFORE_THE_MANIFEST = {"lock", "config.toml", "config.toml.writing", "manifest.json.writing"}
@@ -50,6 +57,15 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.path / "checkpoints"
+
+    @property
+    def evaluations(self) -> Path:
+        """Folder of the rows of every reported set, and of the reports of later evaluations."""
+        return self.path / "evaluations"
+
+    def rows_of(self, name: str) -> Path:
+        """The file with the rows of a set."""
+        return self.evaluations / f"{name}{ROWS_SUFFIX}"
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -192,9 +208,10 @@ class RunFolder:
 
     def files(self) -> dict[str, Path]:
         """What the run has left so far, by name: its configuration, manifest and metrics, the best model's folder,
-        reports."""
+        reports, rows of reported sets."""
         found = [self.path / name for name in ("config.toml", "manifest.json")]
         found += [self.metrics, self.best, *sorted(self.path.glob(f"{_REPORT}*"))]
+        found += [self.rows_of(name) for name in self.reports()]
         return {path.name: path for path in found if path.exists()}
 
     def reports(self) -> dict[str, Path]:
@@ -210,8 +227,11 @@ class RunFolder:
         }
 
     def keep_reports(self, names: Collection[str]) -> None:
-        """Remove the reports of other sets, which an earlier session of the run wrote."""
+        """Remove the reports of other sets, which an earlier session of the run wrote, and their rows, unless an
+        evaluation wrote these since."""
         for name in self.reports().keys() - set(names):
+            if not (self.evaluations / f"{name}.json").is_file():
+                self.rows_of(name).unlink(missing_ok=True)
             for suffix in ("json", "md"):
                 (self.path / f"{report_stem(name)}.{suffix}").unlink(missing_ok=True)
 

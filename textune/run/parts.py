@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from textune.batches import Assembler, Batches, Loader, Plan, RowMaker, StreamLoader, TextEncoder, TokenRows
-from textune.config import DecideSection, EvaluateSection, TrainSection
-from textune.data import PreparedData
+from textune.config import DecideSection, EvaluateSection, Track, TrainSection
+from textune.data import Finding, PreparedData
 from textune.evaluation import MainMetric
 from textune.metadata import ChunkEncoder, DocumentEstimate
 from textune.model import Device, TextModel, TokenBudget
@@ -34,6 +34,8 @@ class Settings:
     """The sets that are evaluated while training, first the one that chooses the best model."""
     reported: tuple[str, ...]
     """The sets that the run reports on at its end."""
+    track: tuple[Track, ...] = ()
+    """Trackers that the run is sent to."""
     grouped_by: str | None = None
     """The column whose equal cells stay together where validation rows are parted; None: each row by itself."""
 
@@ -66,6 +68,8 @@ class Parts:
     """What makes training rows block by block; `rows["train"]` are then the first ones. None where all are there."""
     documents: DocumentEstimate | None = None
     """What a sample of the training documents of a language model became; None for labelled texts."""
+    findings: tuple[Finding, ...] | None = None
+    """What the audit of the rows found; None where it was not made."""
     ranks: Ranks = ALONE
     """The processes that share the run."""
 

@@ -31,7 +31,7 @@ def scratch_folder(beside: Path, ranks: Ranks) -> Iterator[RunFolder]:
 
 
 def one_batch_of_everything(parts: Parts) -> Parts:
-    """The same run with one training step and one batch of every other split."""
+    """The same run with one training step and one batch of every other split, of which no tracker hears."""
     size = parts.settings.train.batch_size
 
     def first(split: Split) -> Split:
@@ -44,7 +44,7 @@ def one_batch_of_everything(parts: Parts) -> Parts:
     data = parts.data.map_splits(first)
     return replace(
         parts,
-        settings=replace(parts.settings, train=section),
+        settings=replace(parts.settings, train=section, track=()),
         data=data,
         plan=replace(parts.plan, duration=duration),
         rows={

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,9 +15,10 @@ import torch
 from textune.atomic import write_text
 from textune.batches import PrefixedStore, TokenRows
 from textune.config import DecideSection
-from textune.data import Split, groups_of_rows
+from textune.data import Split, groups_in
 from textune.evaluation import (
     EvaluatedRows,
+    EvaluatedSet,
     Lift,
     MainMetric,
     Report,
@@ -28,13 +29,16 @@ from textune.evaluation import (
     build_task_report,
     labelled_rows,
     measure_lift,
+    page_of,
     render,
+    write_rows,
 )
 from textune.model import CallerBudget, change_in_words
 from textune.prediction import Scorer, load_scorer
 from textune.run.deciding import RunDecision, decided_again, fit_decisions, keep_decisions
 from textune.run.folder import RunFolder, report_stem
 from textune.run.parts import Parts
+from textune.run.rowfacts import facts_of
 from textune.run.tracking import Tracker
 from textune.tasks import Task
 
@@ -101,6 +105,13 @@ def _weighted(task: Task, losses: Mapping[str, np.ndarray], targets: Mapping[str
     return {name: RowLosses(losses_B, weights[name].numpy()) for name, losses_B in losses.items()}
 
 
+class Reported(NamedTuple):
+    """The report on a set, and its rows with their answers."""
+
+    report: Report
+    evaluated: EvaluatedSet
+
+
 def report_split(
     scorer: Scorer,
     split: Split,
@@ -111,12 +122,14 @@ def report_split(
     bootstrap: int,
     mistakes: int,
     tracker: Tracker,
+    slices: Sequence[str] = (),
     budget: CallerBudget | None = None,
     rules: Mapping[str, RowRules] = MappingProxyType({}),
     scored: ScoredRows | None = None,
-) -> Report:
-    """Score one split with a model and report on it. `budget` as in `Scorer.score_batches`, `rules` as in
-    `score_rows`; `scored`: the rows, where they are scored already."""
+) -> Reported:
+    """Score one split with a model and report on it. `slices`: columns by whose values it is measured as well;
+    `budget` as in `Scorer.score_batches`, `rules` as in `score_rows`; `scored`: the rows, where they are scored
+    already."""
     score = partial(
         score_rows,
         scorer,
@@ -129,15 +142,18 @@ def report_split(
     scored = scored or score(rows=rows, stage=f"evaluating {split.name}")
     assert scored is not None
     examples = split.chosen_examples
+    facts = facts_of(examples, rows, scored, slices)
+    dataset = f"{split.name}: {examples.rows.source}"
     report = build_task_report(
         scored,
         EvaluatedRows(
             texts=examples.text,
             pairs=examples.text_pair,
             place=examples.place,
-            dataset=f"{split.name}: {examples.rows.source}",
+            dataset=dataset,
             fingerprint=split.fingerprint,
             num_left_out=split.num_left_out,
+            facts=facts,
             warnings=tuple(
                 f"{lost} The scores say nothing about such rows." for lost in (split.unread, split.too_long) if lost
             ),
@@ -147,7 +163,9 @@ def report_split(
         bootstrap=bootstrap,
         mistakes=mistakes,
     )
-    return replace(report, lifts=tuple(_lifts(score, rows, scored, metric, name=split.name, samples=bootstrap)))
+    lifts = tuple(_lifts(score, rows, scored, metric, name=split.name, samples=bootstrap))
+    evaluated = EvaluatedSet(split.name, dataset, split.fingerprint, metric, scored, facts)
+    return Reported(replace(report, lifts=lifts), evaluated)
 
 
 def _lifts(
@@ -171,10 +189,12 @@ def _lifts(
         yield measure_lift(field.name, metric, scored, without, num_rows=num_rows, samples=samples)
 
 
-def write_report(report: Report, folder: Path, stem: str) -> None:
-    """Write `stem.json` and `stem.md` into a folder."""
+def write_report(report: Report, folder: Path, stem: str, *, page: bool = False) -> None:
+    """Write `stem.json` and `stem.md` into a folder; `page`: and `stem.html`."""
     write_text(folder / f"{stem}.json", render.json.render(report))
     write_text(folder / f"{stem}.md", render.markdown.render(report))
+    if page:
+        write_text(folder / f"{stem}.html", page_of({stem: report}))
 
 
 def write_reports(parts: Parts, folder: RunFolder, tracker: Tracker) -> dict[str, Report]:
@@ -200,6 +220,7 @@ def write_reports(parts: Parts, folder: RunFolder, tracker: Tracker) -> dict[str
         bootstrap=parts.settings.evaluate.bootstrap,
         mistakes=parts.settings.evaluate.mistakes,
         tracker=tracker,
+        slices=parts.settings.evaluate.slices,
         budget=budget,
     )
     found = None if parts.settings.decide is None else _decide(parts.settings.decide, saved, parts, tracker, budget)
@@ -210,14 +231,16 @@ def write_reports(parts: Parts, folder: RunFolder, tracker: Tracker) -> dict[str
     for name in [name for name in parts.settings.reported if name in parts.rows]:
         split, rows = parts.data.splits[name], parts.rows[name]
         if found is None or name != FITTED_ON:
-            reports[name] = report(decided, split, rows)
+            reports[name], evaluated = report(decided, split, rows)
         else:
-            again = report(decided, split, rows, rules=found.rules, scored=found.scored)
+            again, evaluated = report(decided, split, rows, rules=found.rules, scored=found.scored)
             reports[name] = found.decision.explained(again)
             for line in found.decision.summary(reports[name]):
                 tracker.notice(line)
         if parts.ranks.is_first:
             write_report(reports[name], folder.path, report_stem(name))
+            folder.evaluations.mkdir(exist_ok=True)
+            write_rows(evaluated, folder.rows_of(name))
     if parts.ranks.is_first:
         folder.keep_reports(reports)
     return reports
@@ -252,7 +275,7 @@ def _decide(
     groups_N = None
     if column is not None:
         numbers = split.examples.indices[split.indices]
-        groups_N = groups_of_rows(split.examples.rows, numbers, column, key="data.validation.group_by")
+        groups_N = groups_in(split.examples.rows, numbers, column, key="data.validation")
     decision = fit_decisions(section, scored, groups_N, parts.ranks)
     rules = decision.rules(scored)
     return _Found(decision, rules, decided_again(scored, scorer.with_decisions(decision.decisions).task, rules))

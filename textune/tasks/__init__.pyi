@@ -6,9 +6,9 @@ from .answers import Measures as Measures
 from .answers import OwnFunction as OwnFunction
 from .answers import surprise as surprise
 from .bits import row_blocks as row_blocks
-from .decision import Decision as Decision
 from .decision import USUAL as USUAL
 from .decision import USUAL_THRESHOLD as USUAL_THRESHOLD
+from .decision import Decision as Decision
 from .decision import as_logits as as_logits
 from .decision import as_logits_of_classes as as_logits_of_classes
 from .decision import nth_row as nth_row

@@ -1,7 +1,7 @@
-from .checkpoint import Checkpoint as Checkpoint
 from .checkpoint import KEPT_IDS as KEPT_IDS
 from .checkpoint import MANIFEST as MANIFEST
 from .checkpoint import STATE as STATE
+from .checkpoint import Checkpoint as Checkpoint
 from .checkpoint import checkpoint_name as checkpoint_name
 from .checkpoint import checkpoints_in as checkpoints_in
 from .checkpoint import models_in as models_in

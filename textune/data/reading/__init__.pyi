@@ -7,9 +7,9 @@ from .columnar import table_batches as table_batches
 from .delimited import open_cells as open_cells
 from .documents import splits_of as splits_of
 from .excluded import without_excluded as without_excluded
+from .files import COMPRESSION as COMPRESSION
 from .files import BadLine as BadLine
 from .files import Blocks as Blocks
-from .files import COMPRESSION as COMPRESSION
 from .files import TextLines as TextLines
 from .files import bare_suffix as bare_suffix
 from .files import find_files as find_files
@@ -39,8 +39,8 @@ from .numeric import number_advice as number_advice
 from .numeric import to_floats as to_floats
 from .quoting import csv_reader as csv_reader
 from .records import RecordTable as RecordTable
-from .rows import Fault as Fault
 from .rows import JSON_FIELD as JSON_FIELD
+from .rows import Fault as Fault
 from .rows import Piece as Piece
 from .rows import Places as Places
 from .rows import Rows as Rows

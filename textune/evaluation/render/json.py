@@ -10,11 +10,13 @@ from textune.errors import RunError
 from textune.evaluation.baseline import Baseline
 from textune.evaluation.curves import Curves, Reliability, Thresholds
 from textune.evaluation.decisionpart import decision_of
+from textune.evaluation.drawn import drawn_of
 from textune.evaluation.hardest import Amounts, HardDocument
 from textune.evaluation.lift import Lift
 from textune.evaluation.metrics import ClassMetrics
 from textune.evaluation.mistakes import Mistake
 from textune.evaluation.report import Confusion, Report
+from textune.evaluation.slices import Slice
 from textune.evaluation.undefined import from_json
 from textune.jsontext import parse_json
 
@@ -64,9 +66,11 @@ def _report(tree: Tree) -> Report:
         notes=tuple(tree["notes"]),
         num_left_out=tree.get("rows_left_out", 0),
         curves=tuple(_curves(row) for row in tree.get("curves", ())),
+        drawn=drawn_of(tree.get("drawn", {})),
         amounts=Amounts(**tree["amounts"]) if "amounts" in tree else None,
         hardest=tuple(HardDocument(**from_json(row)) for row in tree.get("hardest", ())),
         decision=decision_of(tree["decision"]) if "decision" in tree else None,
+        slices=tuple(_slice(row) for row in tree.get("slices", ())),
         lifts=tuple(_lift(row) for row in tree.get("lifts", ())),
         tasks={name: _report(task) for name, task in tree.get("tasks", {}).items()},
     )
@@ -79,6 +83,11 @@ def _baseline(row: Tree | None) -> Baseline | None:
 def _lift(row: Tree) -> Lift:
     values = from_json({name: row[name] for name in ("without", "lift")})
     return Lift(**{**row, **values, "interval": None if row["interval"] is None else tuple(row["interval"])})
+
+
+def _slice(row: Tree) -> Slice:
+    interval = None if row["interval"] is None else tuple(row["interval"])
+    return Slice(**{**row, **from_json({"value": row["value"]}), "interval": interval})
 
 
 def _mistake(row: Tree) -> Mistake:

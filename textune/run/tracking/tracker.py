@@ -1,29 +1,32 @@
-"""What a run says while it works: one protocol, written as JSON lines, shown by the CLI, silent for Python callers.
-
-To add a tracker: write a class with the methods of `Tracker` (`SilentTracker` has all of them) that is a context
-manager, and give it a row in `TRACKERS`; every run then opens it with its folder, and closes it at the end.
-"""
+"""What a run says while it works: one protocol, which the CLI shows, metrics.jsonl keeps, and Python callers may
+hear."""
 
 from __future__ import annotations
 
-import json
-import os
-import stat
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self, TypedDict
-
-from textune.errors import RunError
-from textune.jsontext import finite
-from textune.run.folder import RunFolder
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from textune.run.facts import Facts
     from textune.run.manifest import Ending
+
+
+class UseValues(TypedDict, total=False):
+    """What the first process of a run takes of its machine; what a platform cannot tell is left out."""
+
+    memory: int
+    """Bytes in memory now."""
+    memory_peak: int
+    """The most so far."""
+    cpu: float
+    """Processor time by wall time since the last logged step, in percent: 200 is two cores."""
+    gpu_memory: int
+    """Bytes that PyTorch has taken of the GPU now."""
+    gpu_memory_peak: int
+    """The most so far."""
 
 
 class StepValues(TypedDict):
@@ -37,6 +40,7 @@ class StepValues(TypedDict):
     grad_norm: float
     tokens_per_second: float
     rows_per_second: float
+    use: UseValues
 
 
 class EvaluationValues(TypedDict):
@@ -106,66 +110,6 @@ class SilentTracker:
     def state(self) -> Mapping[str, JsonValue]:
         """Nothing."""
         return {}
-
-
-class JsonlTracker(SilentTracker):
-    """Appends steps, evaluations and notices to a file, a JSON object per line, flushed at once."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("a", encoding="utf-8")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-
-    def notice(self, message: str) -> None:
-        self._write("notice", {"message": message})
-
-    def step(self, values: StepValues) -> None:
-        self._write("step", values)
-
-    def evaluation(self, values: EvaluationValues) -> None:
-        self._write("evaluation", values)
-
-    def state(self) -> Mapping[str, JsonValue]:
-        """Bytes of the file so far, synced: a run that resumes here continues there (`cut_lines`)."""
-        if stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
-            os.fsync(self._file.fileno())
-        return {"metrics_bytes": self._file.tell()}
-
-    def _write(self, kind: str, values: Mapping[str, object]) -> None:
-        try:
-            self._file.write(json.dumps({"kind": kind, **finite(values)}, ensure_ascii=False, allow_nan=False) + "\n")
-            self._file.flush()
-        except OSError as error:
-            raise RunError(
-                f"{self._file.name} cannot be written: {error.strerror or error}.",
-                hint="Fix that (free space: other runs, their checkpoints), then continue with --resume.",
-            ) from error
-
-
-def _lines(folder: RunFolder) -> JsonlTracker:
-    return JsonlTracker(folder.metrics)
-
-
-TRACKERS: dict[str, Callable[[RunFolder], AbstractContextManager[Tracker]]] = {"metrics.jsonl": _lines}
-"""Every tracker that a run opens itself, beside the one that its caller gives, by name. Only the first rank opens
-them, after the run folder was made; they first hear the notices from before that.
-"""
-
-
-def cut_lines(path: Path, size: int) -> None:
-    """Remove what a JSON-lines file holds beyond `size` bytes: steps that will be done again."""
-    if not path.is_file():
-        return
-    if path.stat().st_size >= size:
-        os.truncate(path, size)
-    else:  # a machine that went down has lost the end, and may have cut a line
-        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
 
 class Trackers:

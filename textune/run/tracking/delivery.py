@@ -1,0 +1,150 @@
+"""From metrics.jsonl to one sink, in order, each record once; in a thread while a run trains (`sender.py`), or
+afterwards (`textune tracking replay`)."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from textune.jsontext import parse_json
+from textune.run.folder import RunFolder
+from textune.run.tracking.cursor import Cursor, find_cursor, write_cursor
+from textune.run.tracking.lines import read_lines
+from textune.run.tracking.sink import Ended, Record, Sink, TrackedRun
+from textune.run.tracking.table import Target
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+NOTHING: Mapping[str, JsonValue] = MappingProxyType({})
+MAX_RECORDS = 200
+"""Records that a sink gets at once."""
+
+
+@dataclass(frozen=True)
+class Story:
+    """What every tracker of a run is told at its start."""
+
+    config: Mapping[str, JsonValue]
+    """The resolved configuration."""
+    facts: Mapping[str, JsonValue]
+
+
+class Delivery:
+    """Brings one sink up to date. Everything that its sink raises passes through; then it can be opened again."""
+
+    def __init__(
+        self,
+        target: Target,
+        folder: RunFolder,
+        story: Story,
+        *,
+        kept: Mapping[str, JsonValue] = NOTHING,
+        others: Sequence[Delivery] = (),
+    ) -> None:
+        """`kept`: what a checkpoint holds of the cursor, for a folder that has lost it. `others`: those of the same
+        run. RunError where the cursor is damaged."""
+        self.target = target
+        self._sink: Sink = target.sink
+        self._lines = folder.metrics
+        taken = [other._path for other in others]
+        path, found = find_cursor(folder.path / "tracking", target.name, target.place, taken=taken)
+        self._path: Path = path
+        self._written = found
+        """What the file of the cursor says."""
+        if found is None:
+            found = (
+                Cursor.from_json(kept, where="the trackers' state of the checkpoint") if kept else Cursor(target.place)
+            )
+        # The file has been cut where the run resumes.
+        size = self._lines.stat().st_size if self._lines.is_file() else 0
+        self.cursor = replace(found, bytes=min(found.bytes, size))
+        config = {name: value for name, value in story.config.items() if name != "track"}
+        place = folder.path.absolute()
+        self._run = TrackedRun(place.name, place, config, story.facts, key=self.cursor.key)
+        self.num_sent = 0
+        """Records sent by now."""
+        self.reasons: list[str] = []
+        """Why records were left out, each reason once."""
+
+    def open(self) -> None:
+        """Let the sink begin the run, or take up the one that it knows."""
+        self._note(replace(self.cursor, status=""))  # with the key, before anything is made that has it
+        opened = self._sink.open(replace(self._run, known=self.cursor.run))
+        cursor = self.cursor
+        if cursor.run not in ("", opened.run):
+            cursor = Cursor(cursor.place, key=cursor.key)
+        sent = {stream: max(step, cursor.sent.get(stream, -1)) for stream, step in opened.sent.items()}
+        self._note(replace(cursor, run=opened.run, sent={**cursor.sent, **sent}))
+
+    def send_next(self) -> bool:
+        """Send the next records, if there are any; whether there were lines at all."""
+        lines, end = read_lines(self._lines, self.cursor.bytes, MAX_RECORDS)
+        if not lines:
+            return False
+        after, records = self.cursor, list[Record]()
+        for line in lines:
+            record = _record(line, after)
+            if record is not None and not after.has(record):
+                records.append(record)
+                after = after.after(record)
+        left_out = self._sink.send(records) if records else ()
+        self.num_sent += len(records) - len(left_out)
+        self.reasons += [reason for reason in dict.fromkeys(left_out) if reason not in self.reasons]
+        self._note(replace(after, bytes=end, left_out=after.left_out + len(left_out)))
+        return True
+
+    def num_left(self) -> int:
+        """Records in metrics.jsonl that the tracker does not have."""
+        found, start, after = 0, self.cursor.bytes, self.cursor
+        while True:
+            lines, start = read_lines(self._lines, start, MAX_RECORDS)
+            if not lines:
+                return found
+            for line in lines:
+                record = _record(line, after)
+                if record is not None and not after.has(record):
+                    found, after = found + 1, after.after(record)
+
+    def finish(self, ended: Ended, files: Mapping[str, Path]) -> None:
+        """Once all records are sent: what the run leaves, if it is complete, then how it ended."""
+        for name, path in files.items():
+            if name not in self.cursor.files:
+                self._sink.keep(name, path)
+                self._note(replace(self.cursor, files=(*self.cursor.files, name)))
+        self._sink.finish(ended)
+        self._note(replace(self.cursor, status=ended.status))
+
+    def close(self) -> None:
+        """Let go of the sink; a fault that this has does not matter any more."""
+        with contextlib.suppress(Exception):
+            self._sink.close()
+
+    def _note(self, cursor: Cursor) -> None:
+        """Go on from here; what was sent counts as sent even where that cannot be written down."""
+        self.cursor = cursor
+        if cursor != self._written:
+            write_cursor(self._path, cursor, before=self._written)
+            self._written = cursor
+
+
+def _record(line: bytes, cursor: Cursor) -> Record | None:
+    """A line of metrics.jsonl, beside what was sent before it; None where it is no record, such as a damaged one."""
+    try:
+        values = parse_json(line)
+    except ValueError:
+        return None
+    kind = values.get("kind") if isinstance(values, dict) else None
+    written = values.get("time") if kind else None
+    when = float(written) if isinstance(written, int | float) else time.time()  # lines of version 0.1.0 have none
+    if kind == "notice":
+        number = len(cursor.notices) + 1
+        return Record("notice", cursor.sent.get("step", 0), when, values, number=number)
+    if kind in ("step", "evaluation") and isinstance(values.get("step"), int):
+        return Record(kind, values["step"], when, values)
+    return None

@@ -1,0 +1,139 @@
+"""The trackers that every run opens, and the kinds of `[[track]]`.
+
+To add a kind of tracker: write a class with the methods of `Sink` (`sink.py`) in a file of its own, describe its keys
+in `textune/config/tracking.py`, and give it a row in `KINDS`.
+
+To add what every run keeps of itself: write a class with the methods of `Tracker` (`SilentTracker` has all of them)
+that is a context manager, and give it a row in `TRACKERS`; every run then opens it with its folder, and closes it at
+the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from textune.config import AccelerateTrack, MlflowTrack, PythonTrack, TensorBoardTrack, Track
+from textune.errors import ConfigError
+from textune.run.folder import RunFolder
+from textune.run.tracking.lines import JsonlTracker
+from textune.run.tracking.sink import Sink
+from textune.run.tracking.tracker import Tracker
+
+
+def _lines(folder: RunFolder) -> JsonlTracker:
+    return JsonlTracker(folder.metrics)
+
+
+TRACKERS: dict[str, Callable[[RunFolder], AbstractContextManager[Tracker]]] = {"metrics.jsonl": _lines}
+"""Every tracker that a run opens itself, beside the one that its caller gives and those of `[[track]]`, by name. Only
+the first rank opens them, after the run folder was made; they first hear the notices from before that.
+"""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of `[[track]]`. Each function gets the table of the configuration."""
+
+    name: Callable[[Any], str]
+    """What its tracker is called, in messages and in the name of its cursor."""
+    place: Callable[[Any, Path], str]
+    """Where it keeps the run of this folder, without passwords: the same text in every session, and another one for
+    another place."""
+    build: Callable[[Any, str, Path], Sink]
+    """Its sink, for a run folder. ConfigError, before data is read, where something is not installed, or a name is
+    not known; the text is the key of the table, such as `track[0]`."""
+
+
+def _tensorboard(track: TensorBoardTrack, key: str, folder: Path) -> Sink:
+    from textune.run.tracking.tensorboard import TensorBoardSink
+
+    return TensorBoardSink(track, key)
+
+
+def _mlflow(track: MlflowTrack, key: str, folder: Path) -> Sink:
+    from textune.run.tracking.mlflow import MlflowSink
+
+    return MlflowSink(track, key)
+
+
+def _accelerate(track: AccelerateTrack, key: str, folder: Path) -> Sink:
+    from textune.run.tracking.accelerate import AccelerateSink
+
+    return AccelerateSink(track, key)
+
+
+def _python(track: PythonTrack, key: str, folder: Path) -> Sink:
+    from textune.run.tracking.python import PythonSink
+
+    return PythonSink(track, key)
+
+
+def _with_options(what: str, options: Mapping[str, object]) -> str:
+    return f"{what}({', '.join(f'{name}={value!r}' for name, value in sorted(options.items()))})"
+
+
+KINDS: dict[str, Kind] = {
+    "tensorboard": Kind(
+        name=lambda track: "tensorboard",
+        place=lambda track, folder: track.folder or "the folder tensorboard of the run",
+        build=_tensorboard,
+    ),
+    "mlflow": Kind(
+        name=lambda track: "mlflow",
+        place=lambda track, folder: f"{without_password(track.uri)}, experiment {track.experiment}",
+        build=_mlflow,
+    ),
+    "accelerate": Kind(
+        name=lambda track: track.name,
+        place=lambda track, folder: f"{track.name}, project {track.project}",
+        build=_accelerate,
+    ),
+    "python": Kind(
+        name=lambda track: "python",
+        place=lambda track, folder: _with_options(track.object, track.options),
+        build=_python,
+    ),
+}
+"""Every kind of `[[track]]`."""
+
+
+def without_password(address: str) -> str:
+    """An address without the user and the password that it may hold."""
+    parts = urlsplit(address)
+    return address if "@" not in parts.netloc else parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+@dataclass(frozen=True)
+class Target:
+    """A table of `[[track]]`, ready to be sent to."""
+
+    name: str
+    place: str
+    sink: Sink = field(repr=False)
+    track: Track = field(repr=False)
+
+
+def build_targets(tracks: Sequence[Track], folder: Path) -> list[Target]:
+    """Those of a run folder, which need not be there yet. ConfigError where one cannot work, or two write to one
+    place."""
+    found: list[Target] = []
+    for index, track in enumerate(tracks):
+        key = f"track[{index}]"
+        kind = KINDS[track.kind]
+        name, place = kind.name(track), kind.place(track, folder)
+        for other, target in enumerate(found):
+            if target.place == place:
+                raise ConfigError(
+                    f"{key} and track[{other}] both write to {place}.",
+                    hint="Remove one of them, or give it another place.",
+                    key=key,
+                    value=place,
+                    reason=f"track[{other}] writes there, too",
+                )
+        found.append(Target(name, place, kind.build(track, key, folder), track))
+    return found
