@@ -126,11 +126,7 @@ def test_decided_answers_are_the_same_everywhere(model: Path, tmp_path: Path, cl
     np.testing.assert_allclose(table["predicted_score"].to_pylist(), sure, atol=1e-6)
     np.testing.assert_allclose(table["score_pos"].to_pylist(), second, atol=1e-6)
 
-    source, target = tmp_path / "rows.csv", tmp_path / "out.csv"
-    with source.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["text", "label"])
-        writer.writeheader()
-        writer.writerows(rows)
+    source, target = write_csv(tmp_path / "rows.csv", rows), tmp_path / "out.csv"
     words = ("predict", model, "--data", source, "--output", target, "--device", "cpu", "--quiet")
     assert cli(*words).code == 0
     with target.open(newline="") as file:
