@@ -33,8 +33,8 @@ DESCRIPTIONS = {
 class Abstention:
     """What is left where unsure answers are withheld."""
 
-    below: float
-    """The probability below which an answer is withheld."""
+    below: float | tuple[float, ...]
+    """The probability below which an answer is withheld; several: of each class."""
     coverage: float
     """The share of rows that are answered."""
     accuracy: float
@@ -111,7 +111,7 @@ def _figures(scored: Scored, targets: np.ndarray, decision: Decision) -> dict[st
 def _abstention(scored: Scored, decision: Decision) -> Abstention | None:
     if decision.abstain_below is None or scored.sureness is None:
         return None
-    answered = ~decision.withholds(scored.sureness)
+    answered = ~decision.withholds(scored.sureness, scored.predictions)
     accuracy = float(scored.right[answered].mean()) if answered.any() else float("nan")
     return Abstention(decision.abstain_below, float(answered.mean()), accuracy)
 
@@ -124,6 +124,15 @@ def decision_of(tree: Mapping[str, Any]) -> DecisionPart:
     fit = tree["fit"]
     if fit is not None:
         fit = Fit(**{**fit, "labels": tuple(LabelThreshold(**label) for label in fit["labels"])})
-    abstention = None if tree["abstention"] is None else Abstention(**from_json(tree["abstention"]))
+    decision["abstain_below"] = _bounds(decision["abstain_below"])
+    abstention = None
+    if tree["abstention"] is not None:
+        told = from_json(tree["abstention"])
+        abstention = Abstention(_bounds(told["below"]), told["coverage"], told["accuracy"])
     usual, decided = from_json(tree["usual"]), from_json(tree["decided"])
     return DecisionPart(Decision(**decision), tree["cross_fitted"], usual, decided, fit, abstention)
+
+
+def _bounds(value: Any) -> Any:
+    """One bound, or several, as JSON holds them."""
+    return tuple(value) if isinstance(value, list) else value

@@ -44,8 +44,9 @@ def sentences(part: DecisionPart) -> list[str]:
         said += _fitted(part.fit)
     if part.abstention is not None:
         held = part.abstention
+        below = "that of its class" if isinstance(held.below, tuple) else f"{held.below:g}"
         said.append(
-            f"Below a probability of {held.below:g} the answer is withheld: {held.coverage:.1%} of the rows are"
+            f"Below a probability of {below} the answer is withheld: {held.coverage:.1%} of the rows are"
             f" answered, {number(held.accuracy)} of them right. All other figures are those of all rows, as if"
             f" answered."
         )
