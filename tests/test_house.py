@@ -131,7 +131,7 @@ def test_every_name_at_a_front_door_is_defined_there_and_used_elsewhere() -> Non
     """By another room, or by an example."""
     users = [*modules(), *(ROOT / "examples").glob("*.py")]
     used = {(module, name) for path in users for module, name in imports_of(path)}
-    public = {("textune.pipeline", name) for name in textune.__all__}
+    public = {(home, name) for name, home in textune._HOMES.items()}
     for door in sorted(PACKAGE.rglob("__init__.pyi")):
         package = ".".join(door.parent.relative_to(ROOT).parts)
         names = {
@@ -370,7 +370,7 @@ def test_nothing_heavy_is_imported_before_it_is_used(statement: str, absent: set
 def test_the_public_names_are_these_and_exist() -> None:
     import textune
 
-    assert textune.__all__ == ["TextuneError", "__version__", "check", "evaluate", "load", "train"]
+    assert textune.__all__ == ["TextuneError", "__version__", "check", "evaluate", "load", "repeat", "train"]
     for name in textune.__all__:
         assert getattr(textune, name) is not None
     with pytest.raises(AttributeError):

@@ -17,15 +17,17 @@ if TYPE_CHECKING:
     from textune.pipeline import evaluate as evaluate
     from textune.pipeline import load as load
     from textune.pipeline import train as train
+    from textune.studies import repeat as repeat
 
 __version__ = "0.1.0"
-__all__ = ["TextuneError", "__version__", "check", "evaluate", "load", "train"]
+__all__ = ["TextuneError", "__version__", "check", "evaluate", "load", "repeat", "train"]
 
 _HOMES = {
     "TextuneError": "textune.errors",
     "check": "textune.pipeline",
     "evaluate": "textune.pipeline",
     "load": "textune.pipeline",
+    "repeat": "textune.studies",
     "train": "textune.pipeline",
 }
 

@@ -43,6 +43,7 @@ def test_every_verb_is_there_in_the_order_of_the_work() -> None:
         "render",
         "generate",
         "convert",
+        "repeat",
         "glue",
         "chaos",
     ]

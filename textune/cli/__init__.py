@@ -26,6 +26,7 @@ from textune.cli.launching import launch
 from textune.cli.models import evaluate, export, info, predict
 from textune.cli.options import as_setting
 from textune.cli.output import print_any_character, print_json, printable
+from textune.cli.repeat import repeat
 from textune.cli.runs import train
 from textune.cli.tagging import tag
 from textune.errors import ConfigError, Preempted, TextuneError
@@ -156,6 +157,7 @@ class _Verbs(click.Group):
         render,
         generate,
         convert,
+        repeat,
         glue,
         chaos,
     ],

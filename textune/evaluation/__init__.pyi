@@ -5,6 +5,7 @@ from .comparison import compare as compare
 from .evaluated import EvaluatedSet as EvaluatedSet
 from .evaluated import RowFacts as RowFacts
 from .evaluated import document_numbers as document_numbers
+from .hardest import HardDocument as HardDocument
 from .heads import ScoredRows as ScoredRows
 from .heads import TaskReduction as TaskReduction
 from .heads import labelled_rows as labelled_rows
@@ -14,7 +15,9 @@ from .lift import measure_lift as measure_lift
 from .mainmetric import MainMetric as MainMetric
 from .mainmetric import all_metrics as all_metrics
 from .mistakes import EvaluatedRows as EvaluatedRows
+from .mistakes import Mistake as Mistake
 from .naming import resolve_metric as resolve_metric
+from .pooled import pool_rows as pool_rows
 from .reduction import RowLosses as RowLosses
 from .render.json import read_report as read_report
 from .report import Report as Report

@@ -1,3 +1,4 @@
 from .glue import glue as glue
+from .repeat import repeat as repeat
 from .runs import PlannedRun as PlannedRun
 from .runs import RunResult as RunResult
