@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
 LANGUAGE = ("metadata_small", "metadata_html")
 """Examples of language models, whose documents are made by `textune tag`."""
-OTHERS = {"minilm.toml", "documents.toml", *(f"{name}.toml" for name in LANGUAGE)}
-"""A part that others extend, and documents that no class is learned of."""
+OTHERS = {"minilm.toml", "documents.toml", "sweep.toml", *(f"{name}.toml" for name in LANGUAGE)}
+"""A part that others extend, documents that no class is learned of, and a sweep."""
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.toml") if path.name not in OTHERS)
 UNMEASURED = {"trec_lora", "reviews"}
 """Examples whose header gives neither time nor score."""

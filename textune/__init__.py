@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from textune.pipeline import load as load
     from textune.pipeline import train as train
     from textune.studies import repeat as repeat
+    from textune.studies import sweep as sweep
 
 __version__ = "0.1.0"
-__all__ = ["TextuneError", "__version__", "check", "evaluate", "load", "repeat", "train"]
+__all__ = ["TextuneError", "__version__", "check", "evaluate", "load", "repeat", "sweep", "train"]
 
 _HOMES = {
     "TextuneError": "textune.errors",
@@ -28,6 +29,7 @@ _HOMES = {
     "evaluate": "textune.pipeline",
     "load": "textune.pipeline",
     "repeat": "textune.studies",
+    "sweep": "textune.studies",
     "train": "textune.pipeline",
 }
 

@@ -11,7 +11,7 @@ from kits.errors import refused
 
 from textune.config.adapters import Lora, Quantize
 from textune.config.documents import AllTypes, IndependentTypes, MetadataSection, UniformTypes
-from textune.config.fields import keys_of, role_of, variants
+from textune.config.fields import item_variants, keys_of, role_of, variants
 from textune.config.schema import Experiment, ModelSection, PythonModel
 from textune.config.section import Role, Section
 from textune.config.sharing import DeepSpeed, Sharded
@@ -37,6 +37,7 @@ from textune.config.taskkinds import (
     PythonTask,
     RegressionTask,
 )
+from textune.config.tracking import AccelerateTrack, MlflowTrack, PythonTrack, TensorBoardTrack
 from textune.config.updaterules import (
     Adafactor,
     AdamW8bit,
@@ -83,6 +84,7 @@ ROLES = {
     "train.evaluate_at": Role.COMPUTED,
     "evaluate.arms": Role.COMPUTED,
     "evaluate.at_end": Role.COMPUTED,
+    "track.1.uri": Role.COMPUTED,
     "no.such.key": Role.LEARNED,
 }
 
@@ -153,6 +155,14 @@ EXPERIMENTS = {
     },
     "few bits": Experiment(model=ModelSection(lora=Lora(), quantize=Quantize())),
     "adapters": Experiment(model=ModelSection(lora=Lora(options={"use_rslora": True}))),
+    "tracked": Experiment(
+        track=(
+            TensorBoardTrack(folder="logs"),
+            MlflowTrack(uri="sqlite:///x.db"),
+            AccelerateTrack(name="wandb", options={"entity": "us"}),
+            PythonTrack(object="m:C", options={"a": 1}),
+        )
+    ),
     "own model": Experiment(model=PythonModel(object="m:C", options={"a": 1})),
     "own task": Experiment(task=PythonTask(object="m:C", options={"a": 1})),
     **{
@@ -242,9 +252,9 @@ def test_every_key_is_refused_listed_or_compared_by_content(name: str) -> None:
         elif role_of(key) is Role.COMPUTED or (key == "train.duration" and name in FLAT):
             for before, after in ((saved, now), (now, saved)):
                 notes = compare(before, after, where=WHERE)
-                assert len(notes) == 1 and notes[0].startswith(f"{key} was ") and notes[0].endswith(" from here on"), (
-                    notes
-                )
+                assert len(notes) == 1 and notes[0].endswith(" from here on"), notes
+                said = notes[0].partition(" was ")[0]
+                assert said == key or (isinstance(value, dict) and said.startswith(f"{key}.")), notes
         else:
             for before, after in ((saved, now), (now, saved)):
                 with pytest.raises(RunError, match="was trained with another configuration") as caught:
@@ -259,7 +269,7 @@ def test_the_cases_are_all_keys_of_all_variants() -> None:
     def kinds(section: type[Section]) -> set[type[Section]]:
         found = {section}
         for name, annotation in keys_of(section).items():
-            for variant in variants(annotation).values():
+            for variant in (variants(annotation) or item_variants(annotation)).values():
                 if name != "sources":
                     found |= kinds(variant)
         return found
@@ -323,6 +333,25 @@ def test_evaluation_sets_of_rows_of_their_own_may_come_and_go() -> None:
     news = changed(saved, "data.evaluations.news.kind", "split")
     with refused(RunError, reason="data.evaluations.news.kind"):
         compare(saved, news, where=WHERE)
+
+
+def test_trackers_may_come_and_go() -> None:
+    saved = EXPERIMENTS["tracked"].model_dump(mode="json")
+    kinds = [table["kind"] for table in saved["track"]]
+    for number in range(len(kinds)):
+        fewer = {**saved, "track": saved["track"][:number]}
+        named = [f"track[{index}] ({kinds[index]})" for index in range(number, len(kinds))]
+        for before, after, what in ((fewer, saved, "hears"), (saved, fewer, "does not hear")):
+            said = [f"{name} {what} of the run from here on" for name in named]
+            assert compare(before, after, where=WHERE) == said
+
+
+def test_options_of_trackers_are_not_told() -> None:
+    saved = EXPERIMENTS["tracked"].model_dump(mode="json")
+    now = changed(saved, "track.2.options", {"entity": "us", "api_key": "secret-17"})
+    for before, after in ((saved, now), (now, saved), (now, changed(now, "track.2.options.api_key", "secret-18"))):
+        [note] = compare(before, after, where=WHERE)
+        assert note.startswith("track.2.options.api_key was ") and "secret" not in note
 
 
 def test_a_longer_run_is_the_same_run_only_under_a_flat_schedule() -> None:

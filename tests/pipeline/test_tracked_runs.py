@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kits import trackers
+from kits.cli import runner
 from kits.errors import refused
-from kits.runs import Listener
+from kits.runs import Listener, set_status, signal_after
 from kits.trackers import kept_in
 from kits.trained import home
 
 import textune
-from textune.errors import CodeError, ConfigError
+from textune.errors import CodeError, ConfigError, Preempted, RunError
+from textune.pipeline.tracking import replay
+from textune.run.folder import RunFolder
 
 __all__ = ["home"]
 
@@ -71,6 +76,17 @@ def letting_go() -> Iterator[None]:
     trackers.HANGING.set()
 
 
+def let_go(folder: Path) -> None:
+    """What failed works again."""
+    trackers.HANGING.set()
+    folder.mkdir(exist_ok=True)
+    (folder / "up").touch()
+
+
+def files_in(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "lock"}
+
+
 def weights(run: Path) -> bytes:
     return (run / "best" / "model.safetensors").read_bytes()
 
@@ -85,10 +101,10 @@ def test_a_tracker_gets_everything_once(home: Path, tmp_path: Path, untracked: P
     assert not [name for name in parameters if name.startswith("track")]
     first = next(one for one in kept if one.get("stream") == "step")
     [line] = [line for line in lines_of(run) if line["kind"] == "step" and line["step"] == first["step"]]
-    assert first["numbers"]["training/loss"] == line["loss"] and first["time"] == line["time"]
+    assert first["numbers"]["train/loss"] == line["loss"] and first["time"] == line["time"]
     assert first["numbers"]["system/memory"] > 1 << 20 and first["numbers"]["system/cpu"] > 0
     evaluated = next(one for one in kept if one.get("stream") == "evaluation/validation")
-    assert "evaluation/validation/accuracy" in evaluated["numbers"]
+    assert "validation/accuracy" in evaluated["numbers"]
     files = [one["file"] for one in kept if "file" in one]
     assert files[:4] == ["config.toml", "manifest.json", "metrics.jsonl", "best"] and "report.json" in files
     assert kept[-1]["sets"] == ["test", "validation"]
@@ -106,6 +122,18 @@ def test_a_tracker_that_fails_does_not_concern_the_run_or_another_tracker(
     assert json.loads((run / "manifest.json").read_text())["status"] == "complete"
     about = [notice for notice in listener.notices if "the tracker python" in notice]
     assert "textune tracking replay" in about[-1] and len(about) <= 2  # once on the way, once at the end
+
+    if kind == "Exiting":  # which never comes back
+        with refused(RunError, key="track", reason="SystemExit"):
+            replay(run)
+        return
+    let_go(tmp_path / "bad")
+    [first, _] = replay(run)
+    assert first.records > 0 and first.trouble == ""
+    require_complete(kept_in(tmp_path / "bad"), run)
+    before = files_in(tmp_path)
+    assert [(one.records, one.files) for one in replay(run)] == [(0, 0), (0, 0)]
+    assert files_in(tmp_path) == before
 
 
 def test_records_that_a_tracker_cannot_take_are_counted(home: Path, tmp_path: Path) -> None:
@@ -128,3 +156,94 @@ def test_two_trackers_of_one_place_and_what_is_not_there_are_refused(home: Path,
     with refused(ConfigError, key="track[0].kind", value="wandb"):
         train(home, run, '{kind = "wandb"}')
     assert not run.exists()
+
+
+SAVING = ("train.checkpoint.every=4 steps", "train.checkpoint.background=false", "train.checkpoint.keep=2")
+
+
+@pytest.mark.parametrize("tells", ["true", "false"])
+def test_a_run_that_goes_on_goes_on_in_the_same_run_of_its_tracker(home: Path, tmp_path: Path, tells: str) -> None:
+    """Stopped after step 7, and made to forget what came after the checkpoint of step 4."""
+    run, mine = tmp_path / "run", track("Kept", tmp_path / "kept", more=f"tells = {tells}")
+    later = track("Kept", tmp_path / "later")
+    with pytest.raises(Preempted):
+        train(home, run, mine, words=SAVING, after_step=signal_after({7: [signal.SIGTERM]}))
+    before = kept_in(tmp_path / "kept")
+    assert before[-1]["ended"] == "preempted" and not [one for one in before if "file" in one]
+    assert [one["step"] for one in before if one.get("stream") == "step"] == [2, 4, 6]
+    shutil.rmtree(run / "checkpoints" / "step-7")
+    train(home, run, mine, later, words=SAVING)
+    require_complete(kept_in(tmp_path / "kept"), run)
+    require_complete(kept_in(tmp_path / "later"), run)  # from the first step
+    assert {path.name for path in (run / "tracking").iterdir()} == {"python.json", "python-2.json"}
+
+
+def test_a_folder_that_lost_its_cursors_goes_on_from_its_checkpoint(home: Path, tmp_path: Path) -> None:
+    run, mine = tmp_path / "run", track("Kept", tmp_path / "kept")
+    with pytest.raises(Preempted):
+        train(home, run, mine, words=SAVING, after_step=signal_after({7: [signal.SIGTERM]}))
+    shutil.rmtree(run / "tracking")
+    train(home, run, mine, words=SAVING)
+    require_complete(kept_in(tmp_path / "kept"), run)
+
+
+def test_a_tracker_that_is_taken_out_is_left_alone_and_a_branch_is_another_run(home: Path, tmp_path: Path) -> None:
+    run, mine = tmp_path / "run", track("Kept", tmp_path / "kept")
+    with pytest.raises(Preempted):
+        train(home, run, mine, words=SAVING, after_step=signal_after({7: [signal.SIGTERM]}))
+    before = files_in(tmp_path / "kept")
+    train(home, tmp_path / "branch", mine, words=SAVING, resume=str(run / "checkpoints" / "step-7"))
+    listener = train(home, run, words=SAVING)
+    assert {path: text for path, text in files_in(tmp_path / "kept").items() if path in before} == before
+    assert len(list((tmp_path / "kept").iterdir())) == 2
+    assert [notice for notice in listener.notices if notice.startswith("track[0] (python) does not hear")]
+
+
+def test_a_fast_development_run_is_sent_nowhere(home: Path, tmp_path: Path) -> None:
+    train(home, tmp_path / "run", track("Kept", tmp_path / "kept"), fast_dev_run=True)
+    assert not (tmp_path / "kept").exists()
+
+
+def test_a_run_that_had_no_trackers_is_sent_afterwards(
+    tmp_path: Path, untracked: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(untracked, tmp_path / "run")
+    with refused(RunError, key="track", place=str(run)):
+        replay(run)
+    call = runner(capsys, monkeypatch, tmp_path)
+    override = f"track=[{track('Kept', tmp_path / 'kept')}]"
+    answer = call("tracking", "replay", run, override)
+    assert answer.code == 0 and "python" in answer.out and "sent" in answer.out
+    require_complete(kept_in(tmp_path / "kept"), run)
+    answer = call("tracking", "replay", run, override, "--only", "python", "--json")
+    [said] = json.loads(answer.out)["trackers"]
+    assert (said["tracker"], said["records"], said["files"], said["trouble"]) == ("python", 0, 0, "")
+    answer = call("tracking", "replay", run, override, "--only", "mlflow", "--json")
+    assert answer.code == 2 and json.loads(answer.out)["key"] == "only"
+
+
+def test_a_run_that_was_killed_is_sent_as_interrupted_and_one_at_work_is_not(tmp_path: Path, untracked: Path) -> None:
+    run = shutil.copytree(untracked, tmp_path / "run")
+    set_status(run, "running")
+    tracks = {
+        "track": [{"kind": "python", "object": "kits.trackers:Kept", "options": {"folder": str(tmp_path / "k")}}]
+    }
+    with RunFolder(run).lock(), refused(RunError, reason="another process is writing"):
+        replay(run, overrides=tracks)
+    replay(run, overrides=tracks)
+    kept = kept_in(tmp_path / "k")
+    assert kept[-1]["ended"] == "interrupted" and not [one for one in kept if "file" in one]
+
+
+def test_a_cursor_that_is_damaged_is_said_and_the_run_goes_on(home: Path, tmp_path: Path) -> None:
+    run, mine = tmp_path / "run", track("Kept", tmp_path / "kept")
+    with pytest.raises(Preempted):
+        train(home, run, mine, words=SAVING, after_step=signal_after({7: [signal.SIGTERM]}))
+    (run / "tracking" / "python.json").write_text('{"place": 1}')
+    listener = train(home, run, mine, words=SAVING)
+    assert [notice for notice in listener.notices if "python.json" in notice]
+    with refused(RunError, place="python.json"):
+        replay(run)
+    (run / "tracking" / "python.json").unlink()
+    replay(run)
+    assert len(list((tmp_path / "kept").iterdir())) == 2  # the whole run again, as a new one

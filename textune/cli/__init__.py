@@ -23,12 +23,14 @@ from textune.cli.documents import generate, render
 from textune.cli.foreign import convert, script_called
 from textune.cli.glue import glue
 from textune.cli.launching import launch
-from textune.cli.models import evaluate, export, info, predict
+from textune.cli.models import evaluate, export, info, predict, report
 from textune.cli.options import as_setting
 from textune.cli.output import print_any_character, print_json, printable
 from textune.cli.repeat import repeat
 from textune.cli.runs import train
+from textune.cli.sweeping import sweep
 from textune.cli.tagging import tag
+from textune.cli.tracking import tracking
 from textune.errors import ConfigError, Preempted, TextuneError
 from textune.ranks import launched_rank
 
@@ -145,7 +147,9 @@ class _Verbs(click.Group):
         init,
         check,
         train,
+        sweep,
         evaluate,
+        report,
         predict,
         info,
         export,
@@ -159,6 +163,7 @@ class _Verbs(click.Group):
         convert,
         repeat,
         glue,
+        tracking,
         chaos,
     ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},

@@ -108,6 +108,30 @@ def show_comparison(comparison: Comparison, *, as_json: bool) -> None:
 
 @click.command(
     cls=Examples,
+    short_help="Write the page about a run again, from its files.",
+    examples="textune report runs/first\ntextune report runs/first --json",
+)
+@click.argument("run", metavar="RUN")
+@json_option
+def report(run: str, as_json: bool) -> None:
+    """Write report.html into a run folder: a page to look at, which needs no other file.
+
+    Every run writes it at its end; this writes it again, as for a run of an earlier version. No model and no rows are
+    read.
+    """
+    with importing(for_good=True):
+        from textune.pipeline import report as run_report
+
+    written = run_report(run)
+    if as_json:
+        print_json({name: str(path) for name, path in written.items()})
+        return
+    for path in written.values():
+        click.echo(f"Wrote {path}.", err=True)
+
+
+@click.command(
+    cls=Examples,
     short_help="Add a model's predictions to rows.",
     examples="echo 'a fine film' | textune predict runs/first\n"
     "textune predict runs/first --data new.csv --output scored.csv\n"

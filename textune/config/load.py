@@ -77,24 +77,28 @@ Config: TypeAlias = str | os.PathLike[str] | Mapping[str, object] | Experiment |
 `Experiment`, or a configuration that is loaded already."""
 
 
-def load_config(config: Config | None, overrides: Overrides = (), unset: Iterable[str] = ()) -> Loaded:
+def load_config(
+    config: Config | None, overrides: Overrides = (), unset: Iterable[str] = (), *, over: Sequence[Layer] = ()
+) -> Loaded:
     """Read a config (None: only defaults), apply overrides, and check everything.
 
     `config` is the name of a TOML file or of a preset (`preset:NAME`), a nested dictionary of the same form, an
     `Experiment`, or what was loaded before. `overrides` are `key=value` words or values by dotted key; what their
     `extends` names is laid over the config. Keys in `unset` are reset to their defaults before the other overrides are
-    applied. Paths become absolute. Raises a ConfigError that lists every problem with key, value and origin.
+    applied. `over`: tables with origins of their own, which are laid over the config before that. Paths become
+    absolute. Raises a ConfigError that lists every problem with key, value and origin.
     """
     layers, file = _layers(config)
     words, problems = gather(overrides)
     unset = listed("unset", unset)
-    if isinstance(config, Loaded) and not (words or problems or unset):
+    if isinstance(config, Loaded) and not (words or problems or unset or over):
         return config
     *laid_over, last = layers_of(words, Origin(_origin_of(overrides), Path.cwd()))
     places, more = parse_unset(unset, last.table)
     merged = Merged()
     merged.problems += problems + more
-    for layer in (*layers, *laid_over):
+    between = [layer for table in over for layer in layers_of(table.table, table.origin)]
+    for layer in (*layers, *between, *laid_over):
         merged.merge(layer.table, layer.origin)
     for place in places:
         merged.unset(place)

@@ -198,12 +198,14 @@ def wrong_value(place: Place, value: object, expectation: str, origin: str) -> P
     return Problem(place, message, hint, value=value, origin=origin)
 
 
-def translate(error: ValidationError, origin_of: Callable[[Place], str]) -> list[Problem]:
-    """pydantic's errors as problems, with the keys as the user wrote them (no union tags)."""
+def translate(
+    error: ValidationError, origin_of: Callable[[Place], str], *, root: type[Section] = Experiment
+) -> list[Problem]:
+    """pydantic's errors as problems, with the keys as the user wrote them (no union tags); `root`: what was read."""
     problems: list[Problem] = []
     for finding in error.errors(include_url=False):
         is_short = finding["type"] == "missing" and isinstance(finding["loc"][-1], int)  # a list of fixed length
-        place, annotation, section = _locate(finding["loc"][:-1] if is_short else finding["loc"])
+        place, annotation, section = _locate(finding["loc"][:-1] if is_short else finding["loc"], root)
         origin = origin_of(place)
         if finding["type"] == "missing" and section is not None and not is_short:
             needs = "it has no default"
@@ -226,10 +228,10 @@ def translate(error: ValidationError, origin_of: Callable[[Place], str]) -> list
     return [problem for problem in problems if not any(_is_inside(place, problem.place) for place in inner)]
 
 
-def _locate(location: tuple[str | int, ...]) -> tuple[Place, object, type[Section] | None]:
+def _locate(location: tuple[str | int, ...], root: type[Section]) -> tuple[Place, object, type[Section] | None]:
     """A pydantic location as the user's place, with the annotation there and the section that holds it."""
     place: Place = ()
-    annotation: object = Experiment
+    annotation: object = root
     section: type[Section] | None = None
     for part in location:
         choices = variants(annotation)

@@ -19,6 +19,11 @@ from .mistakes import Mistake as Mistake
 from .naming import resolve_metric as resolve_metric
 from .pooled import pool_rows as pool_rows
 from .reduction import RowLosses as RowLosses
+from .render.html.page import page_of as page_of
+from .render.html.story import History as History
+from .render.html.story import Series as Series
+from .render.html.story import SplitRows as SplitRows
+from .render.html.story import Story as Story
 from .render.json import read_report as read_report
 from .report import Report as Report
 from .rowsfile import ROWS_SUFFIX as ROWS_SUFFIX

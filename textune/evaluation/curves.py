@@ -70,7 +70,7 @@ def find_curves(scored: Scored) -> tuple[Curves, ...]:
         Curves(
             name=ranked.head.labels[column],
             thresholds=_thresholds(ranked.seen[:, column], ranked.hits[:, column]),
-            reliability=_reliability(ranked.seen[:, column], ranked.hits[:, column]),
+            reliability=reliability_of(ranked.seen[:, column], ranked.hits[:, column]),
         )
         for column in chosen
     )
@@ -83,16 +83,16 @@ def _thresholds(scores_M: np.ndarray, hits_M: np.ndarray) -> Thresholds:
     found_T = np.cumsum(hits)[last_T]
     taken_T = last_T + 1
     recall_T, false_T = found_T / hits.sum(), (taken_T - found_T) / (~hits).sum()
-    kept = _evenly(recall_T + false_T)
+    kept = thinned(recall_T + false_T)
     return Thresholds(
-        threshold=_rounded(descending[last_T[kept]]),
-        recall=_rounded(recall_T[kept]),
-        false_positive_rate=_rounded(false_T[kept]),
-        precision=_rounded(found_T[kept] / taken_T[kept]),
+        threshold=rounded(descending[last_T[kept]]),
+        recall=rounded(recall_T[kept]),
+        false_positive_rate=rounded(false_T[kept]),
+        precision=rounded(found_T[kept] / taken_T[kept]),
     )
 
 
-def _evenly(distance_T: np.ndarray) -> np.ndarray:
+def thinned(distance_T: np.ndarray) -> np.ndarray:
     """int64 [at most MAX_POINTS] the points to keep: the first, the last, and others evenly spaced by ascending
     distance."""
     if len(distance_T) <= MAX_POINTS:
@@ -101,17 +101,25 @@ def _evenly(distance_T: np.ndarray) -> np.ndarray:
     return np.unique(np.searchsorted(distance_T, wanted).clip(max=len(distance_T) - 1))
 
 
-def _reliability(scores_M: np.ndarray, hits_M: np.ndarray) -> Reliability:
+def reliability_of(scores_M: np.ndarray, hits_M: np.ndarray) -> Reliability:
+    """How often (`hits_M`) rows of these scores are right."""
+    return reliability_in(by_range(scores_M, hits_M))
+
+
+def by_range(scores_M: np.ndarray, hits_M: np.ndarray) -> np.ndarray:
+    """float64 [3, NUM_BINS] rows, the sum of their scores, and hits in each range of scores. Those of several classes
+    may be added."""
     bin_M = (scores_M * NUM_BINS).astype(np.int64).clip(0, NUM_BINS - 1)
-    rows_B = np.bincount(bin_M, minlength=NUM_BINS)
-    used = np.flatnonzero(rows_B)
-    sums_B, hits_B = (np.bincount(bin_M, values, minlength=NUM_BINS) for values in (scores_M, hits_M))
+    return np.stack([np.bincount(bin_M, values, NUM_BINS) for values in (np.ones(len(bin_M)), scores_M, hits_M)])
+
+
+def reliability_in(ranges_3B: np.ndarray) -> Reliability:
+    """The same as shares."""
+    rows_B, sums_B, hits_B = ranges_3B[:, ranges_3B[0] > 0]
     return Reliability(
-        score=_rounded(sums_B[used] / rows_B[used]),
-        share=_rounded(hits_B[used] / rows_B[used]),
-        rows=tuple(rows_B[used].tolist()),
+        score=rounded(sums_B / rows_B), share=rounded(hits_B / rows_B), rows=tuple(rows_B.astype(np.int64).tolist())
     )
 
 
-def _rounded(values: np.ndarray) -> tuple[float, ...]:
+def rounded(values: np.ndarray) -> tuple[float, ...]:
     return tuple(np.round(values, _DECIMALS).tolist())

@@ -15,6 +15,7 @@ import numpy as np
 from textune.data import LabelMap
 from textune.evaluation.baseline import Baseline, find_baseline
 from textune.evaluation.curves import Curves, find_curves
+from textune.evaluation.drawn import Drawn, find_drawn
 from textune.evaluation.hardest import Amounts, HardDocument, amounts_of, find_hardest
 from textune.evaluation.intervals import Interval, confidence_interval
 from textune.evaluation.lift import Lift
@@ -84,6 +85,8 @@ class Report:
     """Rows that are not among `num_rows`: they could not be used, or were too long."""
     curves: tuple[Curves, ...] = ()
     """For the classes with the most rows (binary: the second class); empty for regression."""
+    drawn: Drawn = field(default_factory=Drawn)
+    """What else a page draws: confidence, coverage, predicted beside true numbers."""
     higher_is_better: bool = True
     """Whether a larger value of the main metric is better."""
     lifts: tuple[Lift, ...] = ()
@@ -164,6 +167,7 @@ class Report:
                 "warnings": self.warnings,
                 "notes": self.notes,
                 "curves": [asdict(curves) for curves in self.curves],
+                "drawn": self.drawn.to_dict(),
             }
         )
         if self.amounts is not None:
@@ -226,6 +230,7 @@ def build_report(
         ),
         num_left_out=rows.num_left_out,
         curves=find_curves(scored),
+        drawn=find_drawn(scored),
         higher_is_better=metric.higher_is_better,
         amounts=amounts,
         hardest=find_hardest(scored, rows, limit=mistakes),

@@ -19,9 +19,11 @@ from .render import render as render
 from .renderedpage import html_page as html_page
 from .renderedpage import plain_text as plain_text
 from .renderedpage import text_lines as text_lines
+from .report import report as report
 from .tag import TagResult as TagResult
 from .tag import tag as tag
 from .targets import require_folder as require_folder
 from .targets import require_target as require_target
+from .tracking import replay as replay
 from .train import TrainResult as TrainResult
 from .train import train as train

@@ -110,6 +110,7 @@ def build_parts(
         max_length_reason=ground.max_length_reason,
         maker=ground.maker,
         documents=ground.documents,
+        findings=ground.findings,
         ranks=ranks,
     )
 

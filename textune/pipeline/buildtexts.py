@@ -24,7 +24,15 @@ from textune.config import (
     TrainSection,
     reported_sets,
 )
-from textune.data import PreparedData, labelled_stream, prepare_data, require_slices, require_sound
+from textune.data import (
+    Finding,
+    PreparedData,
+    audit_data,
+    labelled_stream,
+    prepare_data,
+    require_slices,
+    require_sound,
+)
 from textune.evaluation import MainMetric, resolve_metric
 from textune.model import (
     FullTable,
@@ -61,7 +69,7 @@ def lay_texts(building: Building) -> Groundwork:
     labelled = _labelled(building)
     loaded = _loaded(building, labelled)
     labelled, rows = _tokenised(building, labelled, loaded)
-    data, task, metric = labelled
+    data, task, metric, findings = labelled
     _require_sets(experiment, labelled, loaded, rows)
     stream = labelled_stream(data, experiment.data)
     paired = experiment.data.columns.text_pair is not None
@@ -79,6 +87,7 @@ def lay_texts(building: Building) -> Groundwork:
         plan=Plan.of(experiment.train, data.num_rows["train"]),
         vocabulary=_vocabulary(experiment.train, rows, streamed=stream is not None),
         pair_separator=loaded.encoder.separator.text if paired else "",
+        findings=findings,
         notices=[*data.notices, *loaded.notices],
     )
 
@@ -89,6 +98,8 @@ class _Labelled(NamedTuple):
     data: PreparedData
     task: Task
     metric: MainMetric
+    findings: tuple[Finding, ...] | None
+    """What the audit of the rows found; None where it was not made."""
 
 
 def _labelled(building: Building) -> _Labelled:
@@ -101,13 +112,14 @@ def _labelled(building: Building) -> _Labelled:
             experiment.data, kind=experiment.task.kind, known_names=known_names, stated=stated, given=building.given
         )
     require_weights(experiment.train, data.train)
-    for warning in require_sound(data) if building.audit else ():
+    findings = tuple(audit_data(data)) if building.audit else None
+    for warning in require_sound(findings or ()):
         building.tracker.notice(warning)
     task = build_task(experiment.task, data.label_maps, targets=data.train.chosen_targets)
     metric = resolve_metric(experiment.evaluate.metric, task.heads)
     require_judge(experiment.train, data, best_by=experiment.evaluate.best_by)
     require_slices(data, experiment.evaluate.slices, sets=reported_sets(experiment))
-    return _Labelled(data, task, metric)
+    return _Labelled(data, task, metric, findings)
 
 
 class _Loaded(NamedTuple):
@@ -161,14 +173,14 @@ def _loaded(building: Building, labelled: _Labelled) -> _Loaded:
 
 def _tokenised(building: Building, labelled: _Labelled, loaded: _Loaded) -> tuple[_Labelled, dict[str, TokenRows]]:
     """The token rows of every split, and what is left of the rows where `tokens.drop_longer` leaves some out."""
-    before, task, metric = labelled
+    before, task = labelled.data, labelled.task
     experiment, notice = building.experiment, building.tracker.notice
     with building.ranks.local_first():
         data, rows = tokenise(before, loaded.encoder, loaded.tokens, progress=building.tokenising, notice=notice)
     require_weights(experiment.train, data.train)
     if len(data.train) < len(before.train):  # balanced weights follow from the rows that are left
         task = build_task(experiment.task, data.label_maps, targets=data.train.chosen_targets)
-    return _Labelled(data, task, metric), rows
+    return labelled._replace(data=data, task=task), rows
 
 
 def _require_sets(experiment: Experiment, labelled: _Labelled, loaded: _Loaded, rows: Mapping[str, TokenRows]) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ from textune.data import Finding, GivenRows, TokenFacts, audit_data
 from textune.pipeline.build import build_parts
 from textune.pipeline.documents import DocumentsCheck, check_documents
 from textune.pipeline.memory import SetsInMemory, load_with_rows
-from textune.run import Facts, Parts, SilentTracker, Tracker, Trackers, batches_of, describe, run_facts
+from textune.run import Facts, Parts, SilentTracker, Tracker, Trackers, batches_of, build_targets, describe, run_facts
 from textune.training import Learner, deterministic, gradients_in_memory, learner_alone, state_bytes, trained_in
 from textune.wording import count
 
@@ -117,6 +118,7 @@ def check(
         train, validation, test, {} if evaluations is None else evaluations, {} if rows is None else rows
     )
     loaded, rows = load_with_rows(config, overrides, unset, sets)
+    build_targets(loaded.experiment.track, Path("runs") / loaded.name)  # refuses what cannot be sent to
     trackers = Trackers([tracker or SilentTracker()])
     for note in loaded.notes:
         trackers.notice(note)

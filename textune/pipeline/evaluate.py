@@ -68,9 +68,9 @@ def evaluate(
     label, as in `{"label": "stars"}`; others stay as in the run. `rows`: rows in memory by name, for a run trained on
     such. `code`, `decision`: as in `textune.prediction.load`.
 
-    In a run folder the report is kept as `evaluations/NAME.json` and `.md`, the rows as `NAME.rows.parquet`. Raises
-    RunError where the run has no such rows or its data has changed since training. Processes of one launcher share
-    the rows: all of them call it and get the report, and the first one writes it.
+    In a run folder the report is kept as `evaluations/NAME.json`, `.md` and `.html`, the rows as `NAME.rows.parquet`.
+    Raises RunError where the run has no such rows or its data has changed since training. Processes of one launcher
+    share the rows: all of them call it and get the report, and the first one writes it.
     """
     require_words(evaluate, on_bad_row=on_bad_row)
     _require_part(part, data)
@@ -342,7 +342,7 @@ def _keep(reported: Reported, folder: RunFolder, tracker: Tracker) -> None:
     try:
         folder.evaluations.mkdir(exist_ok=True)
         stem = _free_stem(folder, reported.evaluated)
-        write_report(reported.report, folder.evaluations, stem)
+        write_report(reported.report, folder.evaluations, stem, page=True)
         write_rows(reported.evaluated, folder.rows_of(stem))
     except OSError as error:  # such as another user's run
         tracker.notice(f"the report was not kept in {folder.evaluations}: {error.strerror or error}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from textune.batches import Plan, RowMaker, TextEncoder, TokenRows
 from textune.config import Experiment, TokensSection
-from textune.data import GivenRows, PreparedData
+from textune.data import Finding, GivenRows, PreparedData
 from textune.evaluation import MainMetric
 from textune.metadata import ChunkEncoder, DocumentEstimate
 from textune.model import FullTable, Occurring, TextModel
@@ -65,5 +65,7 @@ class Groundwork:
     """What stands between the texts of pairs."""
     documents: DocumentEstimate | None = None
     """What a sample of the training documents became; None for labelled texts."""
+    findings: tuple[Finding, ...] | None = None
+    """What the audit of the rows found; None where it was not made."""
     notices: list[str] = field(default_factory=list)
     """About the data and what it becomes."""

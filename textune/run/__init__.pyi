@@ -3,8 +3,10 @@ from .facts import run_facts as run_facts
 from .folder import RunFolder as RunFolder
 from .header import describe as describe
 from .header import disk_warning as disk_warning
+from .manifest import Ending as Ending
 from .manifest import Manifest as Manifest
 from .manifest import read_manifest as read_manifest
+from .page import write_page as write_page
 from .parts import Parts as Parts
 from .parts import Settings as Settings
 from .parts import batches_of as batches_of
@@ -17,6 +19,7 @@ from .report import score_rows as score_rows
 from .report import write_report as write_report
 from .rowfacts import facts_of as facts_of
 from .same import compare as compare
+from .same import flat as flat
 from .session import Session as Session
 from .session import WrittenConfig as WrittenConfig
 from .signals import AS_BEFORE as AS_BEFORE
@@ -34,6 +37,11 @@ from .start import require_same_start as require_same_start
 from .state import Identity as Identity
 from .state import machine_in_words as machine_in_words
 from .state import state_of as state_of
+from .tracking.delivery import Delivery as Delivery
+from .tracking.delivery import Story as Story
+from .tracking.outbox import ended_of as ended_of
+from .tracking.outbox import files_for as files_for
+from .tracking.sender import FAULTS as FAULTS
 from .tracking.table import build_targets as build_targets
 from .tracking.tracker import EvaluationValues as EvaluationValues
 from .tracking.tracker import SilentTracker as SilentTracker

@@ -8,6 +8,7 @@ runs/x/
   best/           the best model: a plain Hugging Face folder plus textune.json
   checkpoints/    all that a run needs to resume where it stopped: step-120/ and the like
   lock            held by the process that is writing here
+  report.html     a page to look at: all of the reports, how training went, what the audit found
   report.json, report.md                  the best model on the validation rows
   report-test.json, report-NAME.json, ... the best model on the test rows, and on each evaluation set
   evaluations/NAME.rows.parquet           every row of the set NAME with its label, the answer and the score; beside
@@ -29,6 +30,8 @@ from textune.locks import Held, Removed, held
 from textune.model import complete_model
 from textune.run.manifest import Ending, Manifest, Resumption, now, read_manifest
 
+PAGE = "report.html"
+"""The page about a run."""
 _REPORT = "report"
 _FIRST = ("validation", "test")
 _BEFORE_THE_MANIFEST = {"lock", "config.toml", "config.toml.writing", "manifest.json.writing"}

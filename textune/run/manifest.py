@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from textune.atomic import write_text
+from textune.data import Finding
 from textune.errors import RunError
 from textune.jsontext import parse_json
 from textune.model import hint_for_no_run
@@ -71,6 +72,8 @@ class Manifest(BaseModel):
     num_skipped: int = 0
     left_out: dict[str, int] = {}
     """Rows of each split that were left out, for whatever reason."""
+    findings: tuple[Finding, ...] | None = None
+    """What the audit of the rows found; None where it was not made."""
     from_checkpoint: str | None = None
     """The checkpoint of another run in which this one began."""
     resumed: tuple[Resumption, ...] = ()

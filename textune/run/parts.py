@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from textune.batches import Assembler, Batches, Loader, Plan, RowMaker, StreamLoader, TextEncoder, TokenRows
 from textune.config import EvaluateSection, Track, TrainSection
-from textune.data import PreparedData
+from textune.data import Finding, PreparedData
 from textune.evaluation import MainMetric
 from textune.metadata import ChunkEncoder, DocumentEstimate
 from textune.model import Device, TextModel, TokenBudget
@@ -65,6 +65,8 @@ class Parts:
     """What makes training rows block by block; `rows["train"]` are then the first ones. None where all are there."""
     documents: DocumentEstimate | None = None
     """What a sample of the training documents of a language model became; None for labelled texts."""
+    findings: tuple[Finding, ...] | None = None
+    """What the audit of the rows found; None where it was not made."""
     ranks: Ranks = ALONE
     """The processes that share the run."""
 

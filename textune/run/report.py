@@ -26,6 +26,7 @@ from textune.evaluation import (
     build_task_report,
     labelled_rows,
     measure_lift,
+    page_of,
     render,
     write_rows,
 )
@@ -170,10 +171,12 @@ def _lifts(
         yield measure_lift(field.name, metric, scored, without, num_rows=num_rows, samples=samples)
 
 
-def write_report(report: Report, folder: Path, stem: str) -> None:
-    """Write `stem.json` and `stem.md` into a folder."""
+def write_report(report: Report, folder: Path, stem: str, *, page: bool = False) -> None:
+    """Write `stem.json` and `stem.md` into a folder; `page`: and `stem.html`."""
     write_text(folder / f"{stem}.json", render.json.render(report))
     write_text(folder / f"{stem}.md", render.markdown.render(report))
+    if page:
+        write_text(folder / f"{stem}.html", page_of({stem: report}))
 
 
 def write_reports(parts: Parts, folder: RunFolder, tracker: Tracker) -> dict[str, Report]:

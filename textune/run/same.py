@@ -4,6 +4,7 @@ content."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 CODE = "code."
 """Before the name of a class of the user's own: the hash of its file."""
+_OPTION_OF_A_TRACKER = re.compile(r"track\.\d+\.options\.")
+"""Its value may be a password."""
 _CURRICULUM = "metadata.sampling.curriculum"
 _NOT_COMPUTED = {"transformers_version", "architectures", "dtype", "torch_dtype", "id2label", "label2id", "use_cache"}
 """Keys of a backbone's configuration that change nothing of what is learnt."""
@@ -39,6 +42,8 @@ def compare(saved: Mapping[str, object], now: Mapping[str, object], *, where: st
     harmless = [
         *(f"data.evaluations.{name} is evaluated" for name in _taken_away(after, before)),
         *(f"data.evaluations.{name} is not evaluated" for name in _taken_away(before, after)),
+        *(f"{tracker} hears of the run" for tracker in _trackers_of_one(after, before)),
+        *(f"{tracker} does not hear of the run" for tracker in _trackers_of_one(before, after)),
     ]
     refused: list[str] = []
     for key in sorted(before.keys() | after.keys()):
@@ -85,6 +90,18 @@ def _taken_away(before: dict[str, object], after: dict[str, object]) -> list[str
     return gone
 
 
+def _trackers_of_one(before: dict[str, object], after: dict[str, object]) -> list[str]:
+    """The tables of `track` that only the first of two configurations has, whose keys are taken out of it."""
+    numbers = {key.split(".")[1] for key in before if key.startswith("track.")}
+    gone = sorted(number for number in numbers if f"track.{number}.kind" not in after)
+    named = [f"track[{number}] ({before[f'track.{number}.kind']})" for number in gone]
+    for key in [key for key in before if key.startswith("track.") and key.split(".")[1] in gone]:
+        del before[key]
+    if gone and after.get("track") == []:
+        del after["track"]
+    return named
+
+
 def flat(tree: Mapping[str, object], start: str = "") -> dict[str, object]:
     """A nested table as dotted keys; lists of tables by number."""
     found: dict[str, object] = {}
@@ -100,6 +117,8 @@ def flat(tree: Mapping[str, object], start: str = "") -> dict[str, object]:
 
 
 def _shown(values: Mapping[str, object], key: str) -> str:
+    if key in values and _OPTION_OF_A_TRACKER.match(key):
+        return "set"
     return format_value(values[key], one_line=True) if key in values else "not set"
 
 

@@ -22,6 +22,7 @@ from textune.run.facts import Facts, run_facts
 from textune.run.folder import RunFolder
 from textune.run.header import describe
 from textune.run.manifest import Ending, Manifest, Resumption, command_line, git_state, machine, now, versions
+from textune.run.page import write_page
 from textune.run.parts import Parts, batches_of, num_truncated, scorer_of
 from textune.run.report import write_reports
 from textune.run.same import compare_identity, identity_at, identity_of, not_fitting
@@ -202,11 +203,9 @@ class Session:
             num_skipped=len(parts.data.skipped),
             left_out=parts.data.num_left_out,
         )
-        return (
-            manifest
-            if checkpoint is None
-            else manifest.model_copy(update={"from_checkpoint": str(checkpoint.folder.resolve())})
-        )
+        known: dict[str, object] = {} if parts.findings is None else {"findings": parts.findings}
+        known |= {} if checkpoint is None else {"from_checkpoint": str(checkpoint.folder.resolve())}
+        return manifest.model_copy(update=known)
 
     def _open_trackers(self) -> Trackers:
         """All trackers as one. The run's own, none on other ranks, are given the notices from before there was a run
@@ -306,9 +305,20 @@ class Session:
                 metrics={name: report.to_dict()["metrics"] for name, report in reports.items()},
             )
         self._ranks.wait()
-        self._is_open = False  # the run stays complete, even if a tracker cannot finish
+        self._is_open = False  # the run stays complete, even if its page cannot be written or a tracker cannot finish
+        if self._ranks.is_first:
+            self._write_page()
         self._say_finished("complete")
         return outcome
+
+    def _write_page(self) -> None:
+        try:
+            write_page(self._folder)
+        except OSError as error:  # such as a full disk; everything that the page is made of is there
+            self._tracker.notice(
+                f"the page about the run was not written: {error.strerror or error}; `textune report"
+                f" {self._folder.path}` writes it"
+            )
 
     def _mark(self, status: Ending, reason: str = "") -> None:
         """Say in the run folder, and to the trackers, how the run ended early; a run that was refused stays as it

@@ -101,7 +101,7 @@ def test_a_planted_leak_is_refused_and_may_be_allowed() -> None:
     assert (finding.level, finding.code) == ("error", "column-leak")
     assert "'code'" in finding.message and finding.examples
     with pytest.raises(DataError, match="'code' gives the label away"):
-        require_sound(prepared(data, "code", "other"))
+        require_sound(audit_data(prepared(data, "code", "other")))
     (allowed,) = audited(data, "code", "other", allow_leak=("code",))
     assert allowed.level == "note"
     assert not audited(data, "other")

@@ -6,6 +6,7 @@ are and normalised (Unicode form, case, spacing, punctuation).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -203,9 +204,8 @@ def _beside(split: Audited, train: Audited, rows: np.ndarray) -> tuple[str, ...]
     return tuple(examples)
 
 
-def require_sound(data: PreparedData) -> list[str]:
+def require_sound(findings: Sequence[Finding]) -> list[str]:
     """Warnings as sentences; DataError for what cannot be trained on."""
-    findings = audit_data(data)
     errors = [finding.message for finding in findings if finding.level == "error"]
     if errors:
         raise DataError(" ".join(errors), hint="`textune check` shows the rows.")

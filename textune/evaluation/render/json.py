@@ -9,6 +9,7 @@ from typing import Any
 from textune.errors import RunError
 from textune.evaluation.baseline import Baseline
 from textune.evaluation.curves import Curves, Reliability, Thresholds
+from textune.evaluation.drawn import drawn_of
 from textune.evaluation.hardest import Amounts, HardDocument
 from textune.evaluation.lift import Lift
 from textune.evaluation.metrics import ClassMetrics
@@ -63,6 +64,7 @@ def _report(tree: Tree) -> Report:
         notes=tuple(tree["notes"]),
         num_left_out=tree.get("rows_left_out", 0),
         curves=tuple(_curves(row) for row in tree.get("curves", ())),
+        drawn=drawn_of(tree.get("drawn", {})),
         amounts=Amounts(**tree["amounts"]) if "amounts" in tree else None,
         hardest=tuple(HardDocument(**from_json(row)) for row in tree.get("hardest", ())),
         lifts=tuple(_lift(row) for row in tree.get("lifts", ())),

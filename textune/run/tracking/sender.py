@@ -23,6 +23,8 @@ BATCH_SECONDS = 1.0
 """Between two sendings, so that many records travel together."""
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 1.0, 60.0
 """Waiting after a fault: twice as long each time."""
+LAST_ATTEMPTS = 3
+"""Once the run has ended, a second apart."""
 ANSWER_SECONDS = 60.0
 """A sink that does nothing for so long is reported."""
 FAULTS = (Exception, SystemExit)
@@ -86,8 +88,8 @@ class Sender:
         return self.trouble
 
     def _work(self) -> None:
-        delay, is_open = FIRST_DELAY_SECONDS, False
-        while not (self._is_abandoned or self.is_done):
+        delay, is_open, attempts = FIRST_DELAY_SECONDS, False, LAST_ATTEMPTS
+        while attempts and not (self._is_abandoned or self.is_done):
             end = self._end  # what comes before the end is in the file by now
             self._news.clear()
             self._at = time.monotonic()
@@ -101,9 +103,11 @@ class Sender:
                 self.trouble = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
                 self.delivery.close()
                 is_open = False
-                # The end of the run hurries it once.
-                time.sleep(FIRST_DELAY_SECONDS) if end else self._hurry.wait(delay)
-                delay = min(2 * delay, LONGEST_DELAY_SECONDS)
+                if end is None:
+                    self._hurry.wait(delay)  # the end of the run cuts it short
+                    delay = min(2 * delay, LONGEST_DELAY_SECONDS)
+                elif attempts := attempts - 1:
+                    time.sleep(FIRST_DELAY_SECONDS)
                 continue
             self._at, self.trouble, delay = None, "", FIRST_DELAY_SECONDS
             if not self.is_done:

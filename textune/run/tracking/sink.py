@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,22 +68,21 @@ class Record:
 
     @property
     def numbers(self) -> dict[str, float]:
-        """Its figures by name: `training/loss`, `evaluation/validation/f1`, `system/memory`; what is undefined is
-        left out."""
+        """Its figures by name: `train/loss`, `system/memory`, `validation/f1`, and `best/f1` for the main metric of
+        an evaluation that made its model the best one; what is undefined is left out."""
         if self.kind == "step":
-            found = {f"training/{name}": value for name, value in self.values.items() if name not in _NOT_FIGURES}
+            found = {
+                _STEP + _RENAMED.get(name, name): one for name, one in self.values.items() if name not in _NOT_FIGURES
+            }
             used = self.values.get("use")
-            found |= {f"system/{name}": value for name, value in used.items()} if isinstance(used, dict) else {}
-        else:
-            metrics = self.values.get("metrics")
-            found = (
-                {f"{self.stream}/{name}": one for name, one in metrics.items()} if isinstance(metrics, dict) else {}
-            )
-        return {
-            name: float(value)
-            for name, value in found.items()
-            if isinstance(value, int | float) and not isinstance(value, bool)
-        }
+            return _numbers(found | (_named(_SYSTEM, used) if isinstance(used, dict) else {}))
+        metrics = self.values.get("metrics")
+        if not isinstance(metrics, dict):
+            return {}
+        name = str(self.values.get("set", "validation"))
+        found = _named(f"evaluation/{name}/" if f"{name}/" in _TAKEN else f"{name}/", metrics)
+        main = str(self.values.get("main"))
+        return _numbers(found | ({_BEST + main: metrics.get(main)} if self.values.get("is_best") else {}))
 
     @property
     def message(self) -> str:
@@ -92,6 +92,9 @@ class Record:
 
 _NOT_FIGURES = {"kind", "step", "total_steps", "time", "use"}
 """Entries of a step that are no figures of the training."""
+_RENAMED = {"lr": "learning_rate"}
+_STEP, _SYSTEM, _BEST, _REPORT = _TAKEN = ("train/", "system/", "best/", "report/")
+"""What the names of figures begin with that are no evaluation's; a set with such a name stands under `evaluation/`."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,14 @@ class Ended:
     best_step: int | None = None
     seconds: float | None = None
     """Of the training loop, in all sessions together."""
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The figures of the reports by name: `report/test/f1`."""
+        found: dict[str, JsonValue] = {}
+        for name, metrics in self.results.items():
+            found |= _named(f"{_REPORT}{name}/", metrics)
+        return _numbers(found)
 
 
 class Sink(Protocol):
@@ -139,3 +150,27 @@ def _flat(tree: Mapping[str, JsonValue], start: str = "") -> Iterator[tuple[str,
             yield from _flat({str(index): item for index, item in enumerate(value)}, f"{key}.")
         else:
             yield key, value
+
+
+def as_scalars(values: Mapping[str, JsonValue]) -> dict[str, str | int | float | bool]:
+    """Parameters as every service takes them: lists as text, empty where one is not set."""
+    return {name: _scalar(value) for name, value in values.items()}
+
+
+def _scalar(value: JsonValue) -> str | int | float | bool:
+    if isinstance(value, str | int | float | bool):
+        return value
+    return "" if value is None else json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _named(start: str, values: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    return {f"{start}{name}": value for name, value in values.items()}
+
+
+def _numbers(values: Mapping[str, JsonValue]) -> dict[str, float]:
+    """What is a number of these."""
+    return {
+        name: float(value)
+        for name, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }

@@ -10,13 +10,14 @@ the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from textune.config import Track
+from textune.config import AccelerateTrack, MlflowTrack, PythonTrack, TensorBoardTrack, Track
 from textune.errors import ConfigError
 from textune.run.folder import RunFolder
 from textune.run.tracking.lines import JsonlTracker
@@ -48,19 +49,63 @@ class Kind:
     not known; the text is the key of the table, such as `track[0]`."""
 
 
-def _python(track: Any, key: str, folder: Path) -> Sink:
+def _tensorboard(track: TensorBoardTrack, key: str, folder: Path) -> Sink:
+    from textune.run.tracking.tensorboard import TensorBoardSink
+
+    return TensorBoardSink(track, key)
+
+
+def _mlflow(track: MlflowTrack, key: str, folder: Path) -> Sink:
+    from textune.run.tracking.mlflow import MlflowSink
+
+    return MlflowSink(track, key)
+
+
+def _accelerate(track: AccelerateTrack, key: str, folder: Path) -> Sink:
+    from textune.run.tracking.accelerate import AccelerateSink
+
+    return AccelerateSink(track, key)
+
+
+def _python(track: PythonTrack, key: str, folder: Path) -> Sink:
     from textune.run.tracking.python import PythonSink
 
     return PythonSink(track, key)
 
 
-def _place_of_object(track: Any, folder: Path) -> str:
-    options = ", ".join(f"{name}={value!r}" for name, value in sorted(track.options.items()))
-    return f"{track.object}({options})"
+def _with_options(what: str, options: Mapping[str, object]) -> str:
+    return f"{what}({', '.join(f'{name}={value!r}' for name, value in sorted(options.items()))})"
 
 
-KINDS: dict[str, Kind] = {"python": Kind(name=lambda track: "python", place=_place_of_object, build=_python)}
+KINDS: dict[str, Kind] = {
+    "tensorboard": Kind(
+        name=lambda track: "tensorboard",
+        place=lambda track, folder: track.folder or "the folder tensorboard of the run",
+        build=_tensorboard,
+    ),
+    "mlflow": Kind(
+        name=lambda track: "mlflow",
+        place=lambda track, folder: f"{without_password(track.uri)}, experiment {track.experiment}",
+        build=_mlflow,
+    ),
+    "accelerate": Kind(
+        name=lambda track: track.name,
+        place=lambda track, folder: f"{track.name}, project {track.project}",
+        build=_accelerate,
+    ),
+    "python": Kind(
+        name=lambda track: "python",
+        place=lambda track, folder: _with_options(track.object, track.options),
+        build=_python,
+    ),
+}
 """Every kind of `[[track]]`."""
+
+
+def without_password(address: str) -> str:
+    """An address without the user and the password that it may hold."""
+    parts = urlsplit(address)
+    return address if "@" not in parts.netloc else parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 @dataclass(frozen=True)

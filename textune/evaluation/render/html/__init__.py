@@ -1,0 +1,1 @@
+"""Reports and the story of their run in; one page out that needs no other file, plots first."""

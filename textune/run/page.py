@@ -1,0 +1,68 @@
+"""`report.html` of a run folder: its reports and its story, from its files alone, so that it can be written again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from textune.atomic import write_text
+from textune.evaluation import Report, SplitRows, Story, page_of, read_report
+from textune.run.folder import PAGE, RunFolder
+from textune.run.history import read_history
+from textune.run.manifest import Manifest, read_manifest
+
+FIRST = ("test", "validation")
+"""Test rows say more than those that chose the model; the set that stands first on a page is open."""
+
+
+def write_page(folder: RunFolder) -> Path | None:
+    """Write the page of a run; None, and nothing written, where it has no report yet. RunError where the folder is no
+    run's, or a report is damaged."""
+    story = story_of(folder)
+    reports = {name: read_report(path) for name, path in folder.reports().items()}
+    if not reports:
+        return None
+    path = folder.path / PAGE
+    write_text(path, page_of(in_order(reports), story))
+    return path
+
+
+def in_order(reports: Mapping[str, Report]) -> dict[str, Report]:
+    """The reports in the order of a page."""
+    return {
+        name: reports[name] for name in sorted(reports, key=lambda name: FIRST.index(name) if name in FIRST else 2)
+    }
+
+
+def story_of(folder: RunFolder) -> Story:
+    """What the manifest and the metrics of a run say of it."""
+    manifest = read_manifest(folder.path)
+    last = manifest.resumed[-1] if manifest.resumed else None
+    git = manifest.git
+    return Story(
+        name=folder.path.absolute().name,
+        status=manifest.status,
+        started=manifest.started,
+        seconds=manifest.seconds,
+        steps=manifest.steps,
+        best_step=manifest.best_step,
+        facts=manifest.resolved if last is None or not last.resolved else last.resolved,
+        splits=_splits(manifest),
+        history=read_history(folder.metrics),
+        findings=manifest.findings,
+        notices=manifest.notices,
+        command=shlex.join(manifest.command),
+        versions=manifest.versions,
+        machine=", ".join(manifest.machine.values()),
+        commit=""
+        if "commit" not in git
+        else git["commit"] + (", with changes" if git.get("changed") == "yes" else ""),
+    )
+
+
+def _splits(manifest: Manifest) -> tuple[SplitRows, ...]:
+    return tuple(
+        SplitRows(name, rows, manifest.left_out.get(name, 0), manifest.truncated.get(name))
+        for name, rows in manifest.rows.items()
+    )
