@@ -14,7 +14,7 @@ import numpy as np
 from textune.evaluation.hardest import amounts_of
 from textune.evaluation.heads import ScoredRows
 from textune.evaluation.intervals import MIN_RESAMPLED, Around, Interval
-from textune.evaluation.joint import Part, bootstrap
+from textune.evaluation.joint import Part, Resamples, bootstrap
 from textune.evaluation.metrics import METRICS
 from textune.evaluation.scored import Scored
 from textune.evaluation.undefined import to_json
@@ -126,9 +126,7 @@ def gain(with_metadata: Scored, other: Scored, *, samples: int = 1000, seed: int
         return Gain(value, None, f"there are only {num} documents, too few to resample")
     parts = [Part(metric, rows, np.arange(num)) for rows in (other, with_metadata)]
     around = Around(value, value, 1.0, higher_is_better=True, bounded=False)
-    found: Interval = bootstrap(
-        parts, lambda values: values[0] - values[1], around, num, samples, np.random.default_rng(seed)
-    )
+    found: Interval = bootstrap(parts, lambda values: values[0] - values[1], around, num, Resamples(samples, seed))
     return Gain(value, found.limits, found.reason)
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -57,6 +57,29 @@ def positions_of(scored: ScoredRows, head: str) -> np.ndarray:
     rows = scored.by_head[head]
     everything = rows.rows is None or len(rows) == scored.num_rows
     return np.arange(scored.num_rows) if everything or rows.rows is None else rows.rows
+
+
+def rows_within(scored: ScoredRows, chosen: np.ndarray) -> ScoredRows:
+    """Some of the N rows (int64 [n], ascending), numbered anew; heads without a label for any of them are left out."""
+    by_head = {}
+    for name, rows in scored.by_head.items():
+        places = positions_of(scored, name)
+        kept = np.flatnonzero(np.isin(places, chosen, assume_unique=True))
+        if not len(kept):
+            continue
+        found = replace(rows.take(kept), rows=_numbers(places[kept], chosen))
+        if rows.sample is not None:
+            sampled = np.asarray(rows.sample.rows)
+            of_sample = np.flatnonzero(np.isin(sampled, chosen, assume_unique=True))
+            sample = rows.sample.take(of_sample)
+            found = replace(found, sample=replace(sample, rows=np.searchsorted(chosen, sampled[of_sample])))
+        by_head[name] = found
+    return ScoredRows(scored.heads, len(chosen), by_head)
+
+
+def _numbers(places: np.ndarray, chosen: np.ndarray) -> np.ndarray | None:
+    """Which of the chosen rows these are; None for all of them."""
+    return None if len(places) == len(chosen) else np.searchsorted(chosen, places)
 
 
 def document_numbers(scored: ScoredRows) -> np.ndarray | None:

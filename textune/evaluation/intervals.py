@@ -73,10 +73,13 @@ class Interval:
     """Why there are no limits, as the end of a sentence; empty where they were not asked for."""
 
 
-def confidence_interval(metric: Metric, scored: Scored, *, samples: int = 1000, seed: int = 0) -> Interval:
+def confidence_interval(
+    metric: Metric, scored: Scored, *, samples: int = 1000, seed: int = 0, max_work: int | None = None
+) -> Interval:
     """95 % interval of `metric` over the choice of rows; the same `seed` gives the same interval.
 
-    `samples`: draws or resamples; 0 asks for no interval. The value itself always lies inside the limits.
+    `samples`: draws or resamples; 0 asks for no interval. `max_work`: instead of `MAX_WORK`. The value itself
+    always lies inside the limits.
     """
     rows = metric.rows(scored)
     value = metric.of(scored)
@@ -93,7 +96,7 @@ def confidence_interval(metric: Metric, scored: Scored, *, samples: int = 1000, 
             return _limits(_drawn(metric, matrix, samples, generator), value, "Dirichlet")
     if reason := _too_few(metric, rows):
         return Interval(None, reason=reason)
-    return _bootstrap(metric, rows, value, samples, generator)
+    return _bootstrap(metric, rows, value, samples, generator, max_work)
 
 
 # --- Wilson ----------------------------------------------------------------------------------------------------------
@@ -193,25 +196,28 @@ def units_of(metric: Metric, part: Scored) -> Units:
     return Units(part.weights, value, of_rows=False)
 
 
-def _bootstrap(metric: Metric, rows: Scored, value: float, samples: int, generator: np.random.Generator) -> Interval:
+def _bootstrap(
+    metric: Metric, rows: Scored, value: float, samples: int, generator: np.random.Generator, max_work: int | None
+) -> Interval:
     """The BCa bootstrap over rows.
 
     A metric of decisions is resampled by cells, rows of equal target and decision as one. Any other is computed on the
-    rows. Time is bounded by `MAX_WORK`: above it there are fewer resamples, down to `MIN_SAMPLES`, and if these are
+    rows. Time is bounded by `max_work`: above it there are fewer resamples, down to `MIN_SAMPLES`, and if these are
     still too much they are drawn from a random part of m of the N rows, the deviations scaled by sqrt(m / N) (the
     m-out-of-n bootstrap). Undefined resamples are left out.
     """
+    max_work = max_work or MAX_WORK
     part, scale, center = metric.units(rows), 1.0, value
     if metric.parts:  # a mean with a part that ranks is resampled on the ranked rows, where others have another value
         center = metric.function(part)
     fixed, per_row = work(metric, rows)
-    max_rows = (MAX_WORK // min(samples, MIN_SAMPLES) - fixed) // per_row
+    max_rows = (max_work // min(samples, MIN_SAMPLES) - fixed) // per_row
     if len(part) > max_rows:
         if max_rows < MIN_ROWS:
             return Interval(None, reason=TOO_MUCH_WORK)
         smaller = rows.take(np.sort(generator.choice(len(rows), max_rows, replace=False)))
         part, scale, center = metric.units(smaller), math.sqrt(max_rows / len(rows)), metric.of(smaller)
-    samples = min(samples, max(MIN_SAMPLES, MAX_WORK // (fixed + per_row * len(part))))
+    samples = min(samples, max(MIN_SAMPLES, max_work // (fixed + per_row * len(part))))
     around = Around(value, center, scale, metric.higher_is_better, metric.bounded)
     return resampled(units_of(metric, part), around, samples, generator)
 

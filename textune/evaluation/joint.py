@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,6 +36,14 @@ from textune.evaluation.scored import Scored
 from textune.evaluation.undefined import UNDEFINED, is_undefined, mean_of_defined
 
 
+class Resamples(NamedTuple):
+    """How many resamples, by which seed, and how many values these may look at, if not `MAX_WORK`."""
+
+    samples: int
+    seed: int
+    max_work: int | None = None
+
+
 @dataclass(frozen=True)
 class Part:
     """The rows of one head, n of N."""
@@ -56,12 +65,14 @@ class Part:
         return Part(self.metric, self.scored.take(kept), np.searchsorted(chosen, self.numbers[kept]))
 
 
-def main_interval(main: MainMetric, scored: ScoredRows, *, samples: int = 1000, seed: int = 0) -> Interval:
+def main_interval(
+    main: MainMetric, scored: ScoredRows, *, samples: int = 1000, seed: int = 0, max_work: int | None = None
+) -> Interval:
     """95 % interval of the main metric over the choice of rows, as `confidence_interval`."""
     counted = {head: metric for head, metric in main.by_head.items() if head in scored.by_head}
     if len(counted) == 1:
         ((head, metric),) = counted.items()
-        return confidence_interval(metric, scored.by_head[head], samples=samples, seed=seed)
+        return confidence_interval(metric, scored.by_head[head], samples=samples, seed=seed, max_work=max_work)
     value = main.of(scored)
     if samples < 1 or is_undefined(value):
         return Interval(None)
@@ -69,7 +80,8 @@ def main_interval(main: MainMetric, scored: ScoredRows, *, samples: int = 1000, 
     if reason := _too_few(parts, scored.num_rows):
         return Interval(None, reason=reason)
     around = Around(value, value, 1.0, main.higher_is_better, main.bounded)
-    return bootstrap(parts, mean_of, around, scored.num_rows, samples, np.random.default_rng(seed))
+    resamples = Resamples(samples, seed, max_work)
+    return bootstrap(parts, mean_of, around, scored.num_rows, resamples)
 
 
 def mean_of(values: Sequence[float]) -> float:
@@ -103,20 +115,21 @@ def bootstrap(
     together: Callable[[Sequence[float]], float],
     around: Around,
     num_rows: int,
-    samples: int,
-    generator: np.random.Generator,
+    resamples: Resamples,
 ) -> Interval:
     """The BCa bootstrap over the rows of all parts, its work bounded as that of one head. `together` makes one value
     of those of the parts; `around`: what the interval lies around, before any rows are left out."""
     each = [work(part.metric, part.scored) for part in parts]
     fixed, per_row = sum(one for one, _ in each), sum(one for _, one in each) + len(parts)
-    max_rows, scale = (MAX_WORK // min(samples, MIN_SAMPLES) - fixed) // per_row, 1.0
+    samples, generator = resamples.samples, np.random.default_rng(resamples.seed)
+    max_work = resamples.max_work or MAX_WORK
+    max_rows, scale = (max_work // min(samples, MIN_SAMPLES) - fixed) // per_row, 1.0
     if num_rows > max_rows:
         if max_rows < MIN_ROWS:
             return Interval(None, reason=TOO_MUCH_WORK)
         chosen = np.sort(generator.choice(num_rows, max_rows, replace=False))
         parts, scale, num_rows = [part.within(chosen) for part in parts], math.sqrt(max_rows / num_rows), max_rows
-    samples = min(samples, max(MIN_SAMPLES, MAX_WORK // (fixed + per_row * num_rows)))
+    samples = min(samples, max(MIN_SAMPLES, max_work // (fixed + per_row * num_rows)))
 
     def value(times_N: np.ndarray) -> float:
         return together([part.value(times_N) for part in parts])

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from textune.evaluation.heads import ScoredRows
 from textune.evaluation.intervals import MIN_ERRORS, MIN_RESAMPLED, Around, Interval
-from textune.evaluation.joint import bootstrap, mean_of, part_of
+from textune.evaluation.joint import Resamples, bootstrap, mean_of, part_of
 from textune.evaluation.mainmetric import MainMetric
 from textune.evaluation.scored import Scored
 from textune.evaluation.undefined import is_undefined
@@ -67,7 +65,7 @@ def _paired(
         return sign * (mean_of(values[:half]) - mean_of(values[half:]))
 
     around = Around(lift, lift, 1.0, higher_is_better=True, bounded=False)
-    return bootstrap(parts, improvement, around, scored.num_rows, samples, np.random.default_rng(seed))
+    return bootstrap(parts, improvement, around, scored.num_rows, Resamples(samples, seed))
 
 
 def _too_few(main: MainMetric, scored: ScoredRows, without: ScoredRows, counted: Sequence[str]) -> str:

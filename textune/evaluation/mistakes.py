@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from textune.evaluation.evaluated import RowFacts
 from textune.evaluation.scored import Scored
 from textune.evaluation.wording import shorten
 from textune.tasks import Answer, nth_row
@@ -38,6 +39,8 @@ class EvaluatedRows:
     """Rows that should have been scored but could not be used, or were too long."""
     warnings: tuple[str, ...] = ()
     """What else the reader should be warned of."""
+    facts: RowFacts | None = None
+    """Where they stand, how long they are, and by which columns they are sliced; None: there are no slices."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from textune.evaluation.metrics import ClassMetrics, Metric, compute_metrics, me
 from textune.evaluation.mistakes import EvaluatedRows, Mistake, find_mistakes
 from textune.evaluation.reduction import ranking_note
 from textune.evaluation.scored import Scored
+from textune.evaluation.slices import Slice
 from textune.evaluation.undefined import is_undefined, to_json
 from textune.evaluation.wording import headline, number
 from textune.wording import count, listing
@@ -95,6 +96,8 @@ class Report:
     """Of a language model: how much of the documents was scored. Its rows are documents."""
     hardest: tuple[HardDocument, ...] = ()
     """Of a language model: the documents with the most bits per character, the worst first."""
+    slices: tuple[Slice, ...] = ()
+    """The main metric on the rows by length, then by each column of `evaluate.slices`."""
     tasks: Mapping[str, Report] = field(default_factory=dict)
     """Of several tasks, a report on the rows that have a label for each of them; the fields above are then means over
     the tasks, and there are no classes, confusions or mistakes of all together."""
@@ -173,6 +176,7 @@ class Report:
         if self.amounts is not None:
             hardest = [asdict(document) for document in self.hardest]
             plain |= {"amounts": asdict(self.amounts), "hardest": to_json(hardest)}
+        plain |= {"slices": to_json([asdict(one) for one in self.slices])} if self.slices else {}
         plain |= {"lifts": to_json([asdict(lift) for lift in self.lifts])} if self.lifts else {}
         return plain | ({"tasks": {name: task.to_dict() for name, task in self.tasks.items()}} if self.tasks else {})
 

@@ -16,6 +16,7 @@ from textune.evaluation.metrics import METRICS
 from textune.evaluation.mistakes import EvaluatedRows
 from textune.evaluation.report import Report, baseline_warnings, build_report, interval_notes
 from textune.evaluation.scored import Scored
+from textune.evaluation.slices import find_slices
 
 
 def build_task_report(
@@ -42,10 +43,13 @@ def build_task_report(
         for head in scored.heads
         if head.name in scored.by_head
     }
+    facts = rows.facts
+    slices = () if facts is None else find_slices(main, scored, facts, samples=bootstrap, seed=seed)
     if len(scored.heads) == 1:
-        return next(iter(reports.values()))
+        return replace(next(iter(reports.values())), slices=slices)
     source = THESE_ROWS if train_targets is None else TRAINING_ROWS
-    return _of_all(scored, rows, main, reports, source=source, bootstrap=bootstrap, seed=seed)
+    whole = _of_all(scored, rows, main, reports, source=source, bootstrap=bootstrap, seed=seed)
+    return replace(whole, slices=slices)
 
 
 def _of_all(

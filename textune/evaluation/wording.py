@@ -9,6 +9,7 @@ from textune.evaluation.undefined import DASH, is_undefined
 
 if TYPE_CHECKING:
     from textune.evaluation.lift import Lift
+    from textune.evaluation.slices import Slice
 
 _SPACE = re.compile(r"\s+")
 # Control characters can drive a terminal, direction marks can reorder a line, lone surrogates cannot be written at
@@ -35,6 +36,18 @@ def limits_of(lift: Lift) -> str:
     if lift.interval is None:
         return lift.reason or "none"
     return f"{signed(lift.interval[0])} to {signed(lift.interval[1])}"
+
+
+def slice_name(one: Slice) -> str:
+    """The value that the rows of a slice have in common."""
+    return "(none)" if one.name is None else one.name
+
+
+def range_of(one: Slice) -> str:
+    """The interval of a slice's value, or why there is none."""
+    if one.interval is None:
+        return one.reason or "none"
+    return f"{number(one.interval[0])} to {number(one.interval[1])}"
 
 
 def shorten(text: str, limit: int) -> str:

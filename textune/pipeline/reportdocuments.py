@@ -181,6 +181,7 @@ def report_documents(
     stage = f"evaluating {name}"
     of_arm = scored_rows(scorer, scored.rows[name], found, tracker, stage=stage, with_losses=metric.needs_losses)
     dataset = f"{name}: {chosen.rows.source}"
+    facts = facts_of(examples_of(found, chosen.rows), scored.rows[name], of_arm, section.slices)
     rows = EvaluatedRows(
         texts=found.documents.texts,
         place=found.places.__getitem__,
@@ -188,9 +189,9 @@ def report_documents(
         fingerprint=chosen.rows.fingerprint,
         num_left_out=len(scored.unscored) + len(chosen.rows.skipped),
         warnings=chosen.notes,
+        facts=facts,
     )
     report = build_task_report(of_arm, rows, main=metric, bootstrap=section.bootstrap, mistakes=section.mistakes)
-    facts = facts_of(examples_of(found, chosen.rows), scored.rows[name], of_arm, section.slices)
     return Reported(report, EvaluatedSet(name, dataset, chosen.rows.fingerprint, metric, of_arm, facts))
 
 

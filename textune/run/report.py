@@ -135,6 +135,7 @@ def report_split(
             dataset=dataset,
             fingerprint=split.fingerprint,
             num_left_out=split.num_left_out,
+            facts=facts,
             warnings=tuple(
                 f"{lost} The scores say nothing about such rows." for lost in (split.unread, split.too_long) if lost
             ),

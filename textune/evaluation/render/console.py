@@ -15,7 +15,16 @@ from textune.evaluation.mainmetric import by_metric
 from textune.evaluation.mistakes import Mistake
 from textune.evaluation.report import Report
 from textune.evaluation.undefined import UNDEFINED
-from textune.evaluation.wording import answer, limits_of, number, one_line, signed, split_averages
+from textune.evaluation.wording import (
+    answer,
+    limits_of,
+    number,
+    one_line,
+    range_of,
+    signed,
+    slice_name,
+    split_averages,
+)
 from textune.wording import count
 
 if TYPE_CHECKING:
@@ -26,6 +35,7 @@ MAX_CLASSES = 15
 MAX_MATRIX = 10
 MAX_CONFUSIONS = 10
 MAX_MISTAKES = 5
+MAX_SLICES = 15
 MAX_NAME = 60
 SHOWN = ("accuracy", "balanced_accuracy", "f1_macro", "mcc", "roc_auc", "loss")
 """The metrics in the table of several tasks, where they have them."""
@@ -66,7 +76,15 @@ class _Printer:
     def _body(self) -> None:
         if not self.report.tasks:
             self._metrics()
-        for section in (self._classes, self._confusions, self._lifts, self._mistakes, self._hardest, self._notes):
+        for section in (
+            self._classes,
+            self._confusions,
+            self._slices,
+            self._lifts,
+            self._mistakes,
+            self._hardest,
+            self._notes,
+        ):
             section()
 
     def _text(self, text: str, style: str = "", limit: int = 1000) -> Text:
@@ -195,6 +213,21 @@ class _Printer:
             cells = [Text(f"{count:,}", "bold" if row == column else "") for column, count in enumerate(counts)]
             table.add_row(line, *cells)
         self._out(table, indent=2)
+
+    def _slices(self) -> None:
+        """A table for each column by whose values the rows are parted."""
+        report = self.report
+        for column in dict.fromkeys(one.column for one in report.slices):
+            self._title(f"{report.metric} by {column}")
+            table = self._table(column, f"{report.unit}s", report.metric)
+            table.add_column("95 % interval", overflow="fold")
+            shown = [one for one in report.slices if one.column == column]
+            for one in shown[:MAX_SLICES]:
+                cells = (f"{one.num_rows:,}", number(one.value), self._text(range_of(one)))
+                table.add_row(self._text(slice_name(one), limit=MAX_NAME), *cells)
+            self._out(table, indent=2)
+            if len(shown) > MAX_SLICES:
+                self._out(self._text(f"and {len(shown) - MAX_SLICES:,} more in the report", "dim"), indent=2)
 
     def _lifts(self) -> None:
         """What each column of the prefix is worth."""

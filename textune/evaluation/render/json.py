@@ -15,6 +15,7 @@ from textune.evaluation.lift import Lift
 from textune.evaluation.metrics import ClassMetrics
 from textune.evaluation.mistakes import Mistake
 from textune.evaluation.report import Confusion, Report
+from textune.evaluation.slices import Slice
 from textune.evaluation.undefined import from_json
 from textune.jsontext import parse_json
 
@@ -67,6 +68,7 @@ def _report(tree: Tree) -> Report:
         drawn=drawn_of(tree.get("drawn", {})),
         amounts=Amounts(**tree["amounts"]) if "amounts" in tree else None,
         hardest=tuple(HardDocument(**from_json(row)) for row in tree.get("hardest", ())),
+        slices=tuple(_slice(row) for row in tree.get("slices", ())),
         lifts=tuple(_lift(row) for row in tree.get("lifts", ())),
         tasks={name: _report(task) for name, task in tree.get("tasks", {}).items()},
     )
@@ -79,6 +81,11 @@ def _baseline(row: Tree | None) -> Baseline | None:
 def _lift(row: Tree) -> Lift:
     values = from_json({name: row[name] for name in ("without", "lift")})
     return Lift(**{**row, **values, "interval": None if row["interval"] is None else tuple(row["interval"])})
+
+
+def _slice(row: Tree) -> Slice:
+    interval = None if row["interval"] is None else tuple(row["interval"])
+    return Slice(**{**row, **from_json({"value": row["value"]}), "interval": interval})
 
 
 def _mistake(row: Tree) -> Mistake:

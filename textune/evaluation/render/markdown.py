@@ -8,7 +8,16 @@ from collections.abc import Iterable, Sequence
 from textune.evaluation.mainmetric import by_metric
 from textune.evaluation.metrics import metric_called
 from textune.evaluation.report import Report
-from textune.evaluation.wording import answer, limits_of, number, one_line, signed, split_averages
+from textune.evaluation.wording import (
+    answer,
+    limits_of,
+    number,
+    one_line,
+    range_of,
+    signed,
+    slice_name,
+    split_averages,
+)
 from textune.wording import count
 
 MAX_MATRIX = 20
@@ -34,7 +43,14 @@ def render(report: Report) -> str:
 
 def _sections(report: Report) -> list[str]:
     """What follows the metrics."""
-    sections = [_classes(report), _confusions(report), _lifts(report), _mistakes(report), _hardest(report)]
+    sections = [
+        _classes(report),
+        _confusions(report),
+        _slices(report),
+        _lifts(report),
+        _mistakes(report),
+        _hardest(report),
+    ]
     return [*sections, _bullets("Notes", report.notes)]
 
 
@@ -152,6 +168,26 @@ def _confusions(report: Report) -> str:
     shown = report.confusions[:MAX_CONFUSIONS]
     cells = [[escape(pair.true, MAX_NAME), escape(pair.predicted, MAX_NAME), f"{pair.rows:,}"] for pair in shown]
     return "## Most frequent confusions\n\n" + _table(["true", "predicted", "rows"], cells, names=2)
+
+
+def _slices(report: Report) -> str:
+    """A table for each column."""
+    columns = dict.fromkeys(one.column for one in report.slices)
+    parts = []
+    for column in columns:
+        rows = [
+            [
+                escape(slice_name(one), MAX_NAME),
+                f"{one.num_rows:,}",
+                number(one.value),
+                escape(range_of(one), MAX_TEXT),
+            ]
+            for one in report.slices
+            if one.column == column
+        ]
+        head = [escape(column, MAX_NAME), f"{report.unit}s", escape(report.metric, 2 * MAX_NAME), "95 % interval"]
+        parts.append(f"## By {escape(column, MAX_NAME)}\n\n{_table(head, rows)}")
+    return "\n\n".join(parts)
 
 
 def _lifts(report: Report) -> str:
