@@ -237,6 +237,7 @@ def _pool(
             place=seen.place,
             dataset=dataset,
             fingerprint=pooled.fingerprint,
+            facts=pooled.facts,
             num_left_out=sum(reports[one.name][_HELD].num_left_out for one in done),
         ),
         main=pooled.main,
@@ -247,7 +248,7 @@ def _pool(
     if num_seeds > 1:
         said = f"Each row counts {num_seeds} times, once for each seed; there is no interval for it."
         report = replace(report, notes=(said, *report.notes))
-    write_report(report, folder, "report")
+    write_report(report, folder, "report", page=True)
     return report
 
 
