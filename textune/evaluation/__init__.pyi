@@ -19,6 +19,7 @@ from .guarantee import Verdict as Verdict
 from .guarantee import measure as measure
 from .guarantee import prove as prove
 from .guarantee import verdict_on as verdict_on
+from .hardest import HardDocument as HardDocument
 from .heads import ScoredRows as ScoredRows
 from .heads import TaskReduction as TaskReduction
 from .heads import labelled_rows as labelled_rows
@@ -28,7 +29,9 @@ from .lift import measure_lift as measure_lift
 from .mainmetric import MainMetric as MainMetric
 from .mainmetric import all_metrics as all_metrics
 from .mistakes import EvaluatedRows as EvaluatedRows
+from .mistakes import Mistake as Mistake
 from .naming import resolve_metric as resolve_metric
+from .pooled import pool_rows as pool_rows
 from .reduction import RowLosses as RowLosses
 from .render.decision import decision_in_words as decision_in_words
 from .render.html.page import page_of as page_of
