@@ -27,6 +27,7 @@ from textune.cli.launching import launch
 from textune.cli.models import evaluate, export, info, predict, report
 from textune.cli.options import as_setting
 from textune.cli.output import print_any_character, print_json, printable
+from textune.cli.repeat import repeat
 from textune.cli.runs import train
 from textune.cli.sweeping import sweep
 from textune.cli.tagging import tag
@@ -147,6 +148,7 @@ class _Verbs(click.Group):
         init,
         check,
         train,
+        repeat,
         sweep,
         evaluate,
         decide,

@@ -2,6 +2,12 @@ from .adapters import Lora as Lora
 from .adapters import Quantize as Quantize
 from .arguments import require_count as require_count
 from .arguments import require_words as require_words
+from .decidable import Decidable as Decidable
+from .decidable import require_decidable as require_decidable
+from .deciding import Costs as Costs
+from .deciding import DecideSection as DecideSection
+from .deciding import F1Thresholds as F1Thresholds
+from .deciding import PrecisionThresholds as PrecisionThresholds
 from .documents import AllTypes as AllTypes
 from .documents import HtmlRules as HtmlRules
 from .documents import IndependentTypes as IndependentTypes

@@ -2,6 +2,11 @@ from . import render as render
 from .comparison import CompareGroup as CompareGroup
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
+from .deciding import CrossFitted as CrossFitted
+from .deciding import Fit as Fit
+from .deciding import cross_fit as cross_fit
+from .decisionpart import fit_rows as fit_rows
+from .decisionpart import redecided as redecided
 from .evaluated import EvaluatedSet as EvaluatedSet
 from .evaluated import RowFacts as RowFacts
 from .evaluated import document_numbers as document_numbers
@@ -14,6 +19,7 @@ from .guarantee import Verdict as Verdict
 from .guarantee import measure as measure
 from .guarantee import prove as prove
 from .guarantee import verdict_on as verdict_on
+from .hardest import HardDocument as HardDocument
 from .heads import ScoredRows as ScoredRows
 from .heads import TaskReduction as TaskReduction
 from .heads import labelled_rows as labelled_rows
@@ -23,8 +29,11 @@ from .lift import measure_lift as measure_lift
 from .mainmetric import MainMetric as MainMetric
 from .mainmetric import all_metrics as all_metrics
 from .mistakes import EvaluatedRows as EvaluatedRows
+from .mistakes import Mistake as Mistake
 from .naming import resolve_metric as resolve_metric
+from .pooled import pool_rows as pool_rows
 from .reduction import RowLosses as RowLosses
+from .render.decision import decision_in_words as decision_in_words
 from .render.html.page import page_of as page_of
 from .render.html.story import History as History
 from .render.html.story import Series as Series
@@ -32,6 +41,7 @@ from .render.html.story import SplitRows as SplitRows
 from .render.html.story import Story as Story
 from .render.json import read_report as read_report
 from .report import Report as Report
+from .rowrules import RowRules as RowRules
 from .rowsfile import ROWS_SUFFIX as ROWS_SUFFIX
 from .rowsfile import read_rows as read_rows
 from .rowsfile import write_rows as write_rows
