@@ -49,6 +49,7 @@ FLOW = [
     "exports",
     "pipeline",
     "studies",
+    "sklearn",
     "launch",
     "chaos",
     "console",
@@ -132,6 +133,7 @@ def test_every_name_at_a_front_door_is_defined_there_and_used_elsewhere() -> Non
     users = [*modules(), *(ROOT / "examples").glob("*.py")]
     used = {(module, name) for path in users for module, name in imports_of(path)}
     public = {("textune.pipeline", name) for name in textune.__all__}
+    public |= {("textune.sklearn", name) for name in ("TextClassifier", "TextRegressor")}
     for door in sorted(PACKAGE.rglob("__init__.pyi")):
         package = ".".join(door.parent.relative_to(ROOT).parts)
         names = {
@@ -351,7 +353,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
         - set(sys.stdlib_module_names)
         - {
             *("textune", "torchx", "datasets", "peft", "bitsandbytes", "selectolax"),
-            *("onnxruntime", "onnxscript", "onnx_ir", "optuna"),
+            *("onnxruntime", "onnxscript", "onnx_ir", "optuna", "sklearn"),
             *("tensorboard", "mlflow", "accelerate"),
         }
     )

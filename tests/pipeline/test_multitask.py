@@ -110,7 +110,10 @@ def test_python_predicts_by_task(run: Any) -> None:
         "tone": ["pos", "neg"],
         "urgent": ["yes", "no"],
     }
+    probabilities: Any = model.predict_proba(texts)
+    assert {name: array.shape for name, array in probabilities.items()} == {"tone": (2, 3), "urgent": (2, 2)}
     first = found["tone"][0]
+    assert probabilities["tone"][0].tolist() == list(first.scores.values())
     assert list(first.scores) == ["neg", "mid", "pos"] and first.score == max(first.scores.values())
     table = model.predict_table([{"text": text} for text in texts], all_scores=True).to_pydict()
     assert list(table) == [

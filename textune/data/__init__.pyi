@@ -21,6 +21,7 @@ from .inspect.tokenfacts import TokenFacts as TokenFacts
 from .inspect.unnamed import unnamed_columns as unnamed_columns
 from .labels.bytask import task_maps as task_maps
 from .labels.map import LABEL as LABEL
+from .labels.map import LabelLookup as LabelLookup
 from .labels.map import LabelMap as LabelMap
 from .labels.map import LabelMaps as LabelMaps
 from .labels.map import OwnLabels as OwnLabels
@@ -54,6 +55,8 @@ from .reading.given import given_fields as given_fields
 from .reading.given import given_rows as given_rows
 from .reading.given import given_texts as given_texts
 from .reading.jsonfiles import parse_line as parse_line
+from .reading.memory import column_names as column_names
+from .reading.memory import items_of as items_of
 from .reading.memory import memory_piece as memory_piece
 from .reading.memory import texts_with_labels as texts_with_labels
 from .reading.numeric import flat as flat

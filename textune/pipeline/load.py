@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from textune.config import Columns, DeviceName, PredictionPrecision, Switch
 from textune.data import choices_of
-from textune.errors import InputError
+from textune.errors import InputError, ModelError
 from textune.model import Device
 from textune.prediction import (
     Continuation,
@@ -64,6 +64,21 @@ class TrainedModel:
         if pairs is not None:
             raise InputError("a language model scores single texts: leave pairs out", key="pairs")
         return self._predictor.score(texts)
+
+    def predict_proba(self, texts: object, pairs: object = None) -> np.ndarray | dict[str, np.ndarray]:
+        """Calibrated probability of every label: float64 [N, K] in the order of `card.names`, whose rows add up to 1
+        where a text has one label; of a model of several tasks, such an array by task. Texts and errors as in
+        `predict`; ModelError also for a model that predicts numbers."""
+        predictor = self._classifier()
+        if not choices_of(self.card.label_maps):
+            raise ModelError(
+                "the model predicts numbers, which have no probabilities.",
+                hint="Use predict, or score for the numbers as an array.",
+                key="predict_proba",
+                value=self.card.problem,
+                reason="no labels",
+            )
+        return predictor.score(texts, pairs)
 
     def generate(
         self,

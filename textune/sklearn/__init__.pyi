@@ -1,0 +1,2 @@
+from .estimators import TextClassifier as TextClassifier
+from .estimators import TextRegressor as TextRegressor
