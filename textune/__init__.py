@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from textune.pipeline import evaluate as evaluate
     from textune.pipeline import load as load
     from textune.pipeline import train as train
+    from textune.studies import compare as compare
     from textune.studies import sweep as sweep
 
 __version__ = "0.1.0"
-__all__ = ["TextuneError", "__version__", "check", "evaluate", "load", "sweep", "train"]
+__all__ = ["TextuneError", "__version__", "check", "compare", "evaluate", "load", "sweep", "train"]
 
 _HOMES = {
     "TextuneError": "textune.errors",
     "check": "textune.pipeline",
+    "compare": "textune.studies",
     "evaluate": "textune.pipeline",
     "load": "textune.pipeline",
     "sweep": "textune.studies",

@@ -34,7 +34,20 @@ def test_help_shows_an_example(run: Any, verb: str) -> None:
 
 
 def test_every_verb_is_there_in_the_order_of_the_work() -> None:
-    work = ["init", "check", "train", "sweep", "evaluate", "report", "predict", "info", "export", "launch", "show"]
+    work = [
+        "init",
+        "check",
+        "train",
+        "sweep",
+        "evaluate",
+        "compare",
+        "report",
+        "predict",
+        "info",
+        "export",
+        "launch",
+        "show",
+    ]
     assert list(commands.commands) == [
         *work,
         "presets",

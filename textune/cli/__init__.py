@@ -18,6 +18,7 @@ import click
 
 from textune import __version__
 from textune.cli.chaos import chaos
+from textune.cli.comparing import compare
 from textune.cli.configs import check, init, presets, schema, show
 from textune.cli.documents import generate, render
 from textune.cli.foreign import convert, script_called
@@ -148,6 +149,7 @@ class _Verbs(click.Group):
         train,
         sweep,
         evaluate,
+        compare,
         report,
         predict,
         info,

@@ -192,11 +192,11 @@ def _slices(
     return found
 
 
-def changed_of(one: ScoredRows, two: ScoredRows) -> np.ndarray:
-    """bool [N] the rows that two models answer otherwise, in any head."""
+def changed_of(one: ScoredRows, two: ScoredRows, heads: Sequence[str] = ()) -> np.ndarray:
+    """bool [N] the rows that two models answer otherwise, in any of these heads, or in any at all."""
     changed_N = np.zeros(one.num_rows, bool)
-    for head, rows in one.by_head.items():
-        changed_N[positions_of(one, head)] |= changed_rows(rows, two.by_head[head])
+    for head in heads or one.by_head:
+        changed_N[positions_of(one, head)] |= changed_rows(one.by_head[head], two.by_head[head])
     return changed_N
 
 

@@ -1,3 +1,4 @@
+from .compare import compare as compare
 from .glue import glue as glue
 from .runs import PlannedRun as PlannedRun
 from .runs import RunResult as RunResult
