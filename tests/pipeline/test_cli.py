@@ -33,23 +33,12 @@ def test_help_shows_an_example(run: Any, verb: str) -> None:
         assert "Examples:" in answer.out
 
 
-def test_every_verb_is_there_in_the_order_of_the_work() -> None:
-    work = [
-        "init",
-        "check",
-        "train",
-        "sweep",
-        "evaluate",
-        "compare",
-        "report",
-        "predict",
-        "info",
+def test_verbs_stand_in_the_order_of_the_work() -> None:
+    work = ["init", "check", "train", "repeat", "sweep", "evaluate", "decide", "compare", "report", "predict", "info"]
+    others = [
         "export",
         "launch",
         "show",
-    ]
-    assert list(commands.commands) == [
-        *work,
         "presets",
         "schema",
         "tag",
@@ -60,6 +49,7 @@ def test_every_verb_is_there_in_the_order_of_the_work() -> None:
         "tracking",
         "chaos",
     ]
+    assert [verb for verb in commands.commands if verb in {*work, *others}] == [*work, *others]
 
 
 def test_init_check_and_train_from_a_bare_file(run: Any, home: Path) -> None:

@@ -67,7 +67,9 @@ def test_real_runs_from_the_command_line(
     write_rows(rows, RunFolder(other).rows_of("test"))
     out = tmp_path / "differing.csv"
     words = ["compare", str(first), str(other), "--set", "test", "--out", str(out)]
-    found = json.loads(invoke(*words, "--json").out)
+    answer = invoke(*words, "--json")
+    assert answer.code == 0, answer.err
+    found = json.loads(answer.out)
     versus = found["sets"]["test"]["against"]["other"]
     assert versus["num_changed"] == 6 and found["sets"]["test"]["rows"] == 21
     with out.open(encoding="utf-8", newline="") as file:
