@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from kits.errors import refused
 
-from textune.config.sweeping import Choice, LogUniform, Uniform, WholeNumber, load_sweep
+from textune.config.sweeping import load_sweep
+from textune.config.sweepkeys import Choice, LogUniform, Uniform, WholeNumber
 from textune.errors import ConfigError
 
 LR = "train.optimizer.lr"

@@ -39,6 +39,15 @@ from .render.html.story import History as History
 from .render.html.story import Series as Series
 from .render.html.story import SplitRows as SplitRows
 from .render.html.story import Story as Story
+from .render.html.svg import Scale as Scale
+from .render.html.svg import Svg as Svg
+from .render.html.svg import element as element
+from .render.html.svg import label as label
+from .render.html.svg import line as line
+from .render.html.svg import named as named
+from .render.html.svg import tick_label as tick_label
+from .render.html.svg import ticks as ticks
+from .render.html.svg import words as words
 from .render.json import read_report as read_report
 from .report import Report as Report
 from .rowrules import RowRules as RowRules

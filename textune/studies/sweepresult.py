@@ -38,6 +38,8 @@ class CellResult:
     """On the rows that runs are compared on."""
     seconds: float | None = None
     """Of training and evaluation, in all sessions together."""
+    measured_on: str = ""
+    """Which rows of their source were evaluated, as a hash; empty where the values of a cell cannot change that."""
 
     @property
     def value(self) -> float | None:
@@ -206,7 +208,7 @@ class SweepResult:
 def _rows(cell: CellResult) -> tuple[object, ...]:
     """Which rows it was measured on, and by what."""
     report = cell.report
-    return () if report is None else (report.fingerprint, report.num_rows, report.metric)
+    return () if report is None else (report.fingerprint, report.num_rows, report.metric, cell.measured_on)
 
 
 def _of_chance(stage: StageResult, best: CellResult) -> list[str]:
