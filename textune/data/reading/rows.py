@@ -111,12 +111,7 @@ class Piece:
 
     def take(self, indices: np.ndarray) -> Piece:
         """The chosen rows, in that order."""
-        taken = np.asarray(indices if self.taken is None else self.taken[indices])
-        return replace(self, table=self.table.take(pa.array(indices)), places=self.places.take(indices), taken=taken)
-
-    def numbers(self, indices: np.ndarray) -> np.ndarray:
-        """int64 the numbers of the chosen rows in the whole source."""
-        return np.asarray(indices if self.taken is None else self.taken[indices], np.int64)
+        return replace(self, table=self.table.take(pa.array(indices)), places=self.places.take(indices))
 
 
 @dataclass(frozen=True, eq=False)
