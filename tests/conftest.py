@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -86,3 +87,12 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     """Keep tests out of the user's cache of tokens."""
     base = tmp_path_factory.getbasetemp()
     monkeypatch.setattr("textune.batches.cache.default_cache", lambda: base / "token-cache")
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """One for all tests, since MLflow keeps its store for the process."""
+    from kits.mlflowserver import serving
+
+    with serving(tmp_path_factory.mktemp("mlflow")) as server:
+        yield server

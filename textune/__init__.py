@@ -13,18 +13,22 @@ from textune.imports import importing
 
 if TYPE_CHECKING:
     from textune.errors import TextuneError as TextuneError
+    from textune.evaluation import Aim as Aim
     from textune.pipeline import check as check
+    from textune.pipeline import decide as decide
     from textune.pipeline import evaluate as evaluate
     from textune.pipeline import load as load
     from textune.pipeline import train as train
     from textune.studies import sweep as sweep
 
 __version__ = "0.1.0"
-__all__ = ["TextuneError", "__version__", "check", "evaluate", "load", "sweep", "train"]
+__all__ = ["Aim", "TextuneError", "__version__", "check", "decide", "evaluate", "load", "sweep", "train"]
 
 _HOMES = {
+    "Aim": "textune.evaluation",
     "TextuneError": "textune.errors",
     "check": "textune.pipeline",
+    "decide": "textune.pipeline",
     "evaluate": "textune.pipeline",
     "load": "textune.pipeline",
     "sweep": "textune.studies",

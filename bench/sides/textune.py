@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,20 @@ from textune.batches.rows import TokenRows
 from textune.batches.store import TokenStore
 from textune.config.load import load_config
 from textune.config.sharing import Checkpointing
+from textune.config.tracking import MlflowTrack, TensorBoardTrack
 from textune.data.labels.map import LABEL
 from textune.errors import TextuneError
 from textune.model.native.copies import WorkingCopy
 from textune.pipeline.build import build_parts
 from textune.ranks import ALONE
 from textune.run.facts import run_facts
+from textune.run.folder import RunFolder
 from textune.run.header import describe
 from textune.run.parts import Parts, batches_of
-from textune.run.tracking.tracker import SilentTracker
+from textune.run.tracking.lines import JsonlTracker
+from textune.run.tracking.outbox import Outbox
+from textune.run.tracking.tracker import SilentTracker, StepValues
+from textune.run.use import Use
 from textune.training import updates
 from textune.training.keeper import CheckpointKeeper
 from textune.training.learner import Learner, learner_alone
@@ -246,6 +252,49 @@ def checkpoints(channel: Channel, spec: Json) -> Json:
         keeper.wait()  # outside of both: what is left of the last checkpoint would count against the next segment
     newest = folder / f"step-{keeper.last_step}"
     return {"bytes": sum(path.stat().st_size for path in newest.rglob("*") if path.is_file()), **seconds}
+
+
+def tracked(channel: Channel, spec: Json) -> None:
+    """`plain` and `ours`: every step written to metrics.jsonl alone, and sent to TensorBoard and MLflow as well."""
+    for package in ("tensorboard", "mlflow"):
+        if find_spec(package) is None:
+            raise Skip(f"{package} is not installed")
+    parts, folder = opened(spec["config"]), RunFolder(Path(spec["folder"]))
+    folder.path.mkdir(parents=True, exist_ok=True)
+    run, use = stepping(parts, parts.rows["train"]), Use(parts.device.torch)
+    tracks = (TensorBoardTrack(), MlflowTrack(uri=f"sqlite:///{folder.path}/mlflow.db"))
+    notices: list[str] = []
+    with (
+        JsonlTracker(folder.path / "plain.jsonl") as plain,
+        JsonlTracker(folder.metrics) as lines,
+        Outbox(tracks, folder, notices.append) as outbox,
+    ):
+        outbox.start({}, run_facts(parts), {})
+        channel.reply(**facts(parts))
+
+        def segment(command: Json) -> Json:
+            for _ in range(command["steps"]):
+                values = logged(next(run), use)
+                for tracker in (lines, outbox) if command["do"] == "ours" else (plain,):
+                    tracker.step(values)
+            return {"notices": len(notices)}
+
+        channel.serve(segment)
+
+
+def logged(result: StepResult, use: Use) -> StepValues:
+    """A step as a run writes it down."""
+    return {
+        "step": result.step,
+        "total_steps": 0,
+        "epoch": 0.0,
+        "loss": float(result.loss),
+        "lr": result.lr,
+        "grad_norm": float(result.grad_norm),
+        "tokens_per_second": 0.0,
+        "rows_per_second": 0.0,
+        "use": use.since_last(),
+    }
 
 
 def profile(channel: Channel, spec: Json) -> None:

@@ -40,6 +40,14 @@ def checkpoints(settings: Settings) -> list[Row]:
     ]
 
 
+def tracking(settings: Settings) -> list[Row]:
+    """Stretches of steps that are all sent to two trackers beside stretches that are only written down, in one
+    process."""
+    question = f"{STEP}: each step sent to TensorBoard and MLflow over each written to metrics.jsonl alone"
+    spec = {"folder": str(settings.work / "tracked")}
+    return [_in_turns(settings, "tracked", spec, ("tracking", question, "no trackers"))]
+
+
 def _in_turns(settings: Settings, side: str, spec: Json, names: tuple[str, str, str], *, multiple_of: int = 1) -> Row:
     """Milliseconds per step of two ways, `ours` and `plain`, of one worker; a few steps of each do not count."""
     task = short_task(settings)

@@ -10,7 +10,7 @@ from mapie.risk_control import BinaryClassificationController
 from mapie.risk_control.methods import compute_hoeffding_bentkus_p_value
 from scipy import stats
 
-from textune.evaluation.guarantee import Aim, GatedRows, bounded_mean_p_value, measure, prove, verdict
+from textune.evaluation.guarantee import Aim, GatedRows, bounded_mean_p_value, measure, prove, verdict_on
 
 
 def drawn(num_rows: int, seed: int, *, sharpness: float = 3.0) -> GatedRows:
@@ -145,6 +145,6 @@ def test_verdicts_on_new_rows(share: float, num_rows: int, expected: str) -> Non
     right = np.arange(num_rows) < share * num_rows
     rows = GatedRows(np.full(num_rows, 0.9), right, right)
     aim = Aim("precision", 0.9)
-    assert verdict(aim, measure(aim, rows, 0.8), rows) == expected
+    assert verdict_on(aim, measure(aim, rows, 0.8), rows) == expected
     cost = Aim("cost", 0.1)
-    assert verdict(cost, measure(cost, rows, 0.8), rows) == ("open" if expected == "open" else expected)
+    assert verdict_on(cost, measure(cost, rows, 0.8), rows) == ("open" if expected == "open" else expected)

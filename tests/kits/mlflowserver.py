@@ -35,6 +35,12 @@ class Server:
         """Ends what hangs."""
         self.url = ""
 
+    def heal(self) -> None:
+        """Work again; what hangs is let go, without an answer."""
+        self.mode = "healthy"
+        self.let_go.set()
+        self.let_go = threading.Event()
+
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         self.requests.append(f"{method} {path}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,6 +99,51 @@ class Exiting(Kept):
 
     def send(self, records: Sequence[Record]) -> Sequence[str]:
         raise SystemExit(3)
+
+
+class Dying(Kept):
+    """Kills its process at one moment, once."""
+
+    MOMENTS = ("before it opens", "opened", "before it sends", "half sent", "sent", "kept", "finished")
+
+    def __init__(self, folder: str, at: str) -> None:
+        super().__init__(folder)
+        self.at = at
+
+    def open(self, run: TrackedRun) -> dict[str, Any]:
+        self._die("before it opens")
+        said = super().open(run)
+        self._die("opened")
+        return said
+
+    def send(self, records: Sequence[Record]) -> Sequence[str]:
+        self._die("before it sends")
+        half = len(records) // 2
+        super().send(records[:half])
+        with self.file.open("a", encoding="utf-8") as file:
+            text = json.dumps(line_of(records[half]))
+            file.write(text[: len(text) // 2])
+            file.flush()
+            self._die("half sent")
+            file.write(text[len(text) // 2 :] + "\n")
+        super().send(records[half + 1 :])
+        self._die("sent")
+        return []
+
+    def keep(self, name: str, path: Path) -> None:
+        super().keep(name, path)
+        if name == "metrics.jsonl":
+            self._die("kept")
+
+    def finish(self, ended: Ended) -> None:
+        super().finish(ended)
+        self._die("finished")
+
+    def _die(self, moment: str) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if moment == self.at and not (self.folder / "died").exists():
+            (self.folder / "died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def line_of(record: Record) -> dict[str, Any]:

@@ -33,20 +33,10 @@ def test_help_shows_an_example(run: Any, verb: str) -> None:
         assert "Examples:" in answer.out
 
 
-def test_every_verb_is_there_in_the_order_of_the_work() -> None:
-    work = ["init", "check", "train", "sweep", "evaluate", "report", "predict", "info", "export", "launch", "show"]
-    assert list(commands.commands) == [
-        *work,
-        "presets",
-        "schema",
-        "tag",
-        "render",
-        "generate",
-        "convert",
-        "glue",
-        "tracking",
-        "chaos",
-    ]
+def test_verbs_stand_in_the_order_of_the_work() -> None:
+    work = ["init", "check", "train", "sweep", "evaluate", "decide", "report", "predict", "info", "export", "launch"]
+    others = ["show", "presets", "schema", "tag", "render", "generate", "convert", "glue", "tracking", "chaos"]
+    assert [verb for verb in commands.commands if verb in {*work, *others}] == [*work, *others]
 
 
 def test_init_check_and_train_from_a_bare_file(run: Any, home: Path) -> None:

@@ -7,13 +7,12 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kits.errors import refused
-from kits.mlflowserver import QUIET, Server, serving
+from kits.mlflowserver import QUIET, Server
 from kits.sinks import evaluation, notice, step, tracked
 
 from textune.config.tracking import MlflowTrack
@@ -27,18 +26,11 @@ pytestmark = QUIET
 END = Ended("complete", {"test": {"f1": 0.6, "auroc": None}}, best_step=2)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("mlflow")) as found:
-        yield found
-
-
-@pytest.fixture(autouse=True)
-def healthy(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture
+def server(mlflow_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     monkeypatch.setitem(DEFAULTS, "MLFLOW_HTTP_REQUEST_TIMEOUT", 30)
-    server.mode = "healthy"
-    yield
-    server.mode = "healthy"
+    mlflow_server.heal()
+    return mlflow_server
 
 
 def client(uri: str) -> Any:
@@ -137,7 +129,7 @@ def test_any_fault_is_an_exception_soon_and_the_same_records_can_be_sent_again(
     assert len(server.requests) == before + 1  # the sender tries again, not MLflow
     with pytest.raises(MlflowException):
         sink.open(tracked(tmp_path, key=mode, known=run, more=1))
-    server.mode = "healthy"
+    server.heal()
     monkeypatch.setitem(DEFAULTS, "MLFLOW_HTTP_REQUEST_TIMEOUT", 30)
     assert sink.open(tracked(tmp_path, key=mode, known=run)).sent == {}
     sink.send([step(1)])

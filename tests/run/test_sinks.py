@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from accelerate import PartialState
-from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from kits.errors import refused
-from kits.sinks import evaluation, notice, step, tracked
+from kits.sinks import FakeTracker, evaluation, notice, step, tracked
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from textune.config.tracking import AccelerateTrack, TensorBoardTrack
@@ -20,6 +20,7 @@ from textune.errors import ConfigError
 from textune.run.tracking.accelerate import SERVICES, AccelerateSink
 from textune.run.tracking.installed import require_installed
 from textune.run.tracking.sink import Ended, as_scalars
+from textune.run.tracking.table import build_targets
 from textune.run.tracking.tensorboard import TensorBoardSink
 
 END = Ended("complete", {"test": {"f1": 0.6, "auroc": None}}, best_step=2)
@@ -102,55 +103,25 @@ def test_a_full_disk_is_a_fault_and_what_was_written_counts(tmp_path: Path) -> N
     assert [at for at, _ in scalars(tmp_path / "tensorboard")["train/loss"]] == [1, 2]
 
 
-class Fake(GeneralTracker):  # type: ignore[misc]
-    """One of Accelerate's trackers that keeps what it gets, and asks as services do."""
-
-    name = "fake"
-    requires_logging_directory = False
-    said: list[Any] = []  # noqa: RUF012
-
-    def __init__(self, run_name: str, **options: Any) -> None:
-        super().__init__()
-        self.said.append(("project", run_name, options))
-
-    @property
-    def tracker(self) -> None:
-        return None
-
-    def start(self) -> None:
-        assert not sys.stdin.isatty() and sys.stdin.read() == ""
-        state = PartialState()
-        self.said.append(("processes", state.num_processes, state.device.type))
-
-    def store_init_configuration(self, values: dict[str, Any]) -> None:
-        self.said.append(("parameters", values))
-
-    def log(self, values: dict[str, Any], step: int | None = None, **more: Any) -> None:
-        self.said.append((step, values))
-
-    def finish(self) -> None:
-        self.said.append("finish")
-
-
 def test_a_tracker_of_accelerate_gets_everything_and_leaves_the_process_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "fake", Fake)
+    FakeTracker.register(monkeypatch)
     for name in ("RANK", "LOCAL_RANK"):
         monkeypatch.setenv(name, "0")
     monkeypatch.setenv("WORLD_SIZE", "2")  # a process of Accelerate's own would wait for another one
-    before, Fake.said = sys.stdin, []
+    before = sys.stdin
     sink = AccelerateSink(AccelerateTrack(name="fake", project="films", options={"mode": "quiet"}), "track[0]")
     run = tracked(tmp_path)
     assert sent_to(sink, run, step(1), evaluation(1, f1=0.5), notice("left out"), ended=END) == run.key
-    assert Fake.said == [
+    assert FakeTracker.said == [
         ("project", "films", {"mode": "quiet"}),
         ("processes", 1, "cpu"),
         ("parameters", as_scalars(run.parameters)),
         (1, step(1).numbers),
         (1, {"validation/f1": 0.5}),
         (None, {"report/test/f1": 0.6}),
-        "finish",
+        ("finish",),
     ]
     assert not PartialState._shared_state and sys.stdin is before and os.environ["WORLD_SIZE"] == "2"
 
@@ -173,3 +144,14 @@ def test_a_tracker_that_is_unknown_or_not_installed_is_refused(
 def test_a_package_that_is_missing_is_named_with_what_installs_it() -> None:
     with refused(ConfigError, key="track[0].kind", value="mlflow", reason="not installed"):
         require_installed("mlflow_that_is_not_there", key="track[0].kind", value="mlflow")
+
+
+def test_a_service_that_keeps_its_run_for_the_process_is_asked_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FakeTracker.register(monkeypatch)
+    tracks = [AccelerateTrack(name="fake", project=project) for project in ("one", "other")]
+    with refused(ConfigError, key="track[1]", value="fake", reason="track[0]"):
+        build_targets(tracks, tmp_path)
+    boards = [TensorBoardTrack(folder=folder) for folder in ("one", "other")]
+    assert len(build_targets(boards, tmp_path)) == 2

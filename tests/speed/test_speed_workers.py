@@ -278,6 +278,7 @@ class Script(Channel):
         ("textune:training", [{"order": [*range(256)]}, {"steps": 2}]),
         ("textune:loops", [{"do": "ours", "steps": 2}, {"do": "plain", "steps": 2}]),
         ("textune:checkpoints", [{"do": "ours", "steps": 2}, {"do": "plain", "steps": 2}]),
+        ("textune:tracked", [{"do": "ours", "steps": 2}, {"do": "plain", "steps": 2}]),
         ("textune:token_costs", [{"rows": 64, "length": 16, "steps": 1, "warm_up": 1}]),
         (
             "kernels:layers",
@@ -301,6 +302,11 @@ def test_textunes_sides_fit_its_insides(side: str, commands: list[dict[str, Any]
     assert len(answered) == len([command for command in commands if "order" not in command])
     if side == "textune:training":
         assert answered[0]["rows"] == 64 and answered[0]["tokens"] > 64
+    if side == "textune:tracked":
+        assert [reply["notices"] for reply in answered] == [0, 0]
+        assert [
+            len((tmp_path / "saved" / name).read_text().splitlines()) for name in ("metrics.jsonl", "plain.jsonl")
+        ] == [2, 2]
     if side == "textune:checkpoints":
         assert last["bytes"] > 10_000 and len(last["write_seconds"]) == 1
 

@@ -87,6 +87,9 @@ def test_an_unsure_answer_is_withheld_and_its_probability_stays() -> None:
     assert seen.answers == [None, "a"] and seen.best_N.tolist() == [0.5, 0.8]
     sharper = shown(replace(head, decision=Decision(0.2, abstain_below=0.6)), scores)
     assert sharper.answers == ["a", "a"]  # what counts is the calibrated probability
+    by_class = shown(replace(head, decision=Decision(abstain_below=(0.4, 0.9, 0.9))), scores)
+    assert by_class.answers == ["a", "a"]  # the bound of the answer's own class counts
+    assert shown(replace(head, decision=Decision(abstain_below=(0.7, 0.0, 0.0))), scores).answers == [None, "a"]
     costly = Decision(costs=((0.0, 1.0, 1.0), (9.0, 0.0, 1.0), (1.0, 1.0, 0.0)), abstain_below=0.25)
     seen = shown(replace(head, decision=costly), scores)
     assert seen.answers == ["b", None] and seen.best_N.tolist() == [0.3, 0.15]  # that of the answer, not the highest
@@ -101,6 +104,7 @@ def test_an_unsure_answer_is_withheld_and_its_probability_stays() -> None:
         (Decision(costs=((0.0, 1.0), (1.0, 0.0))), MULTICLASS),
         (Decision(costs=((0.0,) * 3,) * 3), MULTILABEL),
         (Decision(abstain_below=0.5), MULTILABEL),
+        (Decision(abstain_below=(0.5, 0.5)), MULTICLASS),
     ],
 )
 def test_a_rule_fits_its_labels(decision: Decision, label_map: LabelMap) -> None:
@@ -115,6 +119,7 @@ def test_numbers_that_are_no_rule_are_refused() -> None:
         *({"costs": value} for value in (((0.0, 1.0),), ((0.0, -1.0), (1.0, 0.0)), ((0.0, float("nan")), (1.0, 0.0)))),
         {"thresholds": (0.5,), "costs": ((0.0, 1.0), (1.0, 0.0))},
         {"abstain_below": 1.5},
+        {"abstain_below": (0.5, -0.5, 0.5)},
     ]
     for fields in wrong:
         with pytest.raises(ValueError):

@@ -19,6 +19,7 @@ import click
 from textune import __version__
 from textune.cli.chaos import chaos
 from textune.cli.configs import check, init, presets, schema, show
+from textune.cli.deciding import decide
 from textune.cli.documents import generate, render
 from textune.cli.foreign import convert, script_called
 from textune.cli.glue import glue
@@ -149,6 +150,7 @@ class _Verbs(click.Group):
         train,
         sweep,
         evaluate,
+        decide,
         report,
         predict,
         info,

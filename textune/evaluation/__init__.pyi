@@ -5,6 +5,15 @@ from .comparison import compare as compare
 from .evaluated import EvaluatedSet as EvaluatedSet
 from .evaluated import RowFacts as RowFacts
 from .evaluated import document_numbers as document_numbers
+from .gates import Gate as Gate
+from .guarantee import Aim as Aim
+from .guarantee import AimName as AimName
+from .guarantee import GatedRows as GatedRows
+from .guarantee import Measured as Measured
+from .guarantee import Verdict as Verdict
+from .guarantee import measure as measure
+from .guarantee import prove as prove
+from .guarantee import verdict_on as verdict_on
 from .heads import ScoredRows as ScoredRows
 from .heads import TaskReduction as TaskReduction
 from .heads import labelled_rows as labelled_rows

@@ -133,7 +133,7 @@ def measure(aim: Aim, rows: GatedRows, threshold: float) -> Measured:
     )
 
 
-def verdict(aim: Aim, measured: Measured, rows: GatedRows) -> Verdict:
+def verdict_on(aim: Aim, measured: Measured, rows: GatedRows) -> Verdict:
     """Whether new rows bear a guarantee out: `broken` where they would be so bad at most as often as the aim's error
     if it held, `holds` where they prove it by themselves, else `open`: they are too few to say."""
     if measured.p_value <= aim.error:
@@ -193,9 +193,12 @@ def _safest_downwards(aim: Aim, rows: GatedRows) -> Iterator[float]:
 
 
 def _cheapest(aim: Aim, rows: GatedRows) -> Iterator[float]:
-    """The candidate of the lowest cost, or never to answer."""
-    found = [measure(aim, rows, threshold) for threshold in (*_candidates(rows).tolist(), math.inf)]
-    yield min(found, key=lambda measured: measured.value).threshold
+    """The candidate of the lowest cost; the last one gives no answer."""
+    candidates = _candidates(rows)
+    if len(candidates):
+        none = np.nextafter(rows.scores.max(), math.inf)
+        found = [measure(aim, rows, threshold) for threshold in (*candidates.tolist(), float(none))]
+        yield min(found, key=lambda measured: measured.value).threshold
 
 
 _PROPOSED: dict[str, Callable[[Aim, GatedRows], Iterator[float]]] = {

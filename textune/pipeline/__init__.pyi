@@ -3,8 +3,12 @@ from .bymetadata import evaluate_by_metadata as evaluate_by_metadata
 from .check import CheckResult as CheckResult
 from .check import check as check
 from .convert import convert as convert
+from .decide import Checked as Checked
+from .decide import check_guarantees as check_guarantees
+from .decide import decide as decide
 from .documents import DocumentsCheck as DocumentsCheck
 from .evaluate import evaluate as evaluate
+from .guarantees import Guarantee as Guarantee
 from .info import in_words as in_words
 from .info import info as info
 from .init import init as init

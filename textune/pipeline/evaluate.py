@@ -111,6 +111,23 @@ def evaluate(
     return reported.report
 
 
+def answer_files(
+    run: str | Path,
+    data: str | Path | Sequence[str | Path] | FilesSource,
+    *,
+    columns: Columns | Mapping[str, object] | None = None,
+    code: str | Sequence[str] = (),
+    tracker: Tracker | None = None,
+) -> EvaluatedSet:
+    """The labelled rows of files with what a classifier answers, as `evaluate` has them; nothing is written."""
+    tracker = tracker or SilentTracker()
+    scorer = load_scorer(run, code=code, on_notice=tracker.notice)
+    main = resolve_metric(scorer.card.metric, scorer.task.heads)
+    chosen = _rows_of(data, _columns(columns, scorer.card), scorer, on_bad_row="error", tracker=tracker)
+    section = EvaluateSection(bootstrap=0, mistakes=0)
+    return _report(Predictor(scorer), chosen, main, section, scorer.card.tokens, tracker).evaluated
+
+
 class _Chosen(NamedTuple):
     """The rows to report on."""
 

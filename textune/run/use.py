@@ -32,7 +32,8 @@ class Use:
             use["memory"] = int(_STATM.read_bytes().split()[1]) * resource.getpagesize()
         if sys.platform != "win32":
             unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
-            use["memory_peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+            use["memory_peak"] = max(peak, use.get("memory", 0))  # the system counts the one later than the other
         if self._device.type == "cuda":
             use["gpu_memory"] = torch.cuda.memory_reserved(self._device)
             use["gpu_memory_peak"] = torch.cuda.max_memory_reserved(self._device)

@@ -34,8 +34,9 @@ class Decision:
     costs: tuple[tuple[float, ...], ...] | None = None
     """What each answer (inner) costs in each case (outer, what is true): the answer of the lowest expected cost is
     given. By class; for each label by itself, not given and given. None: no answer costs more than another."""
-    abstain_below: float | None = None
-    """The calibrated probability below which an answer is withheld. None: every row is answered."""
+    abstain_below: float | tuple[float, ...] | None = None
+    """The calibrated probability below which an answer is withheld; several: for the answer of each class. None: every
+    row is answered."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature > 0):
@@ -49,8 +50,14 @@ class Decision:
             raise ValueError("costs are a square of numbers of at least 0")
         if self.costs is not None and self.thresholds is not None:
             raise ValueError("costs and thresholds are two rules: there is only one of them")
-        if self.abstain_below is not None and not 0 <= self.abstain_below <= 1:
+        if not all(0 <= bound <= 1 for bound in self._abstain_bounds):
             raise ValueError(f"abstain_below is from 0 to 1, not {self.abstain_below}")
+
+    @property
+    def _abstain_bounds(self) -> tuple[float, ...]:
+        if self.abstain_below is None:
+            return ()
+        return self.abstain_below if isinstance(self.abstain_below, tuple) else (self.abstain_below,)
 
     @property
     def moves_scores(self) -> bool:
@@ -64,7 +71,8 @@ class Decision:
         return (
             (self.thresholds is None or len(self.thresholds) == num_thresholds)
             and (self.costs is None or len(self.costs) == num_costs)
-            and (self.abstain_below is None or exclusive)
+            and (not self._abstain_bounds or exclusive)
+            and (not isinstance(self.abstain_below, tuple) or len(self.abstain_below) == num_scores)
         )
 
     def calibrated_classes(self, scores_NK: np.ndarray) -> np.ndarray:
@@ -107,11 +115,12 @@ class Decision:
             return (self.calibrated_labels(scores_NK) >= np.array(self.thresholds)).astype(np.int64)
         return (scores_NK >= USUAL_THRESHOLD).astype(np.int64)
 
-    def withholds(self, probabilities_N: np.ndarray) -> np.ndarray:
-        """bool [N] whether an answer of this calibrated probability is withheld."""
+    def withholds(self, probabilities_N: np.ndarray, decided: np.ndarray) -> np.ndarray:
+        """bool [N] whether answers of these calibrated probabilities are withheld; `decided`: what `best` gives."""
         if self.abstain_below is None:
             return np.zeros(len(probabilities_N), dtype=bool)
-        return np.asarray(probabilities_N < self.abstain_below)
+        bounds = np.array(self.abstain_below)
+        return np.asarray(probabilities_N < (bounds if bounds.ndim == 0 else bounds[decided]))
 
 
 USUAL = Decision()

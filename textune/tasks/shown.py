@@ -24,7 +24,8 @@ class Shown(NamedTuple):
 def shown(head: Head, scores: np.ndarray) -> Shown:
     """What the head says of rows with these scores [N, K] or [N], by its decision."""
     calibrated = head.calibrated(scores)
-    answers, best_N = head.answers.answer_rows(calibrated, head.decide(scores))
-    withheld_N = head.decision.withholds(best_N)
+    decided = head.decide(scores)
+    answers, best_N = head.answers.answer_rows(calibrated, decided)
+    withheld_N = head.decision.withholds(best_N, decided)
     said = [None if withheld else answer for answer, withheld in zip(answers, withheld_N.tolist(), strict=True)]
     return Shown(said, best_N, calibrated)

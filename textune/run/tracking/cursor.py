@@ -31,6 +31,8 @@ class Cursor:
     """The tracker's own name of the run; empty before it has given one."""
     bytes: int = 0
     """How much of metrics.jsonl was passed on."""
+    tail: str = ""
+    """Hash of what stands right before that: in a file that was cut since, something else does."""
     sent: Mapping[str, int] = field(default_factory=dict)
     """The step of the last record of each stream. What a resumed run does again is not beyond it."""
     notices: tuple[str, ...] = ()

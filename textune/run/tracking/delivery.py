@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from textune.jsontext import parse_json
 from textune.run.folder import RunFolder
 from textune.run.tracking.cursor import Cursor, find_cursor, write_cursor
-from textune.run.tracking.lines import read_lines
+from textune.run.tracking.lines import read_lines, tail_of
 from textune.run.tracking.sink import Ended, Record, Sink, TrackedRun
 from textune.run.tracking.table import Target
 
@@ -61,9 +61,9 @@ class Delivery:
             found = (
                 Cursor.from_json(kept, where="the trackers' state of the checkpoint") if kept else Cursor(target.place)
             )
-        # The file has been cut where the run resumes.
-        size = self._lines.stat().st_size if self._lines.is_file() else 0
-        self.cursor = replace(found, bytes=min(found.bytes, size))
+        if found.bytes and found.tail != tail_of(self._lines, found.bytes):
+            found = replace(found, bytes=0)  # the file was cut where the run resumed
+        self.cursor = found
         config = {name: value for name, value in story.config.items() if name != "track"}
         place = folder.path.absolute()
         self._run = TrackedRun(place.name, place, config, story.facts, key=self.cursor.key)
@@ -96,7 +96,8 @@ class Delivery:
         left_out = self._sink.send(records) if records else ()
         self.num_sent += len(records) - len(left_out)
         self.reasons += [reason for reason in dict.fromkeys(left_out) if reason not in self.reasons]
-        self._note(replace(after, bytes=end, left_out=after.left_out + len(left_out)))
+        left_out_by_now = after.left_out + len(left_out)
+        self._note(replace(after, bytes=end, tail=tail_of(self._lines, end), left_out=left_out_by_now))
         return True
 
     def num_left(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
 _READ_BYTES = 1 << 16
+_TAIL_BYTES = 256
 
 
 class JsonlTracker(SilentTracker):
@@ -70,6 +72,16 @@ def cut_lines(path: Path, size: int) -> None:
         os.truncate(path, size)
     else:  # a machine that went down has lost the end, and may have cut a line
         os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+
+
+def tail_of(path: Path, end: int) -> str:
+    """Hash of the last bytes before byte `end`: lines have their times, so it tells them from those that are written
+    when the same steps are done again."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, end - _TAIL_BYTES))
+        return hashlib.blake2b(file.read(min(end, _TAIL_BYTES)), digest_size=8).hexdigest()
 
 
 def read_lines(path: Path, start: int, most: int) -> tuple[list[bytes], int]:

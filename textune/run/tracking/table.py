@@ -51,6 +51,8 @@ class Kind:
     build: Callable[[Any, str, Path], Sink]
     """Its sink, for a run folder. ConfigError, before data is read, where something is not installed, or a name is
     not known; the text is the key of the table, such as `track[0]`."""
+    is_alone: bool = False
+    """Whether a process can have but one of a name."""
 
 
 def _tensorboard(track: TensorBoardTrack, key: str, folder: Path) -> Sink:
@@ -96,6 +98,7 @@ KINDS: dict[str, Kind] = {
         name=lambda track: track.name,
         place=lambda track, folder: f"{track.name}, project {track.project}",
         build=_accelerate,
+        is_alone=True,  # wandb, swanlab and trackio keep their run for the process
     ),
     "python": Kind(
         name=lambda track: "python",
@@ -131,12 +134,13 @@ def build_targets(tracks: Sequence[Track], folder: Path) -> list[Target]:
         kind = KINDS[track.kind]
         name, place = kind.name(track), kind.place(track, folder)
         for other, target in enumerate(found):
-            if target.place == place:
+            if target.place == place or (kind.is_alone and target.name == name):
+                shared = place if target.place == place else name
                 raise ConfigError(
-                    f"{key} and track[{other}] both write to {place}.",
-                    hint="Remove one of them, or give it another place.",
+                    f"{key} and track[{other}] both write to {shared}.",
+                    hint=f"Remove one of them{'' if kind.is_alone else ', or give it another place'}.",
                     key=key,
-                    value=place,
+                    value=shared,
                     reason=f"track[{other}] writes there, too",
                 )
         found.append(Target(name, place, kind.build(track, key, folder), track))
