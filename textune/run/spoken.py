@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from textune.wording import count
+from textune.wording import clock, count
 
 if TYPE_CHECKING:
     from textune.prediction import ModelCard
@@ -79,7 +79,7 @@ class Pace:
         if not (self._is_due() or done == total):
             return None
         elapsed, since = time.monotonic() - self._started[0], done - self._started[1]
-        left = f"  {_clock(elapsed / since * (total - done))} left" if since and done < total else ""
+        left = f"  {clock(elapsed / since * (total - done))} left" if since and done < total else ""
         return f"step {done}/{total}  epoch {values['epoch']:.2f}  {figures(values)}{left}"
 
     def _is_due(self) -> bool:
@@ -123,9 +123,3 @@ def _evaluated(card: ModelCard) -> str:
 def _tasks_with(metrics: Mapping[str, float], main: str) -> list[str]:
     """The first tasks that have the main metric each, beside their mean."""
     return [name.removesuffix(f"/{main}") for name in metrics if name.endswith(f"/{main}")][:MAX_TASKS]
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
