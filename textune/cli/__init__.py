@@ -18,6 +18,7 @@ import click
 
 from textune import __version__
 from textune.cli.chaos import chaos
+from textune.cli.comparing import compare
 from textune.cli.configs import check, init, presets, schema, show
 from textune.cli.deciding import decide
 from textune.cli.documents import generate, render
@@ -152,6 +153,7 @@ class _Verbs(click.Group):
         sweep,
         evaluate,
         decide,
+        compare,
         report,
         predict,
         info,

@@ -1,3 +1,4 @@
+from .compare import compare as compare
 from .glue import glue as glue
 from .repeat import repeat as repeat
 from .runs import PlannedRun as PlannedRun
