@@ -31,6 +31,14 @@ from .signals import NOT_YET as NOT_YET
 from .signals import noting_signals as noting_signals
 from .signals import stop_saying as stop_saying
 from .signals import stopping_at_once as stopping_at_once
+from .spoken import PLAIN_WIDTH as PLAIN_WIDTH
+from .spoken import Line as Line
+from .spoken import Pace as Pace
+from .spoken import closing_words as closing_words
+from .spoken import counted as counted
+from .spoken import evaluation_line as evaluation_line
+from .spoken import figures as figures
+from .spoken import notice_line as notice_line
 from .start import AUTO as AUTO
 from .start import Earlier as Earlier
 from .start import Start as Start

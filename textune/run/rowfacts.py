@@ -26,7 +26,7 @@ def facts_of(examples: Examples, rows: TokenRows, scored: ScoredRows, slices: Se
         tokens = next(iter(scored.by_head.values())).targets[:, TOKENS]
         truncated = np.zeros(len(documents), bool)
     return RowFacts(
-        row=examples.indices.astype(np.int64),
+        row=examples.rows.numbers(examples.indices),
         content=content_numbers(examples),
         tokens=tokens.astype(np.int32),
         truncated=truncated,
