@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from kits.metrics import scored_rows
+from kits.severalheads import answered
+from textune.data.inspect.findings import Finding
 from textune.evaluation.metrics import METRICS
 from textune.evaluation.mistakes import EvaluatedRows
+from textune.evaluation.naming import resolve_metric
+from textune.evaluation.render.html.story import History, Series, SplitRows, Story
 from textune.evaluation.report import Report, build_report
+from textune.evaluation.slices import LENGTH, Slice
+from textune.evaluation.taskreport import build_task_report
 
 ATTACK = "</script><script>document.title = 'attacked'</script><img src=x onerror=\"document.title = 'attacked'\">"
 """A text, or the name of a label, that wants to be markup."""
@@ -54,3 +62,62 @@ def numbers_report(num_rows: int, **known: Any) -> Report:
     random = np.random.default_rng(3)
     targets = random.random(num_rows) * 5
     return report_on("regression", targets, targets + random.normal(size=num_rows), ("score",), **known)
+
+
+def documents_report(num_documents: int) -> Report:
+    """Of a language model."""
+    random = np.random.default_rng(4)
+    tokens = random.integers(20, 400, num_documents)
+    characters = tokens * random.integers(2, 6, num_documents)
+    nats = tokens * random.normal(3, 0.5, num_documents)
+    return report_on("language", np.stack([tokens, characters, characters], axis=1), nats, ("text",))
+
+
+def tasks_report(num_rows: int) -> Report:
+    """On three tasks."""
+    known = answered(num_rows)
+    rows = EvaluatedRows(texts=[f"text {row}" for row in range(num_rows)], dataset="test.csv", fingerprint="f00d")
+    return build_task_report(known.scored(), rows, main=resolve_metric("auto", known.task.heads), bootstrap=20)
+
+
+def story() -> Story:
+    """A run whose words are attacks."""
+    accuracy = Series("validation", (10, 20), (0.5, 0.6))
+    return Story(
+        name=f"run {ATTACK}",
+        status="complete",
+        started="2026-11-30T12:00:00+00:00",
+        seconds=12.3,
+        steps=20,
+        best_step=20,
+        facts={"task": ATTACK, "model": "tiny"},
+        splits=(SplitRows("train", 100, 3, 7), SplitRows(ATTACK, 20, 0, None)),
+        history=History(
+            Series("training loss", (5, 10, 15, 20), (0.9, 0.7, 0.6, 0.5)),
+            Series("learning rate", (5, 10, 15, 20), (1e-4, 9e-5, 8e-5, 0.0)),
+            {"accuracy": (accuracy,)},
+        ),
+        findings=(Finding("warning", "duplicate", f"2 texts {ATTACK}", 2, (ATTACK,)),),
+        notices=(ATTACK,),
+        command=f"textune train {ATTACK}",
+    )
+
+
+def with_slices(report: Report) -> Report:
+    """By length and by two columns, one of whose values is an attack."""
+    found = [Slice(LENGTH, f"{low + 1} to {2 * low}", low, 0.5 + low / 200, (0.4, 0.9)) for low in (16, 32, 64)]
+    found += [Slice("source", name, 20, 0.6, None, "too few rows") for name in ("web", ATTACK, None)]
+    found += [Slice("language", name, 9, float("nan"), None) for name in ("de", "fr")]
+    return replace(report, slices=tuple(found))
+
+
+PAGES: dict[str, Callable[[], Report]] = {
+    "labels": lambda: labels_report(28, 400),
+    "many": lambda: classes_report(77, 900),
+    "binary": lambda: with_slices(classes_report(2, 200)),
+    "numbers": lambda: numbers_report(300),
+    "absent": lambda: classes_report(6, 120, absent=1),
+    "tasks": lambda: tasks_report(200),
+    "documents": lambda: documents_report(60),
+}
+"""One of every kind."""

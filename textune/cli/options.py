@@ -66,6 +66,7 @@ run_option = click.option(
     help="The run folder; by default runs/NAME-OF-CONFIG. An occupied one is refused.",
 )
 
+
 resume_option = click.option(
     "--resume",
     is_flag=False,

@@ -6,44 +6,21 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from kits.reports import ATTACK, classes_report, labels_report, numbers_report
+from kits.reports import (
+    ATTACK,
+    PAGES,
+    classes_report,
+    documents_report,
+    labels_report,
+    numbers_report,
+    story,
+    tasks_report,
+    with_slices,
+)
 
-from textune.data.inspect.findings import Finding
 from textune.evaluation.render.html.figures.table import FIGURES
 from textune.evaluation.render.html.page import page_of
-from textune.evaluation.render.html.story import History, Series, SplitRows, Story
 from textune.evaluation.report import Report
-
-PAGES = {
-    "labels": lambda: labels_report(28, 400),
-    "many": lambda: classes_report(77, 900),
-    "binary": lambda: classes_report(2, 200),
-    "numbers": lambda: numbers_report(300),
-    "absent": lambda: classes_report(6, 120, absent=1),
-}
-
-
-def story() -> Story:
-    """A run whose words are attacks."""
-    accuracy = Series("validation", (10, 20), (0.5, 0.6))
-    return Story(
-        name=f"run {ATTACK}",
-        status="complete",
-        started="2026-11-30T12:00:00+00:00",
-        seconds=12.3,
-        steps=20,
-        best_step=20,
-        facts={"task": ATTACK, "model": "tiny"},
-        splits=(SplitRows("train", 100, 3, 7), SplitRows(ATTACK, 20, 0, None)),
-        history=History(
-            Series("training loss", (5, 10, 15, 20), (0.9, 0.7, 0.6, 0.5)),
-            Series("learning rate", (5, 10, 15, 20), (1e-4, 9e-5, 8e-5, 0.0)),
-            {"accuracy": (accuracy,)},
-        ),
-        findings=(Finding("warning", "duplicate", f"2 texts {ATTACK}", 2, (ATTACK,)),),
-        notices=(ATTACK,),
-        command=f"textune train {ATTACK}",
-    )
 
 
 class Elements(HTMLParser):
@@ -94,7 +71,10 @@ def test_each_kind_of_report_has_its_figures() -> None:
     assert figures_of(classes_report(77, 900)) == curves | {"matrix", "pairs", "coverage"}
     assert figures_of(classes_report(100, 900)) == curves | {"pairs", "coverage"}
     assert figures_of(labels_report(28, 400)) == curves
+    assert figures_of(with_slices(numbers_report(300))) == {"spread", "distribution", "lengths", "slices"}
     assert figures_of(numbers_report(300)) == {"spread", "distribution"}
+    assert figures_of(documents_report(60)) == {"distribution"}
+    assert figures_of(tasks_report(200)) == {"tasks"}
 
 
 def test_a_page_is_small_whatever_is_reported() -> None:

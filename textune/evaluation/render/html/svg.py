@@ -7,11 +7,15 @@ page's style sheet, which knows light and dark.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
+from itertools import accumulate
 from typing import NamedTuple, NewType
 
-from textune.evaluation.wording import one_line
+from rich.cells import cell_len
+
+from textune.evaluation.wording import one_line, shorten
 
 Svg = NewType("Svg", str)
 """Markup that is safe to embed: made by the functions here alone."""
@@ -19,8 +23,8 @@ Svg = NewType("Svg", str)
 NOTHING = Svg("")
 WIDTH = 400
 """Of a drawing, in units of which a letter is about seven wide."""
-LETTER = 6.6
-"""Mean width of a letter at the size of labels."""
+LETTER, WIDE = 7.6, 13.5
+"""Width of a letter at the size of labels, and of one that takes two columns of a terminal, as Chinese ones do."""
 MAX_WORDS = 1000
 """Characters of a text within a drawing."""
 NUM_STYLES = 6
@@ -70,6 +74,8 @@ def words(text: str) -> Svg:
 
 def label(x: float, y: float, text: str, *, anchor: str = "start", kind: str = "", turn: float | None = None) -> Svg:
     """A line of text at a point; `kind`: classes of its style, `turn`: degrees."""
+    if not text:
+        return NOTHING
     rotate = None if turn is None else f"rotate({_plain(turn)} {_plain(x)} {_plain(y)})"
     anchored = None if anchor == "start" else anchor
     return element("text", words(text), x=x, y=y, text_anchor=anchored, class_=kind or None, transform=rotate)
@@ -77,7 +83,9 @@ def label(x: float, y: float, text: str, *, anchor: str = "start", kind: str = "
 
 def named(text: str, width: float) -> str:
     """A name of the data, shortened to fit into a width."""
-    return one_line(text, max(4, int(width / LETTER)))
+    line = one_line(text, MAX_WORDS)
+    ends = list(accumulate(WIDE if cell_len(letter) > 1 else LETTER for letter in line))
+    return shorten(line, max(2, bisect_right(ends, width)))
 
 
 def drawing(height: float, *parts: Svg, title: str, description: str, key: str, width: float = WIDTH) -> Svg:

@@ -76,7 +76,7 @@ def scores(report: Report, key: str) -> Figure | None:
     outside = [rows - own for rows, own in zip(reliability.rows, inside, strict=True)]
     tops = [max(inside) or 1.0, max(outside) or 1.0]
     frame = Frame(FRAME.x, Scale(0, 1, FRAME.y.start, FRAME.y.end))
-    parts = [axes(frame, x_title=f"probability of {one.name}", y_title="rows, scaled", y_ticks=())]
+    parts = [axes(frame, x_title=f"probability of {named(one.name, 180)}", y_title="rows, scaled", y_ticks=())]
     width = (frame.x.end - frame.x.start) / 10
     for score, own, other in zip(reliability.score, inside, outside, strict=True):
         left = frame.x.start + min(9, int(score * 10)) * width

@@ -23,7 +23,7 @@ from textune.evaluation.render.html.svg import (
 from textune.evaluation.wording import number
 
 HEIGHT = 262.0
-MAX_METRICS = 6
+MAX_METRICS = 4
 MAX_LISTED = 60
 """Rows of the table of a curve."""
 

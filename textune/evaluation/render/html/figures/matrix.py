@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from textune.evaluation.render.html.figure import Figure, Table
-from textune.evaluation.render.html.svg import WIDTH, Svg, box, drawing, element, joined, label, named
+from textune.evaluation.render.html.svg import LETTER, WIDTH, Svg, box, drawing, element, joined, label, named
 from textune.evaluation.report import Report
 from textune.evaluation.wording import one_line
 
@@ -25,8 +25,8 @@ def matrix(report: Report, key: str) -> Figure | None:
     if report.matrix is None or not 1 < len(report.names) <= MAX_CLASSES:
         return None
     names, counted = report.names, len(report.names) <= MAX_COUNTED
-    cell = min(44.0, max(12.0, 280.0 / len(names)))
-    room = min(150.0, 14 + 6.6 * max(len(one_line(name, 20)) for name in names))
+    cell = min(64.0, max(12.0, 280.0 / len(names)))
+    room = min(150.0, 16 + LETTER * max(len(one_line(name, 20)) for name in names))
     size = cell * len(names)
     totals = [max(1, sum(counts)) for counts in report.matrix]
     parts = [_cells(report.matrix, totals, room, cell), box(room, room, size, size, "outline")]
@@ -96,7 +96,7 @@ def _counts(counts: Sequence[Sequence[int]], totals: Sequence[int], room: float,
     parts = []
     for true, row in enumerate(counts):
         for predicted, rows in enumerate(row):
-            if rows and len(f"{rows}") * 6.6 <= cell + 2:
+            if rows and len(f"{rows}") * LETTER <= cell + 2:
                 dark = rows / totals[true] > 0.45
                 x, y = room + (predicted + 0.5) * cell, room + (true + 0.5) * cell + 4
                 parts.append(label(x, y, f"{rows}", anchor="middle", kind="count on-dark" if dark else "count"))

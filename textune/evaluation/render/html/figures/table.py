@@ -19,6 +19,7 @@ from textune.evaluation.render.html.figures.matrix import matrix, pairs
 from textune.evaluation.render.html.figures.numbers import distribution, spread
 from textune.evaluation.render.html.figures.rows import splits
 from textune.evaluation.render.html.figures.score import tasks
+from textune.evaluation.render.html.figures.slices import lengths, slices
 from textune.evaluation.render.html.story import Story
 from textune.evaluation.report import Report
 
@@ -34,6 +35,8 @@ FIGURES: dict[str, Callable[[Report, str], Figure | None]] = {
     "reliability": reliability,
     "coverage": coverage,
     "scores": scores,
+    "lengths": lengths,
+    "slices": slices,
     "lifts": lifts,
 }
 """Those of a report."""
