@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from textune.cli.options import Examples, config_options, json_option, quiet_option, study_options
+from textune.cli.options import Examples, config_options, json_option, quiet_option
 from textune.cli.output import RunLines, print_json, result_console, say
 from textune.imports import importing
 
@@ -21,7 +21,22 @@ from textune.imports import importing
 @click.option(
     "--seeds", type=int, metavar="NUMBER", help="Everything with so many seeds: train.seed, and those that follow it."
 )
-@study_options
+@click.option(
+    "--run",
+    "--run-folder",
+    "run",
+    metavar="FOLDER",
+    help="The folder for the runs and their results; by default runs/NAME-OF-CONFIG-repeat.",
+)
+@click.option(
+    "--jobs",
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="NUMBER",
+    help="Runs at once, each in a process of its own, on the devices in turn.",
+)
+@click.option("--keep-going", is_flag=True, help="A run that fails does not stop the others.")
 @json_option
 @quiet_option
 def repeat(

@@ -21,15 +21,19 @@ from textune.config import AccelerateTrack, MlflowTrack, PythonTrack, TensorBoar
 from textune.errors import ConfigError
 from textune.run.folder import RunFolder
 from textune.run.tracking.lines import JsonlTracker
+from textune.run.tracking.log import RunLog
 from textune.run.tracking.sink import Sink
 from textune.run.tracking.tracker import Tracker
 
+OpenTracker = Callable[[RunFolder, Callable[[str], None]], AbstractContextManager[Tracker]]
+"""Opens a tracker in a run folder; what it is given to say goes to the user, once the run has begun."""
 
-def _lines(folder: RunFolder) -> JsonlTracker:
+
+def _lines(folder: RunFolder, say: Callable[[str], None]) -> JsonlTracker:
     return JsonlTracker(folder.metrics)
 
 
-TRACKERS: dict[str, Callable[[RunFolder], AbstractContextManager[Tracker]]] = {"metrics.jsonl": _lines}
+TRACKERS: dict[str, OpenTracker] = {"metrics.jsonl": _lines, "run.log": RunLog}
 """Every tracker that a run opens itself, beside the one that its caller gives and those of `[[track]]`, by name. Only
 the first rank opens them, after the run folder was made; they first hear the notices from before that.
 """
