@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,11 @@ def letting_go() -> Iterator[None]:
 
 
 def let_go(folder: Path) -> None:
-    """What failed works again."""
+    """What failed works again, and what hung has come back."""
     trackers.HANGING.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("tracker "):
+            thread.join(30)
     folder.mkdir(exist_ok=True)
     (folder / "up").touch()
 
