@@ -20,6 +20,7 @@ from .report import report_split as report_split
 from .report import score_rows as score_rows
 from .report import write_report as write_report
 from .rowfacts import facts_of as facts_of
+from .rowfacts import slices_here as slices_here
 from .same import compare as compare
 from .same import flat as flat
 from .session import Session as Session
