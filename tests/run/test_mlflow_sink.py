@@ -156,8 +156,13 @@ def test_a_database_in_a_file_keeps_artefacts_beside_it(
     assert capfd.readouterr() == ("", "")
 
 
-def test_mlflow_is_a_guest_that_changes_nothing() -> None:
+def test_mlflow_is_a_guest_that_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow import environment_variables as variables
+
+    with GOOD_MANNERS:
+        assert variables.MLFLOW_HTTP_REQUEST_TIMEOUT.get() == 60
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")  # the user has the last word
+        assert variables.MLFLOW_HTTP_REQUEST_TIMEOUT.get() == 7
 
     level, before = logging.getLogger("mlflow").level, variables.MLFLOW_HTTP_REQUEST_MAX_RETRIES.get()
     with GOOD_MANNERS, GOOD_MANNERS:

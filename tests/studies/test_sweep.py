@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import shutil
@@ -24,7 +25,7 @@ from textune.errors import ConfigError, DataError, RunError, TextuneError
 from textune.jsontext import parse_json
 from textune.run.tracking.tracker import SilentTracker
 from textune.studies.proposing import Trial, propose
-from textune.studies.runs import PlannedRun, RunResult, SilentWatch
+from textune.studies.runs import PlannedRun, RunResult, SilentWatch, carry_out
 from textune.studies.sweep import sweep
 from textune.studies.sweepplan import plan_sweep
 from textune.studies.sweepplot import plot
@@ -148,10 +149,25 @@ def test_texts_are_tokenised_once(place: Path, tmp_path: Path, monkeypatch: pyte
     assert len(made) == 1
 
 
-def test_several_at_once_end_as_one_after_the_other(place: Path, tmp_path: Path) -> None:
-    one, two = (sweep(rates(place), run=tmp_path / str(jobs), jobs=jobs) for jobs in (1, 2))
-    assert [cell.value for cell in one.stages[0].cells] == [cell.value for cell in two.stages[0].cells]
-    assert weights(tmp_path / "1" / "lr=0.003") == weights(tmp_path / "2" / "lr=0.003")
+def test_as_many_run_at_once_as_the_file_or_the_caller_says(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What runs at once end in is the matter of `carry_out`; Optuna proposes for all of them together."""
+    module = importlib.import_module("textune.studies.sweep")
+    asked: list[tuple[int, int]] = []
+
+    def one_by_one(planned: list[PlannedRun], *, jobs: int, **how: Any) -> list[RunResult]:
+        asked.append((len(planned), jobs))
+        return carry_out(planned, jobs=1, **how)
+
+    monkeypatch.setattr(module, "carry_out", one_by_one)
+    sweep(rates(place, jobs=3), run=tmp_path / "file")
+    sweep(rates(place, jobs=3), run=tmp_path / "file", jobs=2)
+    assert asked == [(2, 3), (2, 2)]
+    pytest.importorskip("optuna", reason="the extra `optuna` is not installed")
+    asked.clear()
+    result = sweep(of(place, optuna=OPTUNA | {"trials": 3}), run=tmp_path / "optuna", jobs=2)
+    assert asked == [(2, 2), (1, 2)] and len(names(result)) == 3
 
 
 def test_the_metric_says_what_is_better_and_the_first_of_equals_is_the_best(place: Path, tmp_path: Path) -> None:
@@ -348,6 +364,8 @@ OPTUNA: dict[str, Any] = {
 
 def test_optuna_proposes_the_same_whether_the_sweep_was_stopped_or_not(place: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna", reason="the extra `optuna` is not installed")
+    dry = sweep(of(place, optuna=OPTUNA), run=tmp_path / "whole", dry_run=True)
+    assert names(dry) == [] and any("4 runs" in note for note in dry.notes())
     whole = sweep(of(place, optuna=OPTUNA), run=tmp_path / "whole")
     began: list[str] = []
 
@@ -470,6 +488,7 @@ def test_the_command_prints_the_table_and_its_exit_code_says_what_failed(
     answer = call("sweep", "rates.toml", "--keep-going", "train.duration=4 steps")
     table = (tmp_path / "runs" / "rates" / "sweep.md").read_text(encoding="utf-8")
     assert answer.code == 2 and table.strip() in answer.out
+    assert "textune repeat runs/rates/best.toml --seeds 3" in answer.out
     found = json.loads(call("sweep", "rates.toml", "--keep-going", "train.duration=4 steps", "--json").out)
     assert found["best"]["cell"] == "lr=0.003" and found["stages"][0]["cells"][1]["status"] == "refused"
     written = call("sweep", "rates.toml", "--write", "jobs", "--keep-going")

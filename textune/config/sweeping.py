@@ -119,6 +119,14 @@ def load_sweep(sweep: str | os.PathLike[str] | Mapping[str, object]) -> LoadedSw
         table |= {name: os.fspath(value) for name, value in table.items() if isinstance(value, os.PathLike)}
     elif isinstance(sweep, str | os.PathLike):
         path = Path(os.path.abspath(user_path(sweep)))
+        if not os.path.exists(path):
+            near = nearest(path.name, [other.name for other in path.parent.glob("*.toml")])
+            hint = (
+                f"Did you mean {Path(sweep).with_name(near)}?"
+                if near
+                else "It names a `config`, and values in [grid]."
+            )
+            raise ConfigError(f"{os.fspath(sweep)}: there is no such file of a sweep.", hint=hint, place=str(sweep))
         label, table = path.name, read_toml(path, shown=str(sweep))
     else:
         raise ConfigError(

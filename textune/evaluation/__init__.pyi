@@ -1,4 +1,5 @@
 from . import render as render
+from .aligned import align as align
 from .comparison import CompareGroup as CompareGroup
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
@@ -10,6 +11,7 @@ from .decisionpart import redecided as redecided
 from .evaluated import EvaluatedSet as EvaluatedSet
 from .evaluated import RowFacts as RowFacts
 from .evaluated import document_numbers as document_numbers
+from .evaluated import positions_of as positions_of
 from .gates import Gate as Gate
 from .guarantee import Aim as Aim
 from .guarantee import AimName as AimName
@@ -54,5 +56,10 @@ from .rowrules import RowRules as RowRules
 from .rowsfile import ROWS_SUFFIX as ROWS_SUFFIX
 from .rowsfile import read_rows as read_rows
 from .rowsfile import write_rows as write_rows
+from .scored import Scored as Scored
+from .setcomparison import SetComparison as SetComparison
 from .taskreport import build_task_report as build_task_report
+from .versus import adjusted_by_holm as adjusted_by_holm
+from .versus import changed_of as changed_of
+from .versus import contrast as contrast
 from .wording import number as number

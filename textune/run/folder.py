@@ -4,6 +4,7 @@ runs/x/
   config.toml     the resolved configuration: train it again with `textune train runs/x/config.toml --run runs/y`
   manifest.json   versions, machine, git commit, command, data fingerprints, status, result
   metrics.jsonl   one line for every logged step and evaluation
+  run.log         what a terminal shows of the run, with the time of each line
   tracking/       how far each tracker of `[[track]]` came: mlflow.json and the like
   best/           the best model: a plain Hugging Face folder plus textune.json
   checkpoints/    all that a run needs to resume where it stopped: step-120/ and the like
@@ -54,6 +55,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def log(self) -> Path:
+        """What a terminal shows, as text."""
+        return self.path / "run.log"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.path / "checkpoints"
@@ -62,6 +68,11 @@ class RunFolder:
     def evaluations(self) -> Path:
         """Folder of the rows of every reported set, and of the reports of later evaluations."""
         return self.path / "evaluations"
+
+    def evaluated_sets(self) -> list[str]:
+        """The sets whose rows it has: `validation`, `test`, then the others."""
+        names = [path.name.removesuffix(ROWS_SUFFIX) for path in self.evaluations.glob(f"*{ROWS_SUFFIX}")]
+        return sorted(names, key=lambda name: (name not in _FIRST, name != "validation", name))
 
     def rows_of(self, name: str) -> Path:
         """The file with the rows of a set."""
