@@ -297,7 +297,15 @@ def test_the_page_says_where_a_thing_is_added() -> None:
 
 
 FILE = re.compile(r"(?<![\w/.*{<])(?:--)?((?:\w[\w-]*/)*\w[\w-]*\.(?:py|cpp|h|md|toml))\b")
-OF_OTHERS = {"run_glue.py", "config.toml", "runs/x/config.toml", "base.toml", "report.md", "examples/TASK.toml"}
+OF_OTHERS = {
+    "run_glue.py",
+    "model-card.md",
+    "config.toml",
+    "runs/x/config.toml",
+    "base.toml",
+    "report.md",
+    "examples/TASK.toml",
+}
 OF_OTHERS |= {"sweep.md", "best.toml", "b.toml"}
 OF_OTHERS |= {"bsmetadata/train.py", "bsmetadata/evaluation.py", "train.py", "evaluation.py"}
 """Files of users, of runs and of transformers that pages and docstrings name; none of textune's own."""

@@ -14,7 +14,7 @@ from textune.data.inspect.findings import Finding
 from textune.evaluation.metrics import METRICS
 from textune.evaluation.mistakes import EvaluatedRows
 from textune.evaluation.naming import resolve_metric
-from textune.evaluation.render.html.story import History, Series, SplitRows, Story
+from textune.evaluation.render.story import History, Series, SplitRows, Story
 from textune.evaluation.report import Report, build_report
 from textune.evaluation.slices import LENGTH, Slice
 from textune.evaluation.taskreport import build_task_report

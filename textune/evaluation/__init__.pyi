@@ -26,11 +26,12 @@ from .mistakes import EvaluatedRows as EvaluatedRows
 from .naming import resolve_metric as resolve_metric
 from .reduction import RowLosses as RowLosses
 from .render.html.page import page_of as page_of
-from .render.html.story import History as History
-from .render.html.story import Series as Series
-from .render.html.story import SplitRows as SplitRows
-from .render.html.story import Story as Story
 from .render.json import read_report as read_report
+from .render.modelcard import model_card as model_card
+from .render.story import History as History
+from .render.story import Series as Series
+from .render.story import SplitRows as SplitRows
+from .render.story import Story as Story
 from .report import Report as Report
 from .rowsfile import ROWS_SUFFIX as ROWS_SUFFIX
 from .rowsfile import read_rows as read_rows

@@ -20,7 +20,7 @@ from textune.evaluation.render.html.figures.numbers import distribution, spread
 from textune.evaluation.render.html.figures.rows import splits
 from textune.evaluation.render.html.figures.score import tasks
 from textune.evaluation.render.html.figures.slices import lengths, slices
-from textune.evaluation.render.html.story import Story
+from textune.evaluation.render.story import Story
 from textune.evaluation.report import Report
 
 FIGURES: dict[str, Callable[[Report, str], Figure | None]] = {
