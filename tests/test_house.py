@@ -132,7 +132,7 @@ def test_every_name_at_a_front_door_is_defined_there_and_used_elsewhere() -> Non
     """By another room, or by an example."""
     users = [*modules(), *(ROOT / "examples").glob("*.py")]
     used = {(module, name) for path in users for module, name in imports_of(path)}
-    public = {("textune.pipeline", name) for name in textune.__all__}
+    public = {(home, name) for name, home in textune._HOMES.items()}
     public |= {("textune.sklearn", name) for name in ("TextClassifier", "TextRegressor")}
     for door in sorted(PACKAGE.rglob("__init__.pyi")):
         package = ".".join(door.parent.relative_to(ROOT).parts)
@@ -304,6 +304,7 @@ OF_OTHERS = {
     "runs/x/config.toml",
     "base.toml",
     "report.md",
+    "repeat.md",
     "examples/TASK.toml",
 }
 OF_OTHERS |= {"sweep.md", "best.toml", "b.toml"}
@@ -385,7 +386,7 @@ def test_nothing_heavy_is_imported_before_it_is_used(statement: str, absent: set
 def test_the_public_names_are_these_and_exist() -> None:
     import textune
 
-    verbs = ["check", "decide", "evaluate", "load", "sweep", "train"]
+    verbs = ["check", "compare", "decide", "evaluate", "load", "repeat", "sweep", "train"]
     assert textune.__all__ == ["Aim", "TextuneError", "__version__", *verbs]
     for name in textune.__all__:
         assert getattr(textune, name) is not None

@@ -19,18 +19,34 @@ if TYPE_CHECKING:
     from textune.pipeline import evaluate as evaluate
     from textune.pipeline import load as load
     from textune.pipeline import train as train
+    from textune.studies import compare as compare
+    from textune.studies import repeat as repeat
     from textune.studies import sweep as sweep
 
 __version__ = "0.1.0"
-__all__ = ["Aim", "TextuneError", "__version__", "check", "decide", "evaluate", "load", "sweep", "train"]
+__all__ = [
+    "Aim",
+    "TextuneError",
+    "__version__",
+    "check",
+    "compare",
+    "decide",
+    "evaluate",
+    "load",
+    "repeat",
+    "sweep",
+    "train",
+]
 
 _HOMES = {
     "Aim": "textune.evaluation",
     "TextuneError": "textune.errors",
     "check": "textune.pipeline",
+    "compare": "textune.studies",
     "decide": "textune.pipeline",
     "evaluate": "textune.pipeline",
     "load": "textune.pipeline",
+    "repeat": "textune.studies",
     "sweep": "textune.studies",
     "train": "textune.pipeline",
 }

@@ -20,6 +20,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 from rich.text import Text
 
+from textune.wording import clock
+
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
@@ -146,7 +148,7 @@ class ConsoleTracker:
             self._started = (time.monotonic(), done)
         if self._is_due() or done == total:
             elapsed, since = time.monotonic() - self._started[0], done - self._started[1]
-            left = f"  {_clock(elapsed / since * (total - done))} left" if since and done < total else ""
+            left = f"  {clock(elapsed / since * (total - done))} left" if since and done < total else ""
             line = f"step {done}/{total}  epoch {values['epoch']:.2f}  {figures}{left}"
             self._console.print(line, highlight=False, soft_wrap=True)
 
@@ -246,9 +248,3 @@ def _tasks_with(metrics: Mapping[str, float], main: str) -> list[str]:
 
 def _counted(done: int, total: int) -> str:
     return f"{done:,}/{total:,}" if total else f"{done:,} row{'' if done == 1 else 's'}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -28,6 +28,13 @@ def millions(num: int) -> str:
     return f"{num / 1e6:.1f} M" if num >= 100_000 else f"{num / 1e6:.2g} M"
 
 
+def clock(seconds: float) -> str:
+    """`1:02:03`, `2:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def listing(names: Iterable[object], limit: int = 12) -> str:
     """Names separated by commas; beyond `limit`, the rest is counted."""
     items = [str(name) for name in names]

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from kits.errors import refused
 
-from textune.config.sweeping import Choice, LogUniform, Uniform, WholeNumber, load_sweep
+from textune.config.sweeping import load_sweep
+from textune.config.sweepkeys import Choice, LogUniform, Uniform, WholeNumber
 from textune.errors import ConfigError
 
 LR = "train.optimizer.lr"
@@ -137,8 +138,13 @@ def test_what_cannot_be_tried_is_refused(given: dict[str, Any], key: str, value:
 def test_what_is_no_sweep_at_all_is_refused(tmp_path: Path) -> None:
     with refused(ConfigError):
         load_sweep(5)  # type: ignore[arg-type]
-    with refused(ConfigError, place="missing.toml"):
-        load_sweep(tmp_path / "missing.toml")
+    (tmp_path / "rates.toml").write_text("", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_sweep(tmp_path / "rate.toml")
+    assert "rate.toml" in caught.value.place and str(tmp_path / "rates.toml") in caught.value.hint
+    for other in (tmp_path / "missing.toml", tmp_path):
+        with refused(ConfigError, place=str(other)):
+            load_sweep(other)
 
 
 def test_the_nearest_key_is_named_and_where_values_belong() -> None:

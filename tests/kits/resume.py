@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from textune.chaos.compare import End, end_of, first_difference
+from textune.chaos.alike import End, end_of, first_difference
 
 __all__ = ["End", "end_of", "same_end"]
 

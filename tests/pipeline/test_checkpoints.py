@@ -17,7 +17,7 @@ from kits.runs import set_status
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import textune
-from textune.chaos.compare import lines_of
+from textune.chaos.alike import lines_of
 from textune.errors import RunError
 from textune.run.best import best_of
 from textune.run.folder import RunFolder

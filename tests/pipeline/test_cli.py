@@ -34,8 +34,21 @@ def test_help_shows_an_example(run: Any, verb: str) -> None:
 
 
 def test_verbs_stand_in_the_order_of_the_work() -> None:
-    work = ["init", "check", "train", "sweep", "evaluate", "decide", "report", "predict", "info", "export", "launch"]
-    others = ["show", "presets", "schema", "tag", "render", "generate", "convert", "glue", "tracking", "chaos"]
+    work = ["init", "check", "train", "repeat", "sweep", "evaluate", "decide", "compare", "report", "predict", "info"]
+    others = [
+        "export",
+        "launch",
+        "show",
+        "presets",
+        "schema",
+        "tag",
+        "render",
+        "generate",
+        "convert",
+        "glue",
+        "tracking",
+        "chaos",
+    ]
     assert [verb for verb in commands.commands if verb in {*work, *others}] == [*work, *others]
 
 

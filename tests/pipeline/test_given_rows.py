@@ -12,7 +12,7 @@ from kits.errors import refused
 from kits.runs import write_csv
 
 import textune
-from textune.chaos.compare import end_of, first_difference
+from textune.chaos.alike import end_of, first_difference
 from textune.errors import ConfigError, DataError, InputError, RunError
 
 CONFIG: dict[str, Any] = {"data.train.kind": "given", "data.train.name": "reviews.csv", "data.test.kind": "none"}

@@ -10,6 +10,7 @@ import pytest
 from kits.errors import refused
 
 from textune.config.adapters import Lora, Quantize
+from textune.config.deciding import Costs, DecideSection, F1Thresholds, PrecisionThresholds
 from textune.config.documents import AllTypes, IndependentTypes, MetadataSection, UniformTypes
 from textune.config.fields import item_variants, keys_of, role_of, variants
 from textune.config.schema import Experiment, ModelSection, PythonModel
@@ -84,6 +85,8 @@ ROLES = {
     "train.evaluate_at": Role.COMPUTED,
     "evaluate.arms": Role.COMPUTED,
     "evaluate.at_end": Role.COMPUTED,
+    "decide.folds": Role.COMPUTED,
+    "decide.thresholds.matrix": Role.COMPUTED,
     "track.1.uri": Role.COMPUTED,
     "no.such.key": Role.LEARNED,
 }
@@ -155,6 +158,10 @@ EXPERIMENTS = {
     },
     "few bits": Experiment(model=ModelSection(lora=Lora(), quantize=Quantize())),
     "adapters": Experiment(model=ModelSection(lora=Lora(options={"use_rslora": True}))),
+    **{
+        f"decide, {rule.kind}": Experiment(decide=DecideSection(thresholds=rule))
+        for rule in (F1Thresholds(), PrecisionThresholds(floor=0.9), Costs(matrix=((0, 1), (5, 0))))
+    },
     "tracked": Experiment(
         track=(
             TensorBoardTrack(folder="logs"),

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import textune
-from textune.config import Track
+from textune.config.tracking import Track
 from textune.pipeline.tracking import replay
 from textune.run.tracking.mlflowmanners import DEFAULTS
 from textune.training.loop import StepResult

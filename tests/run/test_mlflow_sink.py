@@ -15,9 +15,10 @@ from kits.errors import refused
 from kits.mlflowserver import QUIET, Server
 from kits.sinks import evaluation, notice, step, tracked
 
+from textune.atomic import WRITING
 from textune.config.tracking import MlflowTrack
 from textune.errors import ConfigError
-from textune.run.tracking.mlflow import MAX_NAME, MlflowSink, artifacts_beside, metric_name
+from textune.run.tracking.mlflow import MAX_NAME, MlflowSink, database_file, make_database, metric_name
 from textune.run.tracking.mlflowmanners import DEFAULTS, GOOD_MANNERS
 from textune.run.tracking.sink import Ended, TrackedRun
 from textune.run.tracking.table import KINDS, without_password
@@ -155,8 +156,13 @@ def test_a_database_in_a_file_keeps_artefacts_beside_it(
     assert capfd.readouterr() == ("", "")
 
 
-def test_mlflow_is_a_guest_that_changes_nothing() -> None:
+def test_mlflow_is_a_guest_that_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow import environment_variables as variables
+
+    with GOOD_MANNERS:
+        assert variables.MLFLOW_HTTP_REQUEST_TIMEOUT.get() == 60
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")  # the user has the last word
+        assert variables.MLFLOW_HTTP_REQUEST_TIMEOUT.get() == 7
 
     level, before = logging.getLogger("mlflow").level, variables.MLFLOW_HTTP_REQUEST_MAX_RETRIES.get()
     with GOOD_MANNERS, GOOD_MANNERS:
@@ -203,8 +209,35 @@ def test_a_place_shows_no_password() -> None:
     assert without_password("sqlite:///a@b.db") == "sqlite:///a@b.db"
 
 
-def test_only_a_database_in_a_file_has_a_folder_beside_it() -> None:
-    assert artifacts_beside("sqlite:////x/y.db") == "/x/mlartifacts" and artifacts_beside("http://host") is None
+def test_only_an_address_of_sqlite_names_a_file() -> None:
+    assert (
+        database_file("sqlite:////x/y.db") == Path("/x/y.db")
+        and database_file("sqlite:///y.db") == Path.cwd() / "y.db"
+    )
+    assert database_file("http://host") is None and database_file("postgresql://host/x") is None
+
+
+def test_a_process_that_is_killed_while_it_makes_the_tables_leaves_no_half_database(tmp_path: Path) -> None:
+    code = f"""
+import os, sqlalchemy
+from pathlib import Path
+from textune.run.tracking.mlflow import make_database
+made = []
+def killed(connection, cursor, statement, *more):
+    made.extend([statement] if "CREATE TABLE" in statement else [])
+    if len(made) == 20:
+        os._exit(9)
+sqlalchemy.event.listen(sqlalchemy.engine.Engine, "before_cursor_execute", killed)
+make_database(Path({str(tmp_path / "mlflow.db")!r}))
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 9
+    assert [path.name for path in tmp_path.iterdir() if WRITING not in path.name] == []
+    sink = MlflowSink(MlflowTrack(uri=f"sqlite:///{tmp_path / 'mlflow.db'}"), "track[0]")
+    assert sink.open(tracked(tmp_path)).run
+    before = (tmp_path / "mlflow.db").read_bytes()
+    with GOOD_MANNERS:
+        make_database(tmp_path / "mlflow.db")  # as another process would
+    assert (tmp_path / "mlflow.db").read_bytes() == before
 
 
 def test_the_tags_of_textune_are_json(server: Server, tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from kits.errors import refused
 from kits.sinks import FakeTracker, evaluation, notice, step, tracked
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.metadata import parse_session_start_info_plugin_data
 
 from textune.config.tracking import AccelerateTrack, TensorBoardTrack
 from textune.errors import ConfigError
-from textune.run.tracking.accelerate import SERVICES, AccelerateSink
+from textune.run.tracking.accelerate import SERVICES, AccelerateSink, Service
 from textune.run.tracking.installed import require_installed
 from textune.run.tracking.sink import Ended, as_scalars
 from textune.run.tracking.table import build_targets
@@ -76,6 +77,9 @@ def test_event_files_hold_each_figure_once_whatever_is_sent_again(tmp_path: Path
     assert found["report/test/f1"] == [(2, 0.6)]
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [event.tensor_proto.string_val[0] for event in events.Tensors("notices")] == [b"one", b"two"]
+    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    shown = parse_session_start_info_plugin_data(content).hparams
+    assert shown["train.seed"].number_value == 1 and shown["train.betas"].string_value == "[0.9, 0.99]"
 
 
 def test_runs_of_one_name_have_folders_of_their_own_where_they_share_one(tmp_path: Path) -> None:
@@ -155,3 +159,26 @@ def test_a_service_that_keeps_its_run_for_the_process_is_asked_for_one(
         build_targets(tracks, tmp_path)
     boards = [TensorBoardTrack(folder=folder) for folder in ("one", "other")]
     assert len(build_targets(boards, tmp_path)) == 2
+
+
+def test_a_service_gives_its_own_name_of_the_run_and_gets_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FakeTracker.register(monkeypatch)
+    service = Service("accelerate", lambda run: {"known": run.known}, run_of=lambda _: "their-7", takes_texts=True)
+    monkeypatch.setitem(SERVICES, "fake", service)
+    sink = AccelerateSink(AccelerateTrack(name="fake"), "track[0]")
+    assert sent_to(sink, tracked(tmp_path), notice("said")) == "their-7"
+    assert sent_to(sink, tracked(tmp_path, known="their-7")) == "their-7"
+    assert (0, {"notice/1": "said"}) in FakeTracker.said
+    assert [one[2] for one in FakeTracker.said if one[0] == "project"] == [{"known": ""}, {"known": "their-7"}]
+
+
+def test_services_write_into_the_run_folder_where_they_can_be_told(tmp_path: Path) -> None:
+    run = tracked(tmp_path)
+    told = {
+        name
+        for name, service in SERVICES.items()
+        if any(str(value).startswith(str(tmp_path)) for value in service.options(run).values())
+    }
+    assert told == {"wandb", "aim", "dvclive", "swanlab"}

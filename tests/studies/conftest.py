@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 from kits.runs import reviews, write_place
+from kits.trained import home, trained
+
+__all__ = ["home", "trained"]
 
 CONFIG = """
 [data.train]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kits.errors import refused
 
-from textune.config.sweeping import RandomSearch, SearchKeys
+from textune.config.sweepkeys import RandomSearch, SearchKeys
 from textune.errors import ConfigError
 from textune.studies.cells import Cell, combinations, named, short_keys, tree_of, values_in_words
 from textune.studies.drawing import corners, drawn
@@ -71,8 +71,10 @@ _VALUES = st.one_of(
 )
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.dictionaries(st.sampled_from([LR, "train.seed", "model.pretrained"]), _VALUES, min_size=1)))
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.dictionaries(st.sampled_from([LR, "train.seed", "model.pretrained"]), _VALUES, min_size=1), max_size=8)
+)
 def test_any_values_make_names_that_are_safe_and_unique(each: list[dict[str, Any]]) -> None:
     distinct = list({repr(sorted(values.items())): values for values in each}.values())
     found = names(*distinct)

@@ -16,17 +16,21 @@ from textune.errors import RunError
 from textune.studies.folder import NAME, Study, opened_study, read_study
 
 
+def begin(folder: Path, one: Study | None = None) -> None:
+    """A study with the first of its runs."""
+    with opened_study(folder, one or study()):
+        (folder / "run").mkdir(exist_ok=True)
+
+
 def study(*words: str, **plan: Any) -> Study:
     return Study("repeat", load_config(None, words).resolved, {"folds": 5, **plan})
 
 
 def test_the_same_study_goes_on(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "x"
-    with opened_study(folder, study()):
-        pass
-    assert sorted(path.name for path in folder.iterdir()) == ["lock", NAME] and read_study(folder) == study()
-    with opened_study(folder, study("train.device=cpu")):  # computed otherwise
-        pass
+    begin(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["lock", "run", NAME] and read_study(folder) == study()
+    begin(folder, study("train.device=cpu"))  # computed otherwise
     assert read_study(folder) == study("train.device=cpu")
 
 
@@ -41,12 +45,23 @@ def test_the_same_study_goes_on(tmp_path: Path) -> None:
     ],
 )
 def test_another_study_is_refused(tmp_path: Path, other: Study, fields: dict[str, Any]) -> None:
-    with opened_study(tmp_path, study()):
-        pass
+    begin(tmp_path)
     written = (tmp_path / NAME).read_bytes()
     with refused(RunError, place=str(tmp_path), **fields), opened_study(tmp_path, other):
         pass
     assert (tmp_path / NAME).read_bytes() == written
+
+
+def test_a_study_without_a_run_leaves_nothing(tmp_path: Path) -> None:
+    """As where the first run is refused: another study may then begin there."""
+    with pytest.raises(ZeroDivisionError), opened_study(tmp_path / "runs" / "x", study()):
+        assert (tmp_path / "runs" / "x" / NAME).is_file()
+        raise ZeroDivisionError
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "x").mkdir()
+    with opened_study(tmp_path / "x", study()):
+        pass
+    assert not list((tmp_path / "x").iterdir())
 
 
 def test_what_else_a_folder_may_hold(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import shutil
@@ -24,8 +25,9 @@ from textune.errors import ConfigError, DataError, RunError, TextuneError
 from textune.jsontext import parse_json
 from textune.run.tracking.tracker import SilentTracker
 from textune.studies.proposing import Trial, propose
-from textune.studies.runs import PlannedRun, RunResult, SilentWatch
-from textune.studies.sweep import plan_sweep, sweep
+from textune.studies.runs import PlannedRun, RunResult, SilentWatch, carry_out
+from textune.studies.sweep import sweep
+from textune.studies.sweepplan import plan_sweep
 from textune.studies.sweepplot import plot
 from textune.studies.sweepresult import CellResult, StageResult, SweepResult
 from textune.studies.sweepscript import write_sweep
@@ -147,10 +149,25 @@ def test_texts_are_tokenised_once(place: Path, tmp_path: Path, monkeypatch: pyte
     assert len(made) == 1
 
 
-def test_several_at_once_end_as_one_after_the_other(place: Path, tmp_path: Path) -> None:
-    one, two = (sweep(rates(place), run=tmp_path / str(jobs), jobs=jobs) for jobs in (1, 2))
-    assert [cell.value for cell in one.stages[0].cells] == [cell.value for cell in two.stages[0].cells]
-    assert weights(tmp_path / "1" / "lr=0.003") == weights(tmp_path / "2" / "lr=0.003")
+def test_as_many_run_at_once_as_the_file_or_the_caller_says(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What runs at once end in is the matter of `carry_out`; Optuna proposes for all of them together."""
+    module = importlib.import_module("textune.studies.sweep")
+    asked: list[tuple[int, int]] = []
+
+    def one_by_one(planned: list[PlannedRun], *, jobs: int, **how: Any) -> list[RunResult]:
+        asked.append((len(planned), jobs))
+        return carry_out(planned, jobs=1, **how)
+
+    monkeypatch.setattr(module, "carry_out", one_by_one)
+    sweep(rates(place, jobs=3), run=tmp_path / "file")
+    sweep(rates(place, jobs=3), run=tmp_path / "file", jobs=2)
+    assert asked == [(2, 3), (2, 2)]
+    pytest.importorskip("optuna", reason="the extra `optuna` is not installed")
+    asked.clear()
+    result = sweep(of(place, optuna=OPTUNA | {"trials": 3}), run=tmp_path / "optuna", jobs=2)
+    assert asked == [(2, 2), (1, 2)] and len(names(result)) == 3
 
 
 def test_the_metric_says_what_is_better_and_the_first_of_equals_is_the_best(place: Path, tmp_path: Path) -> None:
@@ -187,6 +204,23 @@ def test_many_cells_that_are_refused_for_one_reason_are_one_problem(place: Path)
     with pytest.raises(ConfigError) as caught:
         plan_sweep(of(place, grid=grid))
     assert str(caught.value).count("train.batch_size = 0") == 2  # alone, and beside the other one
+
+
+def test_what_is_wrong_with_the_configuration_itself_is_no_cells_fault(place: Path, tmp_path: Path) -> None:
+    for config in (str(tmp_path / "missing.toml"), {"extends": str(tmp_path / "missing.toml")}, {"trian": {}}):
+        with pytest.raises(ConfigError) as caught:
+            sweep({"config": config, "grid": {LR: [1e-3]}}, run=tmp_path / "s")
+        assert "cell" not in caught.value.message
+
+
+def test_runs_that_were_measured_on_other_rows_are_named(place: Path, tmp_path: Path) -> None:
+    columns = {"data.columns.text": ["text", "id"]}
+    same = sweep(of(place, grid=columns), run=tmp_path / "same")
+    assert not any("not comparable" in note for note in same.notes())
+    given = of(place, grid={"data.train.shuffle": [False, True]})
+    other = sweep(given, run=tmp_path / "other", overrides={"data.train.take": 40})
+    rows = [cell.measured_on for cell in other.stages[0].cells]
+    assert (rows[0] != rows[1]) == any("not comparable" in note for note in other.notes())
 
 
 def test_two_cells_that_are_the_same_run_are_refused(place: Path) -> None:
@@ -289,9 +323,22 @@ def test_a_later_stage_is_checked_before_the_first_run(place: Path, tmp_path: Pa
         {"grid": {"train.optimizer.momentum": [0.5]}, "continues": "settings"},
     ]
     plan_sweep(of(place, stages=kinds))  # sgd has a momentum, and may be the best
+    between = {"grid": {"train.seed": [1]}, "continues": "settings"}
+    plan_sweep(of(place, stages=[kinds[0], between, kinds[1]]))
     kinds[1]["continues"] = "model"
     with refused(ConfigError, key="train.optimizer.momentum"):
         plan_sweep(of(place, stages=kinds))
+
+
+def test_the_model_of_every_run_is_where_the_first_stage_starts(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "backbone", tmp_path / "other")
+    stages = [{"grid": {LR: [1e-3]}}, {"grid": {"train.seed": [1]}}]
+    result = sweep(of(place, stages=stages), run=tmp_path / "s", overrides=[f"model.pretrained={tmp_path / 'other'}"])
+    first, second = (load_config(stage.cells[0].run / "config.toml").experiment.model for stage in result.stages)
+    assert first.pretrained == str(tmp_path / "other") and second.pretrained == str(result.stages[0].cells[0].run)
+    stages[1]["grid"] = {"model.pretrained": [str(place / "backbone")]}  # type: ignore[dict-item]
+    with refused(ConfigError, key="model.pretrained"):
+        plan_sweep(of(place, stages=stages))
 
 
 def test_random_values_are_known_before_the_first_run(place: Path, tmp_path: Path) -> None:
@@ -338,12 +385,26 @@ def test_optuna_proposes_the_same_whether_the_sweep_was_stopped_or_not(place: Pa
         sweep(of(place, optuna=OPTUNA | {"sampler": "gp"}), run=tmp_path / "s")
 
 
+def test_proposals_for_runs_at_once_know_of_each_other(place: Path, tmp_path: Path) -> None:
+    """They are made before any of them has a value, and are the same for whoever makes them again."""
+    pytest.importorskip("optuna", reason="the extra `optuna` is not installed")
+    from textune.config.sweepkeys import OptunaSearch
+
+    search = OptunaSearch.model_validate(OPTUNA)
+    known: list[Trial] = []
+    for _ in range(3):
+        known.append(propose(search, known, higher_is_better=True))
+    assert len({repr(trial.proposed) for trial in known}) == 3
+    failed = [Trial(known[0].proposed, float("nan")), Trial(known[1].proposed, 0.5)]
+    assert propose(search, failed, higher_is_better=True) == propose(search, failed, higher_is_better=True)
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])
 def test_proposals_close_in_on_what_is_best(sampler: str) -> None:
     """A hill with its top at 0.7, which chance alone would not keep to."""
     pytest.importorskip("optuna", reason="the extra `optuna` is not installed")
     pytest.importorskip("scipy", reason="scipy is not installed")
-    from textune.config.sweeping import OptunaSearch
+    from textune.config.sweepkeys import OptunaSearch
 
     space = {LR: {"kind": "uniform", "low": 0, "high": 1}}
     search = OptunaSearch.model_validate({"trials": 30, "sampler": sampler, "space": space})
@@ -425,6 +486,7 @@ def test_the_command_prints_the_table_and_its_exit_code_says_what_failed(
     answer = call("sweep", "rates.toml", "--keep-going", "train.duration=4 steps")
     table = (tmp_path / "runs" / "rates" / "sweep.md").read_text(encoding="utf-8")
     assert answer.code == 2 and table.strip() in answer.out
+    assert "textune repeat runs/rates/best.toml --seeds 3" in answer.out
     found = json.loads(call("sweep", "rates.toml", "--keep-going", "train.duration=4 steps", "--json").out)
     assert found["best"]["cell"] == "lr=0.003" and found["stages"][0]["cells"][1]["status"] == "refused"
     written = call("sweep", "rates.toml", "--write", "jobs", "--keep-going")
@@ -442,6 +504,10 @@ def test_the_figure_is_svg_that_shows_every_run(place: Path, tmp_path: Path) -> 
     circles = root.findall("{http://www.w3.org/2000/svg}circle")
     assert len(circles) == 2 * 2  # with its interval, and over the one key that has several values
     assert sum(circle.get("class") == "best" for circle in circles) == 2
+    uneven = of(place, together=[{LR: 1e-3, "train.seed": 1}, {LR: 3e-3}, {LR: 3e-3, "train.seed": 2}])
+    sweep(uneven, run=tmp_path / "uneven")
+    text = (tmp_path / "uneven" / "sweep.svg").read_text(encoding="utf-8")
+    assert len(ET.fromstring(text).findall("{http://www.w3.org/2000/svg}circle")) == 3 + 3 + 2
     empty = StageResult("a<b", (CellResult("x", {}, tmp_path, "planned"),))
     assert "a&lt;b" in plot(SweepResult(tmp_path, "<config>", (empty,))) and ET.fromstring(
         plot(SweepResult(tmp_path, "<config>", (empty,)))

@@ -9,8 +9,10 @@ import pytest
 
 import textune
 from textune.config.fields import keys_of
-from textune.config.sweeping import OptunaSearch, RandomSearch, Stage, Sweep, load_sweep
-from textune.studies.sweep import plan_sweep, sweep
+from textune.config.sweeping import load_sweep
+from textune.config.sweepkeys import OptunaSearch, RandomSearch, Stage, Sweep
+from textune.studies.sweep import sweep
+from textune.studies.sweepplan import plan_sweep
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "sweeping.md").read_text(encoding="utf-8")

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from textune.chaos.aims import Moment, draw_aims
-from textune.chaos.compare import end_of, first_difference
+from textune.chaos.alike import end_of, first_difference
 from textune.chaos.process import POLL_SECONDS, Launcher, Process, Starter
 from textune.chaos.reference import Pace, Reference, is_complete, learn, require_same
 from textune.chaos.result import ChaosResult, Kill

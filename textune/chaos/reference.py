@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from textune.chaos.compare import End, end_of, lines_of
+from textune.chaos.alike import End, end_of, lines_of
 from textune.config import Checkpointing, Loaded, load_config
 from textune.errors import RunError
 from textune.run import Manifest, compare, read_manifest

@@ -18,6 +18,7 @@ import click
 
 from textune import __version__
 from textune.cli.chaos import chaos
+from textune.cli.comparing import compare
 from textune.cli.configs import check, init, presets, schema, show
 from textune.cli.deciding import decide
 from textune.cli.documents import generate, render
@@ -27,6 +28,7 @@ from textune.cli.launching import launch
 from textune.cli.models import evaluate, export, info, predict, report
 from textune.cli.options import as_setting
 from textune.cli.output import print_any_character, print_json, printable
+from textune.cli.repeat import repeat
 from textune.cli.runs import train
 from textune.cli.sweeping import sweep
 from textune.cli.tagging import tag
@@ -147,9 +149,11 @@ class _Verbs(click.Group):
         init,
         check,
         train,
+        repeat,
         sweep,
         evaluate,
         decide,
+        compare,
         report,
         predict,
         info,

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
+from typing import TYPE_CHECKING
+
 import click
 
 from textune.cli.options import Examples, json_option, quiet_option
 from textune.cli.output import RunLines, print_json, result_console, say
 from textune.imports import importing
 from textune.wording import count
+
+if TYPE_CHECKING:
+    from textune.studies import SweepResult
 
 
 @click.command(
@@ -70,13 +76,21 @@ def sweep(
         print_json(result.to_dict())
     else:
         say(result_console(), result.markdown().rstrip())
-        say(result_console(), "Dry run: nothing was trained or written." if dry_run else _written(result.folder))
+        say(result_console(), "Dry run: nothing was trained or written." if dry_run else _written(result))
     if result.exit_code:
         raise click.exceptions.Exit(result.exit_code)
 
 
-def _written(folder: object) -> str:
-    return f"Written: {folder}/sweep.md, {folder}/sweep.json, {folder}/sweep.svg"
+def _written(result: SweepResult) -> str:
+    """Where everything is, and what comes next: whether the best was luck."""
+    folder = result.folder
+    lines = [f"Written: {folder}/sweep.md, {folder}/sweep.json, {folder}/sweep.svg"]
+    if result.best is not None:
+        lines += [
+            f"Next:  textune info {shlex.quote(str(result.best.run))}",
+            f"       textune repeat {shlex.quote(str(result.best_config))} --seeds 3",
+        ]
+    return "\n".join(lines)
 
 
 def _write(sweep_file: str, folder: str, overrides: tuple[str, ...], *, keep_going: bool, as_json: bool) -> None:
@@ -89,6 +103,6 @@ def _write(sweep_file: str, folder: str, overrides: tuple[str, ...], *, keep_goi
     say(
         result_console(),
         f"Written: {written.script}, which carries out {count(len(written.commands), 'run')}.\n"
-        f"Next:  sh {written.script}\n"
-        f"       textune sweep {sweep_file} --run {written.folder}",
+        f"Next:  sh {shlex.quote(str(written.script))}\n"
+        f"       textune sweep {shlex.quote(sweep_file)} --run {shlex.quote(str(written.folder))}",
     )

@@ -2,6 +2,12 @@ from .adapters import Lora as Lora
 from .adapters import Quantize as Quantize
 from .arguments import require_count as require_count
 from .arguments import require_words as require_words
+from .decidable import Decidable as Decidable
+from .decidable import require_decidable as require_decidable
+from .deciding import Costs as Costs
+from .deciding import DecideSection as DecideSection
+from .deciding import F1Thresholds as F1Thresholds
+from .deciding import PrecisionThresholds as PrecisionThresholds
 from .documents import AllTypes as AllTypes
 from .documents import HtmlRules as HtmlRules
 from .documents import IndependentTypes as IndependentTypes
@@ -29,6 +35,7 @@ from .merge import Origin as Origin
 from .multitask import Groups as Groups
 from .multitask import columns_of_tasks as columns_of_tasks
 from .multitask import groups_of as groups_of
+from .overrides import EXTENDS as EXTENDS
 from .overrides import Overrides as Overrides
 from .overrides import listed as listed
 from .parents import Layer as Layer
@@ -84,11 +91,11 @@ from .starter import StarterFacts as StarterFacts
 from .starter import starter_config as starter_config
 from .starter import validation_ratio as validation_ratio
 from .sweeping import LoadedSweep as LoadedSweep
-from .sweeping import OptunaSearch as OptunaSearch
-from .sweeping import RandomSearch as RandomSearch
-from .sweeping import SearchKeys as SearchKeys
-from .sweeping import Stage as Stage
 from .sweeping import load_sweep as load_sweep
+from .sweepkeys import OptunaSearch as OptunaSearch
+from .sweepkeys import RandomSearch as RandomSearch
+from .sweepkeys import SearchKeys as SearchKeys
+from .sweepkeys import Stage as Stage
 from .taskkinds import AutoTask as AutoTask
 from .taskkinds import BinaryTask as BinaryTask
 from .taskkinds import ClassWeights as ClassWeights

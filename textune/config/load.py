@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from pydantic import JsonValue, ValidationError
 
+from textune.config.decidable import decide_problems
 from textune.config.documents import MetadataSection
 from textune.config.engines import engine_problems
 from textune.config.evaluations import evaluation_problems
@@ -185,6 +186,7 @@ def require_runnable(experiment: Experiment) -> None:
     problems += [*rate_problems(experiment), *loss_problems(experiment), *window_problems(experiment)]
     problems += [*lora_problems(experiment), *low_bit_problems(experiment), *engine_problems(experiment)]
     problems += [*rendering_problems(experiment), *language_problems(experiment), *prefix_problems(experiment)]
+    problems += decide_problems(experiment)
     refuse(problems)
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from textune.config.adapters import Lora, Quantize
+from textune.config.deciding import DecideSection
 from textune.config.documents import MetadataSection
 from textune.config.section import Computed, Located, Section
 from textune.config.sharing import Checkpointing, DataParallel, Distributed
@@ -285,6 +286,10 @@ class Experiment(Section):
     """The training run."""
     evaluate: EvaluateSection = EvaluateSection()
     """Metrics and report."""
+    decide: Computed[DecideSection | None] = None
+    """The rule by which scores become probabilities and answers, fitted on the validation rows after training; a
+    table, which may be empty (`[decide]`). Without it probabilities are the scores as they are, and the highest
+    one, or 0.5, decides."""
     track: Computed[tuple[Track, ...]] = ()
     """Trackers that the run is sent to while it trains, one `[[track]]` for each; `metrics.jsonl` has all of it."""
     metadata: MetadataSection | None = None

@@ -13,13 +13,13 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any
 
-from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model_validator
+from pydantic import ValidationError
 
 from textune.config.fields import Place, annotations_at, keys_of, table_values, variants
 from textune.config.merge import Origin
-from textune.config.overrides import EXTENDS, Overrides, gather
+from textune.config.overrides import COMMAND_LINE, EXTENDS, OVERRIDES, Overrides, gather
 from textune.config.parents import Layer
 from textune.config.paths import absolute, user_path
 from textune.config.presets import is_preset
@@ -35,167 +35,10 @@ from textune.config.problems import (
 )
 from textune.config.schema import Experiment
 from textune.config.section import Section
+from textune.config.sweepkeys import Distribution, OptunaSearch, RandomSearch, SearchKeys, Stage, Sweep
 from textune.config.toml import Tree, format_key, format_value, parse_key, read_toml, shorten
-from textune.config.values import Seed
 from textune.errors import ConfigError
 from textune.wording import nearest
-
-# --- what the file holds ---------------------------------------------------------------------------------------------
-
-
-class Uniform(Section):
-    """Any number between two, each as likely."""
-
-    kind: Literal["uniform"] = "uniform"
-    low: float
-    """The least."""
-    high: float
-    """The greatest."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        _require_order(self.low, self.high)
-        return self
-
-
-class LogUniform(Section):
-    """Any number between two above zero, each order of magnitude as likely."""
-
-    kind: Literal["log_uniform"] = "log_uniform"
-    low: Annotated[float, Field(gt=0)]
-    """The least."""
-    high: float
-    """The greatest."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        _require_order(self.low, self.high)
-        return self
-
-
-class WholeNumber(Section):
-    """A whole number between two, each as likely."""
-
-    kind: Literal["int"] = "int"
-    low: int
-    """The least."""
-    high: int
-    """The greatest."""
-    step: PositiveInt = 1
-    """How far the numbers are from each other, from `low` on."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        _require_order(self.low, self.high)
-        return self
-
-
-class Choice(Section):
-    """One of some values, each as likely."""
-
-    kind: Literal["choice"] = "choice"
-    values: Annotated[tuple[Any, ...], Field(min_length=1)]
-    """Those to choose from."""
-
-
-def _require_order(low: float, high: float) -> None:
-    if not low < high:
-        raise ValueError(f"low ({low:g}) must be less than high ({high:g})")
-
-
-def _as_choice(value: object) -> object:
-    return {"kind": "choice", "values": value} if isinstance(value, list | tuple) else value
-
-
-Distribution = Annotated[
-    Uniform | LogUniform | WholeNumber | Choice, Field(discriminator="kind"), BeforeValidator(_as_choice)
-]
-"""Where values are drawn from; a list is short for a choice."""
-Space = Annotated[dict[str, Distribution], Field(min_length=1)]
-
-
-class RandomSearch(Section):
-    """Values drawn at random, all of them before the first run."""
-
-    trials: PositiveInt
-    """How many runs."""
-    seed: Seed = 0
-    """Seed of the draws. More trials begin with the same ones."""
-    space: Space
-    """A distribution for each dotted key."""
-
-
-class OptunaSearch(Section):
-    """Values that Optuna proposes after what the runs before have shown (`pip install "textune[optuna]"`)."""
-
-    trials: PositiveInt
-    """How many runs."""
-    seed: Seed = 0
-    """Seed of the sampler."""
-    sampler: Literal["tpe", "gp"] = "tpe"
-    """How it proposes: by a tree-structured Parzen estimator, or by a Gaussian process."""
-    space: Space
-    """A distribution for each dotted key."""
-
-
-class SearchKeys(Section):
-    """What is tried: a grid, or one of the two searches."""
-
-    grid: dict[str, tuple[Any, ...]] = {}
-    """The values of each dotted key: every combination is a run."""
-    together: tuple[dict[str, Any], ...] = ()
-    """Values that belong together, each table by dotted keys: a run for each, and for each combination of `grid`."""
-    random: RandomSearch | None = None
-    """A random search, instead of a grid."""
-    optuna: OptunaSearch | None = None
-    """A search by Optuna, instead of a grid."""
-
-    @property
-    def keys(self) -> list[str]:
-        """The dotted keys that it sets, in the order of the file."""
-        drawn = self.random or self.optuna
-        keys = [key for table in self.together for key in table]
-        return list(dict.fromkeys([*keys, *self.grid, *(drawn.space if drawn else {})]))
-
-
-class Stage(SearchKeys):
-    """One of several searches, each of which goes on with the best run of the one before."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] | None = None
-    """What it is called; by default its number."""
-    config: str | dict[str, Any] | None = None
-    """A file, a preset or a table that is laid over the configuration of the sweep in this stage."""
-    continues: Literal["model", "settings", "both"] = "model"
-    """What a stage takes over from the best run of the one before: its model, as `model.pretrained`, the values that
-    it was tried with, or both."""
-
-
-class Sweep(SearchKeys):
-    """A sweep."""
-
-    config: str | dict[str, Any]
-    """The configuration of all runs: a file, a preset, or a table that is one, which may have `extends`."""
-    metric: str | tuple[str, ...] | None = None
-    """What is compared, as `evaluate.metric` of every run; by default what the configuration says. The value is that
-    of a run's best model on the set of `evaluate.best_by`."""
-    jobs: PositiveInt = 1
-    """Runs at once; on a machine with several GPUs each has one of its own."""
-    run: str | None = None
-    """Folder of the sweep and its runs, relative to this file; by default `runs/NAME-OF-THE-FILE` in the current
-    folder."""
-    stages: tuple[Stage, ...] = ()
-    """Several searches, one after the other, instead of one."""
-
-    @property
-    def searches(self) -> tuple[Stage, ...]:
-        """Its stages; a sweep of one search is one stage without a name."""
-        if self.stages:
-            return self.stages
-        shared = {name: getattr(self, name) for name in keys_of(SearchKeys)}
-        return (Stage.model_construct(**shared),)
-
-
-# --- from a file to a checked sweep ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -239,28 +82,30 @@ class LoadedSweep:
         """The configuration in words."""
         return self.config or f"the configuration in {self.label}"
 
-    def layers(self, search: Stage) -> list[Layer]:
-        """What is laid over the configuration before the cells of a search are."""
+    def layers(self, search: Stage, overrides: Overrides) -> list[Layer]:
+        """What is laid over the configuration before the cells of a search are; `overrides` are for every run.
+
+        ConfigError for overrides that cannot be read, or that set a key which is tried.
+        """
         own = self.sweep.config
         tables: list[Tree] = [own] if isinstance(own, dict) else []
         if self.sweep.metric is not None:
             tables.append({"evaluate": {"metric": self.sweep.metric}})
         if search.config is not None:
             tables.append({EXTENDS: search.config} if isinstance(search.config, str) else search.config)
-        return [Layer(table, self.origin) for table in tables]
+        given, problems = gather(overrides)
+        refuse([*problems, *self._set_twice(given)])
+        label = OVERRIDES if isinstance(overrides, Mapping) else COMMAND_LINE
+        return [*(Layer(table, self.origin) for table in tables), Layer(given, Origin(label, Path.cwd()))]
 
-    def require_unset(self, overrides: Overrides) -> None:
-        """ConfigError where overrides, which are for every run, set a key that is tried."""
-        tree, problems = gather(overrides)
-        for search in self.sweep.searches:
-            for key in search.keys:
-                value: object = tree
-                for part in parse_key(key):
-                    value = value.get(part) if isinstance(value, Mapping) else None
-                if value is not None:
-                    message = f"{key} is set for every run, but {self.label} tries several values."
-                    problems.append(Problem(parse_key(key), message, "Keep one of them.", value))
-        refuse(problems)
+    def _set_twice(self, given: Tree) -> Iterator[Problem]:
+        for key in dict.fromkeys(key for search in self.sweep.searches for key in search.keys):
+            value: object = given
+            for part in parse_key(key):
+                value = value.get(part) if isinstance(value, Mapping) else None
+            if value is not None:
+                message = f"{key} is set for every run, but {self.label} tries several values."
+                yield Problem(parse_key(key), message, "Keep one of them.", value)
 
 
 def load_sweep(sweep: str | os.PathLike[str] | Mapping[str, object]) -> LoadedSweep:
@@ -271,8 +116,17 @@ def load_sweep(sweep: str | os.PathLike[str] | Mapping[str, object]) -> LoadedSw
     """
     if isinstance(sweep, Mapping):
         path, label, table = None, "sweep", copy.deepcopy(dict(sweep))
+        table |= {name: os.fspath(value) for name, value in table.items() if isinstance(value, os.PathLike)}
     elif isinstance(sweep, str | os.PathLike):
         path = Path(os.path.abspath(user_path(sweep)))
+        if not os.path.exists(path):
+            near = nearest(path.name, [other.name for other in path.parent.glob("*.toml")])
+            hint = (
+                f"Did you mean {Path(sweep).with_name(near)}?"
+                if near
+                else "It names a `config`, and values in [grid]."
+            )
+            raise ConfigError(f"{os.fspath(sweep)}: there is no such file of a sweep.", hint=hint, place=str(sweep))
         label, table = path.name, read_toml(path, shown=str(sweep))
     else:
         raise ConfigError(
@@ -472,6 +326,7 @@ def _overlaps(search: SearchKeys, label: str) -> list[Problem]:
     return problems
 
 
+_PRETRAINED = "model.pretrained"
 _FIXED = {
     "evaluate.metric": "runs are compared by one metric: `metric`, at the top of the sweep",
     "evaluate.best_by": "runs are compared on one set",
@@ -502,6 +357,11 @@ def _stage_problems(sweep: Sweep, label: str) -> list[Problem]:
         for name in keys_of(SearchKeys)
         if getattr(sweep, name)
     ]
+    for number, stage in enumerate(sweep.stages):
+        if number and stage.continues != "settings" and _PRETRAINED in stage.keys:
+            message = f"{_PRETRAINED}{set_in(label)} is tried in a stage that starts from the model of the one before."
+            hint = f'Set stages[{number}].continues = "settings", or remove it.'
+            problems.append(Problem(parse_key(_PRETRAINED), message, hint, origin=label))
     names = [stage.name or str(number) for number, stage in enumerate(sweep.stages, start=1)]
     for number, name in enumerate(names):
         if name.lower() in [other.lower() for other in names[:number]]:

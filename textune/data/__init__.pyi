@@ -3,6 +3,7 @@ from .columns import select_texts as select_texts
 from .columns import text_columns as text_columns
 from .fields import fields_in as fields_in
 from .fields import going_without as going_without
+from .groups import groups_in as groups_in
 from .inspect.audit import audit_data as audit_data
 from .inspect.audit import require_sound as require_sound
 from .inspect.beside import names_beside as names_beside

@@ -31,6 +31,11 @@ class RowFacts:
     def __len__(self) -> int:
         return len(self.row)
 
+    def take(self, chosen: np.ndarray) -> RowFacts:
+        """Some of the rows, in this order."""
+        slicings = tuple(replace(one, slice_N=one.slice_N[chosen]) for one in self.slicings)
+        return RowFacts(self.row[chosen], self.content[chosen], self.tokens[chosen], self.truncated[chosen], slicings)
+
 
 @dataclass(frozen=True, eq=False)
 class EvaluatedSet:
@@ -50,6 +55,10 @@ class EvaluatedSet:
     def __len__(self) -> int:
         return self.scored.num_rows
 
+    def take(self, chosen: np.ndarray) -> EvaluatedSet:
+        """Some of the rows (int64 [n], each once), in this order."""
+        return replace(self, scored=rows_within(self.scored, chosen), facts=self.facts.take(chosen))
+
 
 def positions_of(scored: ScoredRows, head: str) -> np.ndarray:
     """int64 [n] which of the N rows those of a head are. Documents are numbered by their source, but none is left
@@ -60,26 +69,27 @@ def positions_of(scored: ScoredRows, head: str) -> np.ndarray:
 
 
 def rows_within(scored: ScoredRows, chosen: np.ndarray) -> ScoredRows:
-    """Some of the N rows (int64 [n], ascending), numbered anew; heads without a label for any of them are left out."""
+    """Some of the N rows (int64 [n], each once), in this order and numbered anew; heads without a label for any of
+    them are left out."""
     by_head = {}
     for name, rows in scored.by_head.items():
-        places = positions_of(scored, name)
-        kept = np.flatnonzero(np.isin(places, chosen, assume_unique=True))
-        if not len(kept):
+        found, place = _found(positions_of(scored, name), chosen, scored.num_rows)
+        if not len(found):
             continue
-        found = replace(rows.take(kept), rows=_numbers(places[kept], chosen))
+        part = replace(rows.take(found), rows=None if len(found) == len(chosen) else place)
         if rows.sample is not None:
-            sampled = np.asarray(rows.sample.rows)
-            of_sample = np.flatnonzero(np.isin(sampled, chosen, assume_unique=True))
-            sample = rows.sample.take(of_sample)
-            found = replace(found, sample=replace(sample, rows=np.searchsorted(chosen, sampled[of_sample])))
-        by_head[name] = found
+            found, place = _found(np.asarray(rows.sample.rows), chosen, scored.num_rows)
+            part = replace(part, sample=replace(rows.sample.take(found), rows=place))
+        by_head[name] = part
     return ScoredRows(scored.heads, len(chosen), by_head)
 
 
-def _numbers(places: np.ndarray, chosen: np.ndarray) -> np.ndarray | None:
-    """Which of the chosen rows these are; None for all of them."""
-    return None if len(places) == len(chosen) else np.searchsorted(chosen, places)
+def _found(positions: np.ndarray, chosen: np.ndarray, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of these rows were chosen, in the order of the choice, and their places in it."""
+    where_N = np.full(num_rows, -1)
+    where_N[positions] = np.arange(len(positions))
+    found = where_N[chosen]
+    return found[found >= 0], np.flatnonzero(found >= 0)
 
 
 def document_numbers(scored: ScoredRows) -> np.ndarray | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ from textune.evaluation.scored import Scored
 
 if TYPE_CHECKING:
     from textune.batches import TokenRows
+    from textune.evaluation.rowrules import RowRules
     from textune.ranks import Ranks
     from textune.tasks import Head
 
@@ -65,8 +67,10 @@ class TaskReduction:
         *,
         num_rows: int,
         with_losses: bool = False,
+        rules: Mapping[str, RowRules] = MappingProxyType({}),
     ) -> None:
-        """`labelled`: bool [N] by head, the rows that have a label for it; all where it is not there.
+        """`labelled`: bool [N] by head, the rows that have a label for it; all where it is not there. `rules`: by
+        head, the decision of each of those rows, where that is not the head's own.
 
         DataError if there is nothing to evaluate.
         """
@@ -78,7 +82,7 @@ class TaskReduction:
         if not any(sizes.values()):
             raise DataError("there are no rows to evaluate.", hint="Give a data set with at least one labelled row.")
         self._parts = {
-            head.name: Reduction(head, num_rows=sizes[head.name], with_losses=with_losses)
+            head.name: Reduction(head, num_rows=sizes[head.name], with_losses=with_losses, rules=rules.get(head.name))
             for head in heads
             if sizes[head.name]
         }

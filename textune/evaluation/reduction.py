@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from textune.errors import DataError
+from textune.evaluation.rowrules import Decided, RowRules, decide
 from textune.evaluation.scored import Scored
 from textune.tasks import require_numbers, row_blocks
 
@@ -63,12 +64,13 @@ class Reduction:
     The result depends neither on the batches nor on which of several processes took which rows.
     """
 
-    def __init__(self, head: Head, *, num_rows: int, with_losses: bool = False) -> None:
-        """`head` decides what the scores mean; `with_losses`: every row comes with its loss. DataError if there is
-        nothing to evaluate."""
+    def __init__(self, head: Head, *, num_rows: int, with_losses: bool = False, rules: RowRules | None = None) -> None:
+        """`head` decides what the scores mean; `with_losses`: every row comes with its loss; `rules`: each row is
+        decided by its own rule, not by that of the head. DataError if there is nothing to evaluate."""
         if num_rows == 0:
             raise DataError("there are no rows to evaluate.", hint="Give a data set with at least one labelled row.")
         self.head = head
+        self._rules = rules
         self.num_rows = num_rows
         self.num_added = 0
         """Rows taken so far."""
@@ -83,7 +85,7 @@ class Reduction:
             return
         num_kept = num_ranked(head.answers, num_rows)
         self._scores_MC = np.zeros((num_kept, head.answers.num_scores))
-        if head.decision.moves_scores:
+        if (rules or head.decision).moves_scores:
             self._probabilities_MC = np.zeros_like(self._scores_MC)
         if num_kept < num_rows:
             self._sampled_M = np.sort(np.random.default_rng(0).choice(num_rows, num_kept, replace=False))
@@ -104,7 +106,7 @@ class Reduction:
         if self._seen_N[rows].any():
             raise ValueError(f"row {int(rows[self._seen_N[rows]][0])} was scored before")
         for block in row_blocks(len(rows), answers.num_scores):
-            decided, seen = self.head.decide(scores[block]), self.head.calibrated(scores[block])
+            decided, seen = self._decide(rows[block], scores[block])
             for name, values in answers.reduce(targets[block], seen, decided).items():
                 self._kept[name][rows[block]] = values
             self._keep_scores(rows[block], scores[block], seen)
@@ -113,6 +115,9 @@ class Reduction:
                 self._kept[name][rows] = values
         self._seen_N[rows] = True
         self.num_added += len(rows)
+
+    def _decide(self, rows: np.ndarray, scores: np.ndarray) -> Decided:
+        return decide(self.head, scores) if self._rules is None else self._rules.decide(self.head, rows, scores)
 
     def _keep_scores(self, rows: np.ndarray, scores: np.ndarray, seen: np.ndarray) -> None:
         """Keep the scores of these rows, and what users see of them, as far as there is room."""
@@ -159,6 +164,7 @@ class Reduction:
             suspect=kept.get("suspect"),
             row_losses=kept.get("row_losses"),
             row_weights=kept.get("row_weights"),
+            rules=self._rules,
         )
         if self._sampled_M is None:
             return replace(scored, scores=self._scores_MC, probabilities=self._probabilities_MC)

@@ -15,6 +15,7 @@ import numpy as np
 from textune.data import LabelMap
 from textune.evaluation.baseline import Baseline, find_baseline
 from textune.evaluation.curves import Curves, find_curves
+from textune.evaluation.decisionpart import DecisionPart, decision_part
 from textune.evaluation.drawn import Drawn, find_drawn
 from textune.evaluation.hardest import Amounts, HardDocument, amounts_of, find_hardest
 from textune.evaluation.intervals import Interval, confidence_interval
@@ -90,6 +91,8 @@ class Report:
     """What else a page draws: confidence, coverage, predicted beside true numbers."""
     higher_is_better: bool = True
     """Whether a larger value of the main metric is better."""
+    decision: DecisionPart | None = None
+    """What the decision makes of these rows; None where that is the usual one."""
     lifts: tuple[Lift, ...] = ()
     """What each column of `data.metadata` is worth; empty without such columns."""
     amounts: Amounts | None = None
@@ -176,6 +179,7 @@ class Report:
         if self.amounts is not None:
             hardest = [asdict(document) for document in self.hardest]
             plain |= {"amounts": asdict(self.amounts), "hardest": to_json(hardest)}
+        plain |= {"decision": to_json(asdict(self.decision))} if self.decision is not None else {}
         plain |= {"slices": to_json([asdict(one) for one in self.slices])} if self.slices else {}
         plain |= {"lifts": to_json([asdict(lift) for lift in self.lifts])} if self.lifts else {}
         return plain | ({"tasks": {name: task.to_dict() for name, task in self.tasks.items()}} if self.tasks else {})
@@ -234,6 +238,7 @@ def build_report(
         ),
         num_left_out=rows.num_left_out,
         curves=find_curves(scored),
+        decision=decision_part(scored),
         drawn=find_drawn(scored),
         higher_is_better=metric.higher_is_better,
         amounts=amounts,

@@ -15,6 +15,7 @@ import numpy as np
 from textune.tasks import Counts
 
 if TYPE_CHECKING:
+    from textune.evaluation.rowrules import RowRules
     from textune.tasks import Answers, Choices, Head
 
 
@@ -49,6 +50,8 @@ class Scored:
     """Otherwise: the M random rows whose scores are kept."""
     rows: np.ndarray | None = None
     """int64 [N] the numbers of these rows among all that were evaluated; None: these are all."""
+    rules: RowRules | None = None
+    """What decided each row, where that was not the head's own decision."""
     weights: np.ndarray | None = None
     """int64 [N] how often each row counts, at least once (float64 in draws of a confusion matrix); None: each once."""
 
@@ -90,6 +93,7 @@ class Scored:
             row_weights=taken(self.row_weights),
             sample=None,
             rows=None,
+            rules=None,
             weights=weights,
         )
 

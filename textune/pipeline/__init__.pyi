@@ -13,6 +13,8 @@ from .info import in_words as in_words
 from .info import info as info
 from .init import init as init
 from .load import load as load
+from .memory import SetsInMemory as SetsInMemory
+from .memory import load_with_rows as load_with_rows
 from .parameters import as_tables as as_tables
 from .parameters import headline as headline
 from .parameters import parameters as parameters

@@ -16,10 +16,14 @@ from textune.batches import (
 )
 from textune.config import (
     ConditionalLmTask,
+    Decidable,
     Experiment,
+    FoldOff,
     ModelSection,
+    SplitOff,
     reported_sets,
     require_beside_few_bits,
+    require_decidable,
     require_runnable,
     sets_at_each_evaluation,
 )
@@ -82,6 +86,7 @@ def build_parts(
 
     building = Building(experiment, tracker, audit, ranks, earlier, given, before=earlier_card(experiment.model))
     ground = lay_documents(building) if isinstance(experiment.task, ConditionalLmTask) else lay_texts(building)
+    _require_decidable(experiment, ground)
     require_learner(train, device, ranks, steps_per_epoch=ground.plan.steps_per_epoch)
     prepared = _prepared(building, ground, device)
     assert prepared.budget is not None, "it was measured"
@@ -130,6 +135,13 @@ def _require_possible(experiment: Experiment, device: Device, ranks: Ranks) -> N
         require_beside_few_bits(experiment)
 
 
+def _require_decidable(experiment: Experiment, ground: Groundwork) -> None:
+    """Raise where the decision that is wanted cannot be fitted on these labels and validation rows."""
+    maps = ground.task.label_maps
+    choices = {name: Decidable(one.problem, len(one.names)) for name, one in maps.items()}
+    require_decidable(experiment.decide, choices, len(ground.rows.get("validation", ())))
+
+
 def _require_uncut(experiment: Experiment, rows: Mapping[str, TokenRows], *, max_tokens: int) -> None:
     """Raise where ranks in lockstep would have to compute a text in parts; `max_tokens` is the budget of training."""
     if not computes_whole(experiment.train.distributed) or experiment.tokens.window_pooling is None:
@@ -146,10 +158,12 @@ def _settings(experiment: Experiment) -> Settings:
     return Settings(
         experiment.train,
         experiment.evaluate,
+        experiment.decide,
         experiment.model.name,
         sets_at_each_evaluation(experiment),
         reported_sets(experiment),
         experiment.track,
+        experiment.data.validation.group_by if isinstance(experiment.data.validation, SplitOff | FoldOff) else None,
     )
 
 

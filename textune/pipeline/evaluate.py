@@ -40,7 +40,8 @@ from textune.pipeline.ownsources import require_own_sources
 from textune.pipeline.reportdocuments import documents_of_files, documents_of_run, report_documents
 from textune.prediction import ModelCard, Predictor, Scorer, data_source, load_scorer
 from textune.ranks import joined
-from textune.run import Reported, RunFolder, SilentTracker, Tracker, report_split, write_report
+from textune.run import FITTED_ON, Reported, RunFolder, SilentTracker, Tracker, report_split, write_report
+from textune.tasks import USUAL
 from textune.wording import listing
 
 
@@ -128,6 +129,12 @@ def answer_files(
     return _report(Predictor(scorer), chosen, main, section, scorer.card.tokens, tracker).evaluated
 
 
+_FITTED_ON = (
+    "The decision of the model was fitted on these rows: what it decides here is better than on others. The run's own"
+    " report on them is cross-fitted."
+)
+
+
 class _Chosen(NamedTuple):
     """The rows to report on."""
 
@@ -138,6 +145,8 @@ class _Chosen(NamedTuple):
     """Targets of the training rows, where these were read."""
     drop_longer: int | None = None
     """Rows of more tokens are left out, as the run did."""
+    is_fitted_on: bool = False
+    """Whether these are the rows that the run fitted its decision on."""
 
 
 def _report(
@@ -161,7 +170,10 @@ def _report(
         tracker=tracker,
         slices=_slices(section, split, tracker),
     )
-    return Reported(reported.report, replace(reported.evaluated, name=chosen.name))
+    report = reported.report
+    if chosen.is_fitted_on and any(head.decision != USUAL for head in predictor.card.heads):
+        report = replace(report, warnings=(*report.warnings, _FITTED_ON))
+    return Reported(report, replace(reported.evaluated, name=chosen.name))
 
 
 def _slices(section: EvaluateSection, split: Split, tracker: Tracker) -> list[str]:
@@ -341,7 +353,7 @@ def _own_rows(
             f"{what} of {run} changed since training ({found.examples.rows.source}).",
             hint="Restore the files, or evaluate what is there now with --data FILE.",
         )
-    return _Chosen(name, found, train_targets, experiment.tokens.drop_longer)
+    return _Chosen(name, found, train_targets, experiment.tokens.drop_longer, is_fitted_on=name == FITTED_ON)
 
 
 def _source_of(section: DataSection, name: str) -> TrainSource | HeldOut:

@@ -18,7 +18,7 @@ from textune.errors import ModelError
 from textune.model import AdapterNote, CallerBudget, Device, TextModel, free_cached, is_out_of_memory, merging_change
 from textune.prediction.card import ModelCard, read_card, write_card
 from textune.ranks import ALONE, Ranks
-from textune.tasks import Task, nth_row, require_numbers
+from textune.tasks import USUAL, Decision, Task, nth_row, require_numbers, with_decision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -80,6 +80,22 @@ class Scorer:
         """A budget for one caller, who keeps it over several calls: what one finds out about memory, the next one
         knows."""
         return CallerBudget(self.max_tokens, on_notice or self.on_notice)
+
+    def with_decisions(self, decisions: Mapping[str, Decision]) -> Scorer:
+        """The same model with these rules by head, and the usual one for the others."""
+        card = self.card.with_decisions(decisions)
+        return Scorer(
+            self.model,
+            self.tokenizer,
+            Task(tuple(with_decision(head, decisions.get(head.name, USUAL)) for head in self.task.heads)),
+            card,
+            device=self.device,
+            max_tokens=self.max_tokens,
+            ranks=self.ranks,
+            lockstep=self.lockstep,
+            on_notice=self.on_notice,
+            outputs=self._outputs,
+        )
 
     def score_batches(
         self,

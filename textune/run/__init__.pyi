@@ -14,6 +14,7 @@ from .parts import batches_of as batches_of
 from .parts import scorer_of as scorer_of
 from .rehearsal import one_batch_of_everything as one_batch_of_everything
 from .rehearsal import scratch_folder as scratch_folder
+from .report import FITTED_ON as FITTED_ON
 from .report import Reported as Reported
 from .report import report_split as report_split
 from .report import score_rows as score_rows

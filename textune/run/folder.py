@@ -66,6 +66,11 @@ class RunFolder:
         """Folder of the rows of every reported set, and of the reports of later evaluations."""
         return self.path / "evaluations"
 
+    def evaluated_sets(self) -> list[str]:
+        """The sets whose rows it has: `validation`, `test`, then the others."""
+        names = [path.name.removesuffix(ROWS_SUFFIX) for path in self.evaluations.glob(f"*{ROWS_SUFFIX}")]
+        return sorted(names, key=lambda name: (name not in _FIRST, name != "validation", name))
+
     def rows_of(self, name: str) -> Path:
         """The file with the rows of a set."""
         return self.evaluations / f"{name}{ROWS_SUFFIX}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from textune.batches import Assembler, Batches, Loader, Plan, RowMaker, StreamLoader, TextEncoder, TokenRows
-from textune.config import EvaluateSection, Track, TrainSection
+from textune.config import DecideSection, EvaluateSection, Track, TrainSection
 from textune.data import Finding, PreparedData
 from textune.evaluation import MainMetric
 from textune.metadata import ChunkEncoder, DocumentEstimate
@@ -27,6 +27,7 @@ class Settings:
 
     train: TrainSection
     evaluate: EvaluateSection
+    decide: DecideSection | None
     backbone: str
     """`model.pretrained`."""
     evaluated: tuple[str, ...]
@@ -35,6 +36,8 @@ class Settings:
     """The sets that the run reports on at its end."""
     track: tuple[Track, ...] = ()
     """Trackers that the run is sent to."""
+    grouped_by: str | None = None
+    """The column whose equal cells stay together where validation rows are parted; None: each row by itself."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -13,7 +14,8 @@ import torch
 
 from textune.atomic import write_text
 from textune.batches import PrefixedStore, TokenRows
-from textune.data import Split
+from textune.config import DecideSection
+from textune.data import Split, groups_in
 from textune.evaluation import (
     EvaluatedRows,
     EvaluatedSet,
@@ -21,6 +23,7 @@ from textune.evaluation import (
     MainMetric,
     Report,
     RowLosses,
+    RowRules,
     ScoredRows,
     TaskReduction,
     build_task_report,
@@ -32,11 +35,15 @@ from textune.evaluation import (
 )
 from textune.model import CallerBudget, change_in_words
 from textune.prediction import Scorer, load_scorer
+from textune.run.deciding import RunDecision, decided_again, fit_decisions, keep_decisions
 from textune.run.folder import RunFolder, report_stem
 from textune.run.parts import Parts
 from textune.run.rowfacts import facts_of
 from textune.run.tracking import Tracker
 from textune.tasks import Task
+
+FITTED_ON = "validation"
+"""The set that a decision is fitted on."""
 
 
 def score_rows(
@@ -48,12 +55,14 @@ def score_rows(
     stage: str,
     budget: CallerBudget | None = None,
     with_losses: bool = False,
+    rules: Mapping[str, RowRules] = MappingProxyType({}),
     stop: Callable[[], bool] = lambda: False,
 ) -> ScoredRows | None:
     """Score rows and keep of each, head by head, what metrics and a report need; never all scores at once.
 
     Of several ranks each scores its share, and each gets the result of all: the same bits as those of a process alone.
-    `with_losses`: keep the task's own loss of each as well. None where `stop`, asked after each batch, says so.
+    `with_losses`: keep the task's own loss of each as well. `rules`: by head, what decides each of the rows that have
+    a label for it, where that is not the head's own decision. None where `stop`, asked after each batch, says so.
     Of rows that know their documents, those of a document are added up. `place` names an example, or such a document;
     `budget` as in `Scorer.score_batches`.
     """
@@ -68,7 +77,7 @@ def score_rows(
     def targets_of(positions: np.ndarray) -> dict[str, np.ndarray]:
         return rows.at(positions).targets
 
-    reduction = TaskReduction(task.heads, labelled_rows(rows), num_rows=num_rows, with_losses=with_losses)
+    reduction = TaskReduction(task.heads, labelled_rows(rows), num_rows=num_rows, with_losses=with_losses, rules=rules)
     num_done = 0
     batches = scorer.score_batches(
         rows.store, rows.examples, place=place_of, budget=budget, targets=targets_of if with_losses else None
@@ -115,13 +124,22 @@ def report_split(
     tracker: Tracker,
     slices: Sequence[str] = (),
     budget: CallerBudget | None = None,
+    rules: Mapping[str, RowRules] = MappingProxyType({}),
+    scored: ScoredRows | None = None,
 ) -> Reported:
     """Score one split with a model and report on it. `slices`: columns by whose values it is measured as well;
-    `budget` as in `Scorer.score_batches`."""
-    place, stage = split.examples.place, f"evaluating {split.name}"
-    scored = score_rows(
-        scorer, rows, tracker, place=place, stage=stage, budget=budget, with_losses=metric.needs_losses
+    `budget` as in `Scorer.score_batches`, `rules` as in `score_rows`; `scored`: the rows, where they are scored
+    already."""
+    score = partial(
+        score_rows,
+        scorer,
+        tracker=tracker,
+        place=split.examples.place,
+        budget=budget,
+        with_losses=metric.needs_losses,
+        rules=rules,
     )
+    scored = scored or score(rows=rows, stage=f"evaluating {split.name}")
     assert scored is not None
     examples = split.chosen_examples
     facts = facts_of(examples, rows, scored, slices)
@@ -145,7 +163,6 @@ def report_split(
         bootstrap=bootstrap,
         mistakes=mistakes,
     )
-    score = partial(score_rows, scorer, tracker=tracker, place=place, budget=budget, with_losses=metric.needs_losses)
     lifts = tuple(_lifts(score, rows, scored, metric, name=split.name, samples=bootstrap))
     evaluated = EvaluatedSet(split.name, dataset, split.fingerprint, metric, scored, facts)
     return Reported(replace(report, lifts=lifts), evaluated)
@@ -181,34 +198,45 @@ def write_report(report: Report, folder: Path, stem: str, *, page: bool = False)
 
 
 def write_reports(parts: Parts, folder: RunFolder, tracker: Tracker) -> dict[str, Report]:
-    """Report on the saved model, not on the live one: what is reported is what was kept. Called by all ranks
-    together."""
+    """Report on the saved model, not on the live one: what is reported is what was kept. Its decision is fitted first,
+    and kept with it. Called by all ranks together."""
     device: Literal["cpu", "cuda"] = "cuda" if parts.device.torch.type == "cuda" else "cpu"
     saved = load_scorer(
         folder.best,
         device=device,
         precision=parts.device.precision,
         code=parts.card.code,  # which the run's own configuration names
+        decision=False,
         ranks=parts.ranks,
         on_notice=tracker.notice,
     )
     if (change := saved.card.merge_change) is not None:
         tracker.notice(change_in_words(change))
     budget = saved.budget()
+    report = partial(
+        report_split,
+        metric=parts.metric,
+        train_targets=parts.data.train_targets,
+        bootstrap=parts.settings.evaluate.bootstrap,
+        mistakes=parts.settings.evaluate.mistakes,
+        tracker=tracker,
+        slices=parts.settings.evaluate.slices,
+        budget=budget,
+    )
+    found = None if parts.settings.decide is None else _decide(parts.settings.decide, saved, parts, tracker, budget)
+    decided = saved if found is None else saved.with_decisions(found.decision.decisions)
+    if parts.ranks.is_first:
+        keep_decisions({} if found is None else found.decision.decisions, folder.best)
     reports: dict[str, Report] = {}
     for name in [name for name in parts.settings.reported if name in parts.rows]:
-        reports[name], evaluated = report_split(
-            saved,
-            parts.data.splits[name],
-            parts.rows[name],
-            metric=parts.metric,
-            train_targets=parts.data.train_targets,
-            bootstrap=parts.settings.evaluate.bootstrap,
-            mistakes=parts.settings.evaluate.mistakes,
-            tracker=tracker,
-            slices=parts.settings.evaluate.slices,
-            budget=budget,
-        )
+        split, rows = parts.data.splits[name], parts.rows[name]
+        if found is None or name != FITTED_ON:
+            reports[name], evaluated = report(decided, split, rows)
+        else:
+            again, evaluated = report(decided, split, rows, rules=found.rules, scored=found.scored)
+            reports[name] = found.decision.explained(again)
+            for line in found.decision.summary(reports[name]):
+                tracker.notice(line)
         if parts.ranks.is_first:
             write_report(reports[name], folder.path, report_stem(name))
             folder.evaluations.mkdir(exist_ok=True)
@@ -216,3 +244,38 @@ def write_reports(parts: Parts, folder: RunFolder, tracker: Tracker) -> dict[str
     if parts.ranks.is_first:
         folder.keep_reports(reports)
     return reports
+
+
+class _Found(NamedTuple):
+    """A decision, and the rows that it was fitted on."""
+
+    decision: RunDecision
+    rules: Mapping[str, RowRules]
+    scored: ScoredRows | None
+    """They, decided by the rules of the other folds; None where too many scores would be kept for that."""
+
+
+def _decide(
+    section: DecideSection, scorer: Scorer, parts: Parts, tracker: Tracker, budget: CallerBudget
+) -> _Found | None:
+    """Score the validation rows and fit the decision on them; None where there are none."""
+    if FITTED_ON not in parts.rows:
+        return None
+    split, rows, column = parts.data.splits[FITTED_ON], parts.rows[FITTED_ON], parts.settings.grouped_by
+    scored = score_rows(
+        scorer,
+        rows,
+        tracker,
+        place=split.examples.place,
+        stage=f"evaluating {split.name}",
+        budget=budget,
+        with_losses=parts.metric.needs_losses,
+    )
+    assert scored is not None
+    groups_N = None
+    if column is not None:
+        numbers = split.examples.indices[split.indices]
+        groups_N = groups_in(split.examples.rows, numbers, column, key="data.validation")
+    decision = fit_decisions(section, scored, groups_N, parts.ranks)
+    rules = decision.rules(scored)
+    return _Found(decision, rules, decided_again(scored, scorer.with_decisions(decision.decisions).task, rules))

@@ -17,7 +17,6 @@ from textune.config import (
     Layer,
     Loaded,
     Origin,
-    Overrides,
     Problem,
     SearchKeys,
     format_value,
@@ -60,7 +59,6 @@ class Ground:
     origin: Origin
     """Of the values in the sweep."""
     over: tuple[Layer, ...] = ()
-    overrides: Overrides = ()
 
     def with_(self, table: Mapping[str, object]) -> Ground:
         """The same with a table laid over it."""
@@ -75,7 +73,7 @@ class Ground:
 
     def bare(self, values: Values) -> Loaded:
         """The same, which may lack what a run needs."""
-        return load_config(self.config, self.overrides, over=(*self.over, Layer(tree_of(values), self.origin)))
+        return load_config(self.config, over=(*self.over, Layer(tree_of(values), self.origin)))
 
     def check(self, cell: Cell) -> Cell:
         """The cell with its configuration, or with why it is refused."""

@@ -1,6 +1,6 @@
 """Values drawn from distributions: each draw follows from the seed, its trial and its key alone.
 
-To add a distribution, write its section in `config/sweeping.py` and a row of `DISTRIBUTIONS`.
+To add a distribution, write its section in `config/sweepkeys.py` and a row of `DISTRIBUTIONS`.
 """
 
 from __future__ import annotations

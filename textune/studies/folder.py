@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,12 +47,14 @@ class Study:
 def opened_study(folder: Path, study: Study) -> Iterator[None]:
     """Hold the folder while the runs of the study are carried out; makes it, with `study.json`, if need be.
 
-    RunError where another process works there, where the folder holds something else, or where it holds another
-    study: which key or option differs.
+    Where nothing else was written meanwhile, since the first run was refused, `study.json` goes, and the folder with
+    it if it was made for that. RunError where another process works there, where the folder holds something else, or
+    where it holds another study: which key or option differs.
     """
     path = folder / NAME
     if not path.is_file():
         _require_free(folder)
+    absent = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with held(folder / _LOCK):
@@ -60,7 +62,10 @@ def opened_study(folder: Path, study: Study) -> Iterator[None]:
                 _require_same(folder, study)
             said = {"study": study.kind, "plan": dict(study.plan), "config": dict(study.config)}
             write_text(path, json.dumps(said, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-            yield
+            try:
+                yield
+            finally:
+                _remove_if_alone(folder, absent)
     except Held as holder:
         raise RunError(
             f"another process is working in {folder} ({holder}).",
@@ -84,6 +89,17 @@ def read_study(folder: Path) -> Study:
             hint="Restore it from a copy, or choose another folder with --run.",
             place=str(path),
         ) from error
+
+
+def _remove_if_alone(folder: Path, absent: Sequence[Path]) -> None:
+    """Remove what a study wrote that has no run, and the folders that were absent before."""
+    if any(item.name not in {_LOCK, NAME} for item in folder.iterdir()):
+        return
+    for name in (NAME, _LOCK):
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # another process has begun to write there
+        for made in absent:
+            made.rmdir()
 
 
 def _require_free(folder: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from textune.evaluation import Report
+from textune.wording import clock
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -165,8 +166,8 @@ def _cells(result: TaskResult) -> tuple[str, ...]:
         " / ".join(_interval(report) for report in reports),
         " / ".join(f"{measure.published:.2f}" for measure in measures),
         f"{trained} / {' + '.join(f'{report.num_rows:,}' for report in reports)}",
-        _clock(result.seconds),
-        _clock(task.seconds),
+        "?" if result.seconds is None else clock(result.seconds),
+        clock(task.seconds),
     )
 
 
@@ -183,11 +184,3 @@ def _interval(report: Report) -> str:
         return "none"
     low, high = report.interval
     return f"{100 * low:.1f} to {100 * high:.1f}"
-
-
-def _clock(seconds: float | None) -> str:
-    if seconds is None:
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -213,31 +213,45 @@ def _endings(
     )
 
 
+@contextlib.contextmanager
+def _scanning_what_is_new() -> Iterator[None]:
+    """Within this, `_let_go` looks at the objects of the last run alone: a million others are older."""
+    by_the_caller = gc.get_freeze_count() > 0
+    gc.freeze()
+    try:
+        yield
+    finally:
+        if not by_the_caller:
+            gc.unfreeze()
+
+
 def _one_by_one(
     sound: dict[str, Loaded], planned: Sequence[PlannedRun], watch: Watch
 ) -> Iterator[tuple[str, Exception | None]]:
-    for number, run in enumerate(planned, 1):
-        if run.name not in sound:
-            continue
-        watch.begin(run, number, len(planned))
-        failed: Exception | None = None
-        try:
-            with watch.tracker(run) as tracker:
-                train(sound[run.name], run=run.folder, rows=run.rows, resume=AUTO, tracker=tracker)
-        except Preempted:
-            raise
-        except TextuneError as error:
-            error.introduce(f"{run.name}: ")
-            failed = error
-        except Exception as error:  # a bug of ours in one run: the others may go on
-            failed = error
-        yield run.name, failed
-        _let_go()
+    with _scanning_what_is_new():
+        for number, run in enumerate(planned, 1):
+            if run.name not in sound:
+                continue
+            watch.begin(run, number, len(planned))
+            failed: Exception | None = None
+            try:
+                with watch.tracker(run) as tracker:
+                    train(sound[run.name], run=run.folder, rows=run.rows, resume=AUTO, tracker=tracker)
+            except Preempted:
+                raise
+            except TextuneError as error:
+                error.introduce(f"{run.name}: ")
+                failed = error
+            except Exception as error:  # a bug of ours in one run: the others may go on
+                failed = error
+            yield run.name, failed
+            _let_go()
 
 
 def _let_go() -> None:
     """Free the memory of the last run, whose parts refer to each other, before the next one measures what there is."""
     gc.collect()
+    gc.freeze()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()

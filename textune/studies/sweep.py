@@ -13,6 +13,7 @@ FOLDER/
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -20,36 +21,34 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from textune.atomic import write_text
-from textune.config import LoadedSweep, Overrides, Role, Stage, load_sweep, require_count, role_of, user_path
+from textune.config import (
+    EXTENDS,
+    Overrides,
+    parse_key,
+    require_count,
+)
 from textune.errors import RunError, TextuneError
-from textune.run import Tracker, flat, read_manifest
+from textune.evaluation import read_rows
+from textune.run import RunFolder, Tracker, read_manifest
 from textune.studies.cells import (
     Cell,
     Ground,
     Values,
-    combinations,
     named,
-    require_different,
     require_some_sound,
-    tree_of,
     values_in_words,
 )
-from textune.studies.drawing import corners, drawn
-from textune.studies.folder import Study, opened_study
-from textune.studies.proposing import Trial, keep_proposals, propose, read_proposals, require_optuna, values_of
+from textune.studies.folder import opened_study
+from textune.studies.proposing import Trial, keep_proposals, propose, read_proposals, values_of
 from textune.studies.runs import PlannedRun, RunResult, SilentWatch, Watch, carry_out
+from textune.studies.sweepplan import PlannedStage, SweepPlan, continued, plan_sweep
 from textune.studies.sweepplot import plot
 from textune.studies.sweepresult import BEST_CONFIG, CellResult, StageResult, SweepResult
-
-if TYPE_CHECKING:
-    from pydantic import JsonValue
-
-_SETTINGS, _MODEL = ("settings", "both"), ("model", "both")
-_MAX_TRIED = 20
-"""Cells of the stage before on which one of the next is checked."""
+from textune.wording import count
 
 
 def sweep(
@@ -95,105 +94,6 @@ def sweep(
     return SweepResult(folder, plan.config, tuple(done))
 
 
-# --- what will be run ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class PlannedStage:
-    """One search of a sweep, checked as far as that is possible before the stage in front of it is done."""
-
-    name: str
-    search: Stage
-    ground: Ground
-    cells: tuple[Cell, ...]
-    """Of a search by Optuna none: its cells are not known yet."""
-
-    def place(self, chain: Sequence[str]) -> str:
-        """Where its runs are in the folder of the sweep; `chain`: the cells that it goes on with, the first first."""
-        return "/".join(filter(None, (self.name, *chain)))
-
-
-@dataclass(frozen=True)
-class SweepPlan:
-    """A sweep that was read and checked."""
-
-    loaded: LoadedSweep
-    config: str
-    """What it sweeps over, in words."""
-    stages: tuple[PlannedStage, ...]
-    base: Mapping[str, JsonValue]
-    """The configuration of the first stage without what its cells set, resolved."""
-
-    @property
-    def study(self) -> Study:
-        """What must stay the same for the runs of a sweep to go on together.
-
-        The values of a grid may change, the number of trials, and keys that only say how a run is computed.
-        """
-        kept: dict[str, Any] = {
-            key: value for key, value in flat(self.base).items() if role_of(key) is Role.LOCATED
-        }  # what is there is not looked at again for a run that is complete
-        for number, stage in enumerate(self.stages):
-            search = stage.search
-            start = f"stages[{number}]." if self.loaded.sweep.stages else ""
-            kept |= {f"{start}keys": sorted(search.keys), f"{start}continues": search.continues}
-            for kind in ("random", "optuna"):
-                section = getattr(search, kind)
-                said = {} if section is None else section.model_dump(mode="json", exclude={"trials"})
-                kept |= {f"{start}{kind}.{key}": value for key, value in said.items()}
-        return Study("sweep", self.base, kept)
-
-    def folder(self, run: str | Path | None) -> Path:
-        """The folder of the sweep."""
-        if run is not None:
-            return user_path(run)
-        own = self.loaded.sweep.run
-        return Path("runs") / self.loaded.name if own is None else self.loaded.folder / user_path(own)
-
-
-def plan_sweep(
-    sweep: str | os.PathLike[str] | Mapping[str, object], *, overrides: Overrides = (), keep_going: bool = False
-) -> SweepPlan:
-    """Read a sweep and check all that can be checked before its first run."""
-    loaded = load_sweep(sweep)
-    loaded.require_unset(overrides)
-    stages: list[PlannedStage] = []
-    for number, search in enumerate(loaded.sweep.searches, 1):
-        ground = Ground(loaded.config, loaded.origin, tuple(loaded.layers(search)), overrides)
-        name = (search.name or f"stage-{number}") if loaded.sweep.stages else ""
-        stages.append(_plan_stage(name, search, ground, stages[-1] if stages else None, keep_going=keep_going))
-    return SweepPlan(loaded, loaded.shown, tuple(stages), stages[0].ground.bare({}).resolved)
-
-
-def _plan_stage(
-    name: str, search: Stage, ground: Ground, before: PlannedStage | None, *, keep_going: bool
-) -> PlannedStage:
-    if search.optuna is not None:
-        require_optuna(search.optuna)
-        checked = _checked(named(corners(search.optuna.space)), ground, before, search)
-        require_some_sound(checked, keep_going=False)
-        return PlannedStage(name, search, ground, ())
-    each = drawn(search.random) if search.random is not None else combinations(search)
-    cells = _checked(named(each, numbered=search.random is not None), ground, before, search)
-    require_some_sound(cells, keep_going=keep_going)
-    require_different(cells)
-    return PlannedStage(name, search, ground, tuple(cells))
-
-
-def _checked(cells: Sequence[Cell], ground: Ground, before: PlannedStage | None, search: Stage) -> list[Cell]:
-    """The cells, each checked on what the stage before could hand on."""
-    tried: list[Values] = [{}]
-    if before is not None and search.continues in _SETTINGS:
-        tried = [cell.values for cell in before.cells[:_MAX_TRIED]] or tried
-    grounds = [ground.with_(tree_of(values)) for values in tried]
-    found = []
-    for cell in cells:
-        checks = (each.check(cell) for each in grounds)
-        first = next(checks)
-        found.append(first if first.refusal is None else next((one for one in checks if one.loaded), first))
-    return found
-
-
 def _planned(stage: PlannedStage, folder: Path) -> StageResult:
     where = folder / stage.place(())
     cells = tuple(
@@ -203,9 +103,6 @@ def _planned(stage: PlannedStage, folder: Path) -> StageResult:
         for cell in stage.cells
     )
     return StageResult(stage.name, cells)
-
-
-# --- the work --------------------------------------------------------------------------------------------------------
 
 
 class _Work:
@@ -234,7 +131,7 @@ class _Work:
             self._chain = tuple(best.name for best in bests)
             ground = continued(plan.stages, [best.values for best in bests], bests[-1].run)
             self._cells = [ground.check(replace(cell, refusal=None)) for cell in self._cells]
-            require_some_sound(self._cells, keep_going=self._keep_going) if self._cells else None
+            require_some_sound(self._cells, keep_going=self._keep_going)
         if self._stage.search.optuna is None:
             self._run(self._cells, len(self._cells))
         else:
@@ -282,21 +179,6 @@ class _Work:
                 higher_is_better = higher_is_better if result.report is None else result.report.higher_is_better
 
 
-def continued(stages: Sequence[PlannedStage], chain: Sequence[Values], run: Path) -> Ground:
-    """The ground of a stage after cells of all stages before it, of which `run` is the last one's."""
-    settings: dict[str, object] = {}
-    for number, values in enumerate(chain):
-        kept = settings if stages[number].search.continues in _SETTINGS else {}
-        settings = {**kept, **values}
-    stage = stages[len(chain)]
-    ground = stage.ground
-    if stage.search.continues in _SETTINGS:
-        ground = ground.with_(tree_of(settings))
-    if stage.search.continues in _MODEL:
-        ground = ground.with_({"model": {"pretrained": str(run.resolve())}})
-    return ground
-
-
 def _result(cell: Cell, run: Path, ended: RunResult | None) -> CellResult:
     if cell.refusal is not None:
         return CellResult(cell.name, cell.values, run, "refused", str(cell.refusal), cell.refusal.exit_code)
@@ -306,8 +188,20 @@ def _result(cell: Cell, run: Path, ended: RunResult | None) -> CellResult:
         reason = ended.reason.removeprefix(f"{cell.name}: ")
         return CellResult(cell.name, cell.values, run, "failed", reason, ended.exit_code)
     assert cell.loaded is not None
-    report = ended.reports.get(cell.loaded.experiment.evaluate.best_by)
-    return CellResult(cell.name, cell.values, run, "done", report=report, seconds=read_manifest(run).seconds)
+    chosen = cell.loaded.experiment.evaluate.best_by
+    report, seconds = ended.reports.get(chosen), read_manifest(run).seconds
+    measured_on = _rows_in(RunFolder(run).rows_of(chosen)) if _may_change_rows(cell.values) else ""
+    return CellResult(cell.name, cell.values, run, "done", report=report, seconds=seconds, measured_on=measured_on)
+
+
+def _may_change_rows(values: Values) -> bool:
+    """Whether they could decide which rows are held out."""
+    return any(parse_key(key)[0] in ("data", EXTENDS) for key in values)
+
+
+def _rows_in(path: Path) -> str:
+    """A hash of the numbers of the rows in the file of an evaluated set; empty where there is none."""
+    return hashlib.sha256(np.sort(read_rows(path).facts.row).tobytes()).hexdigest() if path.is_file() else ""
 
 
 @dataclass(frozen=True)
@@ -346,7 +240,7 @@ def _write(result: SweepResult) -> None:
         assert best.report is not None
         text = (best.run / "config.toml").read_text(encoding="utf-8")
         head = [
-            f"# The best of {sum(len(stage.cells) for stage in result.stages)} runs: {values_in_words(best.values)}",
+            f"# The best of {count(len(result.stages[-1].measured), 'run')}: {values_in_words(best.values)}",
             f"# {best.report.headline()}",
             f"# run: {best.run}",
         ]

@@ -11,7 +11,7 @@ from textune.evaluation import Report, number, read_report
 from textune.jsontext import finite
 from textune.run import RunFolder
 from textune.studies.cells import Values
-from textune.wording import count, listing
+from textune.wording import clock, count, listing
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -38,6 +38,8 @@ class CellResult:
     """On the rows that runs are compared on."""
     seconds: float | None = None
     """Of training and evaluation, in all sessions together."""
+    measured_on: str = ""
+    """Which rows of their source were evaluated, as a hash; empty where the values of a cell cannot change that."""
 
     @property
     def value(self) -> float | None:
@@ -206,7 +208,7 @@ class SweepResult:
 def _rows(cell: CellResult) -> tuple[object, ...]:
     """Which rows it was measured on, and by what."""
     report = cell.report
-    return () if report is None else (report.fingerprint, report.num_rows, report.metric)
+    return () if report is None else (report.fingerprint, report.num_rows, report.metric, cell.measured_on)
 
 
 def _of_chance(stage: StageResult, best: CellResult) -> list[str]:
@@ -243,17 +245,9 @@ def _table(stage: StageResult) -> str:
 
 def _line(stage: StageResult, cell: CellResult) -> tuple[str, ...]:
     mark = "best" if cell is stage.best else "" if cell.status == "done" else cell.status
+    took = "" if cell.seconds is None else clock(cell.seconds)
     if cell.report is None:
-        return (cell.name, "", "", clock(cell.seconds), mark)
+        return (cell.name, "", "", took, mark)
     interval = cell.report.interval
     limits = "none" if interval is None else f"{number(interval[0])} to {number(interval[1])}"
-    return (cell.name, number(cell.report.value), limits, clock(cell.seconds), mark)
-
-
-def clock(seconds: float | None) -> str:
-    """`1:02:03`, `2:03`; empty where not known."""
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return (cell.name, number(cell.report.value), limits, took, mark)

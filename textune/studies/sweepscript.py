@@ -16,7 +16,7 @@ from textune.config import Overrides, show, user_path
 from textune.errors import ConfigError
 from textune.studies.cells import Cell, require_some_sound
 from textune.studies.folder import opened_study
-from textune.studies.sweep import PlannedStage, continued, plan_sweep
+from textune.studies.sweepplan import PlannedStage, continued, plan_sweep
 from textune.wording import count
 
 CONFIGS = "configs"

@@ -4,12 +4,16 @@ from .answers import Choices as Choices
 from .answers import Counts as Counts
 from .answers import Measures as Measures
 from .answers import OwnFunction as OwnFunction
+from .answers import surprise as surprise
 from .bits import row_blocks as row_blocks
 from .decision import USUAL as USUAL
 from .decision import USUAL_THRESHOLD as USUAL_THRESHOLD
 from .decision import Decision as Decision
+from .decision import as_logits as as_logits
+from .decision import as_logits_of_classes as as_logits_of_classes
 from .decision import nth_row as nth_row
 from .decision import require_numbers as require_numbers
+from .decision import sigmoid as sigmoid
 from .head import Head as Head
 from .language import BYTES as BYTES
 from .language import CHARACTERS as CHARACTERS

@@ -82,7 +82,7 @@ class Decision:
         if scores_NK.shape[1] == 2:
             second_N = self._softened(scores_NK[:, 1])
             return np.stack([1 - second_N, second_N], axis=1)
-        logits_NK = np.log(scores_NK.clip(min=_SMALLEST)) / self.temperature
+        logits_NK = as_logits_of_classes(scores_NK) / self.temperature
         raised_NK = np.exp(logits_NK - logits_NK.max(axis=1, keepdims=True))
         return np.asarray(raised_NK / raised_NK.sum(axis=1, keepdims=True))
 
@@ -92,8 +92,7 @@ class Decision:
 
     def _softened(self, scores: np.ndarray) -> np.ndarray:
         """sigmoid(logit / temperature) of probabilities of any shape."""
-        kept = scores.clip(_NEAREST, 1 - _NEAREST)
-        return np.asarray(1 / (1 + np.exp((np.log1p(-kept) - np.log(kept)) / self.temperature)))
+        return sigmoid(as_logits(scores) / self.temperature)
 
     def best(self, scores_NK: np.ndarray) -> np.ndarray:
         """int64 [N] the class that is answered: of the highest score, of the lowest expected cost, or by the threshold
@@ -121,6 +120,22 @@ class Decision:
             return np.zeros(len(probabilities_N), dtype=bool)
         bounds = np.array(self.abstain_below)
         return np.asarray(probabilities_N < (bounds if bounds.ndim == 0 else bounds[decided]))
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-logit)), same shape, of numbers of any size."""
+    return np.asarray(np.exp(-np.logaddexp(0, -logits)))
+
+
+def as_logits(scores: np.ndarray) -> np.ndarray:
+    """log(p / (1 - p)) of probabilities, same shape; finite for all of them."""
+    kept = scores.clip(_NEAREST, 1 - _NEAREST)
+    return np.asarray(np.log(kept) - np.log1p(-kept))
+
+
+def as_logits_of_classes(scores_NK: np.ndarray) -> np.ndarray:
+    """log(p) of the probabilities of classes, whose softmax they are; finite for all of them."""
+    return np.asarray(np.log(scores_NK.clip(min=_SMALLEST)))
 
 
 USUAL = Decision()

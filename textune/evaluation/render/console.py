@@ -13,6 +13,7 @@ from rich.text import Text
 
 from textune.evaluation.mainmetric import by_metric
 from textune.evaluation.mistakes import Mistake
+from textune.evaluation.render.decision import compared, sentences
 from textune.evaluation.report import Report
 from textune.evaluation.undefined import UNDEFINED
 from textune.evaluation.wording import (
@@ -79,6 +80,7 @@ class _Printer:
         for section in (
             self._classes,
             self._confusions,
+            self._decision,
             self._slices,
             self._lifts,
             self._mistakes,
@@ -212,6 +214,20 @@ class _Printer:
             line = Text(f"{ascii_lowercase[row]}  ").append_text(name) if lettered else name
             cells = [Text(f"{count:,}", "bold" if row == column else "") for column, count in enumerate(counts)]
             table.add_row(line, *cells)
+        self._out(table, indent=2)
+
+    def _decision(self) -> None:
+        """What decides, and figures with it and without it."""
+        part = self.report.decision
+        if part is None:
+            return
+        self._title("Decision")
+        for line in sentences(part):
+            self._out(self._text(line), indent=2)
+        table = self._table("figure", "usual rule", "decided")
+        for row in compared(part):
+            table.add_row(row.name, row.usual, row.decided)
+        self.drawing.line()
         self._out(table, indent=2)
 
     def _slices(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from textune.errors import RunError
 from textune.evaluation.baseline import Baseline
 from textune.evaluation.curves import Curves, Reliability, Thresholds
+from textune.evaluation.decisionpart import decision_of
 from textune.evaluation.drawn import drawn_of
 from textune.evaluation.hardest import Amounts, HardDocument
 from textune.evaluation.lift import Lift
@@ -68,6 +69,7 @@ def _report(tree: Tree) -> Report:
         drawn=drawn_of(tree.get("drawn", {})),
         amounts=Amounts(**tree["amounts"]) if "amounts" in tree else None,
         hardest=tuple(HardDocument(**from_json(row)) for row in tree.get("hardest", ())),
+        decision=decision_of(tree["decision"]) if "decision" in tree else None,
         slices=tuple(_slice(row) for row in tree.get("slices", ())),
         lifts=tuple(_lift(row) for row in tree.get("lifts", ())),
         tasks={name: _report(task) for name, task in tree.get("tasks", {}).items()},

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from textune.evaluation.mainmetric import by_metric
 from textune.evaluation.metrics import metric_called
+from textune.evaluation.render.decision import compared, sentences
 from textune.evaluation.report import Report
 from textune.evaluation.wording import (
     answer,
@@ -46,6 +47,7 @@ def _sections(report: Report) -> list[str]:
     sections = [
         _classes(report),
         _confusions(report),
+        _decision(report),
         _slices(report),
         _lifts(report),
         _mistakes(report),
@@ -168,6 +170,31 @@ def _confusions(report: Report) -> str:
     shown = report.confusions[:MAX_CONFUSIONS]
     cells = [[escape(pair.true, MAX_NAME), escape(pair.predicted, MAX_NAME), f"{pair.rows:,}"] for pair in shown]
     return "## Most frequent confusions\n\n" + _table(["true", "predicted", "rows"], cells, names=2)
+
+
+def _decision(report: Report) -> str:
+    part = report.decision
+    if part is None:
+        return ""
+    text = "## Decision\n\n" + "\n".join(f"- {escape(line, 2000)}" for line in sentences(part))
+    text += "\n\n" + _table(
+        ["figure", "what it is", "usual rule", "decided"],
+        [[row.name, escape(row.description, MAX_TEXT), row.usual, row.decided] for row in compared(part)],
+        names=2,
+    )
+    labels = () if part.fit is None else part.fit.labels[:MAX_CLASSES]
+    if part.fit is None or not labels:
+        return text
+    head = ["label", "why not", "threshold", f"held-out {part.fit.measure} at 0.5", "fitted"]
+    rows = [
+        [
+            escape(label.name, MAX_NAME),
+            escape(label.reason, MAX_TEXT),
+            *(number(value) for value in (label.threshold, label.usual, label.fitted)),
+        ]
+        for label in labels
+    ]
+    return f"{text}\n\n{_table(head, rows, names=2)}"
 
 
 def _slices(report: Report) -> str:

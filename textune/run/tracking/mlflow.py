@@ -11,13 +11,16 @@ import contextlib
 import getpass
 import hashlib
 import json
+import os
 import posixpath
 import re
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from textune.atomic import WRITING
 from textune.config import MlflowTrack
 from textune.errors import ConfigError
 from textune.run.tracking.installed import require_installed
@@ -63,6 +66,9 @@ class MlflowSink:
             return self._open(run)
 
     def _open(self, run: TrackedRun) -> Opened:
+        database = database_file(self._track.uri)
+        if database is not None and not database.exists():
+            make_database(database)
         self._client = import_client()(tracking_uri=self._track.uri)
         found = self._find(run) or self._create(run)
         self._run, tags = found.info.run_id, found.data.tags
@@ -135,11 +141,13 @@ class MlflowSink:
         """The id of the experiment, made if need be."""
         from mlflow.exceptions import MlflowException
 
-        name = self._track.experiment
+        name, database = self._track.experiment, database_file(self._track.uri)
         found = self._client.get_experiment_by_name(name)
         if found is None:
+            # MLflow itself would take a folder in the working directory.
+            artefacts = None if database is None else str(database.parent / "mlartifacts")
             try:
-                return str(self._client.create_experiment(name, artifact_location=artifacts_beside(self._track.uri)))
+                return str(self._client.create_experiment(name, artifact_location=artefacts))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
@@ -230,10 +238,25 @@ def metric_name(name: str) -> str:
     return f"{allowed[: MAX_NAME - 9]}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"
 
 
-def artifacts_beside(uri: str) -> str | None:
-    """For a database in a file, a folder beside it: MLflow itself would take one in the working directory."""
+def database_file(uri: str) -> Path | None:
+    """The file of a database in a file; None for any other address."""
     scheme, _, path = uri.partition(":///")
-    return str(Path(path).absolute().parent / "mlartifacts") if scheme.split("+")[0] == "sqlite" and path else None
+    return Path(path).absolute() if scheme.partition("+")[0] == "sqlite" and path else None
+
+
+def make_database(file: Path) -> None:
+    """Make the tables of MLflow, all or none of them: one of which half were made, by a process that was killed, would
+    be refused by MLflow for ever. Where another process makes the same, its file stays."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_name(f"{file.name}{WRITING}-{uuid.uuid4().hex[:8]}")  # MLflow remembers addresses
+    client = import_client()(tracking_uri=f"sqlite:///{aside}")
+    try:
+        client.search_experiments(max_results=1)
+        client._tracking_client.store.engine.dispose()
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, file)  # which, other than renaming, replaces nothing
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _check_address(uri: str, *, key: str) -> None:
