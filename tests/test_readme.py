@@ -80,7 +80,7 @@ def test_every_command_of_the_readme_prints_what_it_shows(
 ) -> None:
     run: Any = runner(capsys, monkeypatch, place)
     monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
-    monkeypatch.setattr("textune.console.PLAIN_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr("textune.run.spoken.INTERVAL_SECONDS", 0.0)
     shown = [pair for block in blocks() for pair in commands(block)]
     assert len(shown) >= 7 and "train.optimizer.rl=3e-5" in README
     for command, lines in shown:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import io
 import re
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +19,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 from rich.text import Text
 
-from textune.wording import clock
+from textune.run import PLAIN_WIDTH, Line, Pace, counted, evaluation_line, figures, notice_line
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -28,13 +27,8 @@ if TYPE_CHECKING:
     from textune.data import Finding
     from textune.run import EvaluationValues, Facts, StepValues
 
-PLAIN_INTERVAL_SECONDS = 10.0
-MAX_TASKS = 6
-"""Tasks whose main metric is shown while training."""
 LEVEL_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 METADATA_STYLE = "bold cyan"
-PLAIN_WIDTH = 10_000
-"""Width without a terminal: whatever reads the output needs unbroken lines."""
 
 
 def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
@@ -85,8 +79,7 @@ class ConsoleTracker:
         self._only_bar = only_bar
         self._bar: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
-        self._last_line = float("-inf")
-        self._started: tuple[float, int] | None = None
+        self._pace = Pace()
 
     def __enter__(self) -> Self:
         if self._console.is_terminal and not self._only_notices:
@@ -122,9 +115,8 @@ class ConsoleTracker:
 
     def notice(self, message: str) -> None:
         """A sentence, marked as a note."""
-        if self._only_bar:
-            return
-        self._console.print(f"[yellow]note:[/yellow] {escape(message)}", highlight=False, soft_wrap=True)
+        if not self._only_bar:
+            self._print(notice_line(message))
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """The bar of a stage; without a terminal, a line at intervals. `total` 0 means not known."""
@@ -132,46 +124,23 @@ class ConsoleTracker:
             return
         if self._bar is not None:
             self._show_bar(stage, done, total, "")
-        elif (done < total or total == 0) and self._is_due():
-            self._console.print(f"{stage}: {_counted(done, total)}", highlight=False, soft_wrap=True)
+        elif line := self._pace.stage(stage, done, total):
+            self._print(((line, ""),))
 
     def step(self, values: StepValues) -> None:
         """Loss, learning rate and speed of the last logged steps."""
-        done, total = values["step"], values["total_steps"]
-        figures = f"loss {values['loss']:.4f}  lr {values['lr']:.1e}  {values['tokens_per_second']:,.0f} tokens/s"
         if self._bar is not None:
-            self._show_bar("training", done, total, figures)
-            return
-        if self._only_bar:
-            return
-        if self._started is None:
-            self._started = (time.monotonic(), done)
-        if self._is_due() or done == total:
-            elapsed, since = time.monotonic() - self._started[0], done - self._started[1]
-            left = f"  {clock(elapsed / since * (total - done))} left" if since and done < total else ""
-            line = f"step {done}/{total}  epoch {values['epoch']:.2f}  {figures}{left}"
-            self._console.print(line, highlight=False, soft_wrap=True)
+            self._show_bar("training", values["step"], values["total_steps"], figures(values))
+        elif not self._only_bar and (line := self._pace.step(values)):
+            self._print(((line, ""),))
 
     def evaluation(self, values: EvaluationValues) -> None:
         """The main metric and a few others; of several tasks, what it is of each."""
-        if self._only_bar:
-            return
-        metrics, main = values["metrics"], values["main"]
-        others = [
-            name
-            for name in ("accuracy", "f1", "f1_macro", "mcc", "log_loss", "pearson", "mae")
-            if name in metrics and name != main
-        ]
-        by_task = {f"{task} {main}": f"{task}/{main}" for task in _tasks_with(metrics, main)}
-        named = {main: main, **(by_task or {name: name for name in others[:3]})}
-        shown = "  ".join(f"{escape(name)} {metrics[key]:.4f}" for name, key in named.items())
-        best = "  [green]best so far[/green]" if values["is_best"] else ""
-        what = "evaluated" if values["set"] == "validation" else f"evaluated {values['set']}"
-        self._console.print(
-            f"{what} at step {values['step']}, epoch {values['epoch']:.2f}: {shown}{best}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        if not self._only_bar:
+            self._print(evaluation_line(values))
+
+    def _print(self, line: Line) -> None:
+        self._console.print(Text.assemble(*line), highlight=False, soft_wrap=True)
 
     def finish(self, status: str, files: Mapping[str, Path]) -> None:
         """Nothing: the command itself reports the end."""
@@ -184,16 +153,9 @@ class ConsoleTracker:
         assert self._bar is not None
         if stage not in self._tasks:
             self._tasks[stage] = self._bar.add_task(stage, total=total or None, counted="", extra="")
-        self._bar.update(self._tasks[stage], completed=done, counted=_counted(done, total), extra=extra)
+        self._bar.update(self._tasks[stage], completed=done, counted=counted(done, total), extra=extra)
         if done == total and stage != "training":
             self._bar.remove_task(self._tasks.pop(stage))
-
-    def _is_due(self) -> bool:
-        now = time.monotonic()
-        if now - self._last_line < PLAIN_INTERVAL_SECONDS:
-            return False
-        self._last_line = now
-        return True
 
 
 def print_facts(console: Console, facts: Mapping[str, str]) -> None:
@@ -239,12 +201,3 @@ def print_findings(console: Console, findings: Sequence[Finding]) -> None:
         )
         for example in finding.examples:
             console.print(f"    {escape(example)}", highlight=False, soft_wrap=True, style="dim")
-
-
-def _tasks_with(metrics: Mapping[str, float], main: str) -> list[str]:
-    """The first tasks that have the main metric each, beside their mean."""
-    return [name.removesuffix(f"/{main}") for name in metrics if name.endswith(f"/{main}")][:MAX_TASKS]
-
-
-def _counted(done: int, total: int) -> str:
-    return f"{done:,}/{total:,}" if total else f"{done:,} row{'' if done == 1 else 's'}"

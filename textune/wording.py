@@ -64,3 +64,11 @@ def closest(name: str, options: Iterable[str], *, num: int = 3, cutoff: float = 
     if wanted in by_lower:
         return [by_lower[wanted]]
     return [by_lower[match] for match in difflib.get_close_matches(wanted, by_lower, n=num, cutoff=cutoff)]
+
+
+def escaped(text: str) -> str:
+    """The text with terminal control characters escaped; line ends, as in a list of problems, stay."""
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\u00a0\u3000" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )

@@ -34,8 +34,9 @@ from textune.run.facts import run_facts
 from textune.run.folder import RunFolder
 from textune.run.header import describe
 from textune.run.parts import Parts, batches_of
+from textune.run.tracking.delivery import Delivery, Story
 from textune.run.tracking.lines import JsonlTracker
-from textune.run.tracking.outbox import Outbox
+from textune.run.tracking.table import build_targets
 from textune.run.tracking.tracker import SilentTracker, StepValues
 from textune.run.use import Use
 from textune.training import updates
@@ -255,31 +256,34 @@ def checkpoints(channel: Channel, spec: Json) -> Json:
 
 
 def tracked(channel: Channel, spec: Json) -> None:
-    """`plain` and `ours`: every step written to metrics.jsonl alone, and sent to TensorBoard and MLflow as well."""
+    """`plain` and `ours`: steps written to metrics.jsonl, and the same sent to TensorBoard and MLflow at the end of
+    each stretch, as if the run itself waited for that."""
     for package in ("tensorboard", "mlflow"):
         if find_spec(package) is None:
             raise Skip(f"{package} is not installed")
     parts, folder = opened(spec["config"]), RunFolder(Path(spec["folder"]))
     folder.path.mkdir(parents=True, exist_ok=True)
-    run, use = stepping(parts, parts.rows["train"]), Use(parts.device.torch)
+    run, use, seconds = stepping(parts, parts.rows["train"]), Use(parts.device.torch), -time.process_time()
     tracks = (TensorBoardTrack(), MlflowTrack(uri=f"sqlite:///{folder.path}/mlflow.db"))
-    notices: list[str] = []
-    with (
-        JsonlTracker(folder.path / "plain.jsonl") as plain,
-        JsonlTracker(folder.metrics) as lines,
-        Outbox(tracks, folder, notices.append) as outbox,
-    ):
-        outbox.start({}, run_facts(parts), {})
-        channel.reply(**facts(parts))
+    story = Story({}, run_facts(parts).to_dict())
+    deliveries = [Delivery(target, folder, story) for target in build_targets(tracks, folder.path)]
+    for delivery in deliveries:
+        delivery.open()
+    channel.reply(**facts(parts), opening_seconds=round(seconds + time.process_time(), 1))
+    with JsonlTracker(folder.path / "plain.jsonl") as plain, JsonlTracker(folder.metrics) as lines:
 
         def segment(command: Json) -> Json:
+            is_sent = command["do"] == "ours"
             for _ in range(command["steps"]):
-                values = logged(next(run), use)
-                for tracker in (lines, outbox) if command["do"] == "ours" else (plain,):
-                    tracker.step(values)
-            return {"notices": len(notices)}
+                (lines if is_sent else plain).step(logged(next(run), use))
+            for delivery in deliveries if is_sent else ():
+                while delivery.send_next():
+                    pass
+            return {"sent": [delivery.num_sent for delivery in deliveries]}
 
         channel.serve(segment)
+    for delivery in deliveries:
+        delivery.close()
 
 
 def logged(result: StepResult, use: Use) -> StepValues:

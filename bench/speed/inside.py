@@ -16,6 +16,8 @@ from bench.worker import Json, Worker
 STEP = "optimizer step, MiniLM-L6, short texts, batch 32"
 SAVE_EVERY = 10
 """Steps between two checkpoints."""
+SENT_TOGETHER = 25
+"""Steps in five seconds, after which a run sends what is new."""
 ROW_COUNTS = (1_000, 30_000, 1_000_000)
 LENGTHS = (16, 64, 256, 1024, 4096, 8192)
 TOKENS_PER_STEP = 8192
@@ -41,11 +43,12 @@ def checkpoints(settings: Settings) -> list[Row]:
 
 
 def tracking(settings: Settings) -> list[Row]:
-    """Stretches of steps that are all sent to two trackers beside stretches that are only written down, in one
-    process."""
+    """Stretches of steps that are sent to two trackers at their end beside stretches that are only written down, in
+    one process."""
     question = f"{STEP}: each step sent to TensorBoard and MLflow over each written to metrics.jsonl alone"
+    names = ("tracking", question, "no trackers")
     spec = {"folder": str(settings.work / "tracked")}
-    return [_in_turns(settings, "tracked", spec, ("tracking", question, "no trackers"))]
+    return [_in_turns(settings, "tracked", spec, names, multiple_of=1 if settings.tiny else SENT_TOGETHER)]
 
 
 def _in_turns(settings: Settings, side: str, spec: Json, names: tuple[str, str, str], *, multiple_of: int = 1) -> Row:
@@ -69,6 +72,7 @@ def _in_turns(settings: Settings, side: str, spec: Json, names: tuple[str, str, 
         saved = worker.close()
         facts = worker.facts
     details = {"data": task.texts.name, "segment": {"steps": steps, "segments": len(pairs)}}
+    details |= {name: facts[name] for name in ("opening_seconds",) if name in facts}
     details |= {name: spread_of(saved[name]) for name in ("copy_seconds", "write_seconds") if name in saved}
     details |= {name: facts[name] for name in ("header", "threads")} | {k: v for k, v in saved.items() if k == "bytes"}
     return compared(names[0], names[1], Comparison(pairs), details, unit="ms", peer=names[2])

@@ -12,8 +12,8 @@ from kits.errors import refused
 import textune
 from textune.cli.options import as_option
 from textune.config.paths import user_path
-from textune.console import _counted
 from textune.errors import ConfigError, DataError, Setting, TextuneError, Words
+from textune.run.spoken import counted
 
 LOADED: list[tuple[dict[str, Any], str]] = [
     ({"device": "tpu"}, 'device = \'tpu\': expected one of "auto", "cpu", "cuda".'),
@@ -154,7 +154,7 @@ def test_options_of_a_trained_model_are_named_as_options(
 
 
 def test_one_row_is_one_row() -> None:
-    assert (_counted(1, 0), _counted(2, 0), _counted(1, 3)) == ("1 row", "2 rows", "1/3")
+    assert (counted(1, 0), counted(2, 0), counted(1, 3)) == ("1 row", "2 rows", "1/3")
 
 
 def test_the_home_of_a_user_who_is_not_there_is_a_sentence_everywhere(

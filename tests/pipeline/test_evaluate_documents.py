@@ -12,7 +12,9 @@ from kits.languageruns import CONFIG, write_documents, write_language_home
 
 import textune
 from textune.errors import ConfigError, DataError, RunError
+from textune.evaluation.rowsfile import read_rows
 from textune.pipeline.bymetadata import evaluate_by_metadata
+from textune.run.folder import RunFolder
 
 WORDS = [
     "train.duration=3 steps",
@@ -40,6 +42,23 @@ def test_every_set_is_evaluated_again_as_the_run_did(trained: Any) -> None:
         assert (again.amounts, again.hardest) == (report.amounts, report.hardest)
     assert textune.evaluate(trained.run, device="cpu").metrics == trained.reports["validation"].metrics
     assert (trained.run / "evaluations" / "validation-title-without.md").is_file()
+
+
+def test_the_documents_of_every_set_are_kept_as_rows(trained: Any, home: Path) -> None:
+    folder = RunFolder(trained.run)
+    kept = {name: read_rows(folder.rows_of(name)) for name in trained.reports}
+    for name, report in trained.reports.items():
+        assert kept[name].main.of(kept[name].scored) == report.value and len(kept[name]) == report.num_rows
+        assert sum(one.num_rows for one in report.slices) == report.num_rows
+    whole, part = kept["validation"].facts, kept["validation-title"].facts
+    assert kept["validation-without"].facts.content.tolist() == whole.content.tolist()
+    of_row = dict(zip(whole.row.tolist(), whole.content.tolist(), strict=True))
+    assert [of_row[row] for row in part.row.tolist()] == part.content.tolist()  # the same texts by the same numbers
+    other = textune.train(home / "config.toml", run=home / "other", overrides=[*WORDS, "train.seed=1"]).run
+    found = textune.compare([trained.run, other], samples=50)
+    assert found.sets.keys() == kept.keys()
+    (versus,) = found.sets["validation"].against
+    assert versus.main.first == trained.reports["validation"].value and versus.p_value is not None
 
 
 def test_what_metadata_is_worth_is_in_the_sets_of_the_run(trained: Any, home: Path) -> None:

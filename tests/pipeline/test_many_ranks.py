@@ -229,8 +229,9 @@ def test_ranks_train_as_one_process_does(
     require_same(tmp_path / "run", alone.run)
     require_one_exchange(ended)
     assert "Traceback" not in "".join(ended.said)
-    # One rank speaks for all.
+    # One rank speaks for all, and keeps the log.
     assert ended.said[0] and not any(ended.said[1:]), ended.said
+    assert (tmp_path / "run" / "run.log").read_text().count("  $ ") == 1
 
 
 @pytest.mark.parametrize("rule", [["kind=lion"], ["kind=sgd"], ["kind=schedule_free"], ["layer_decay=0.5"]])

@@ -13,7 +13,8 @@ from kits.runs import reviews, write_csv
 
 import textune
 from textune.cli import commands
-from textune.cli.output import print_json, printable
+from textune.cli.output import print_json
+from textune.wording import escaped
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_a_fault_of_ours_is_json_too(run: Any, trained: Any, monkeypatch: pytest
 def test_characters_that_drive_a_terminal_are_escaped(run: Any, home: Path) -> None:
     answer = run("train", "no\x1b[31m\nsuch.toml")
     assert answer.code == 2 and "\x1b" not in answer.err and r"no\x1b[31m" in answer.err
-    assert printable("a\tb é\n  - c") == "a\\tb é\n  - c"
+    assert escaped("a\tb é\n  - c") == "a\\tb é\n  - c"
 
 
 def test_nan_is_never_printed_as_json() -> None:
@@ -301,6 +302,7 @@ def test_what_a_loaded_model_shows_of_itself(trained: Any) -> None:
         "device",
         "generate",
         "predict",
+        "predict_proba",
         "predict_table",
         "score",
     ]

@@ -108,6 +108,9 @@ def test_other_files_may_lack_a_column_of_the_slices(place: Path) -> None:
     textune.evaluate(run, data=place / "plain.csv", tracker=listener)
     assert any("plain.csv" in notice and "'source'" in notice for notice in listener.notices)
     assert read_rows(RunFolder(run).rows_of("plain.csv")).facts.slicings == ()
+    write_csv(place / "many.csv", sourced(60, 51))
+    with refused(DataError, key="evaluate.slices", value="source", place="many.csv", reason="51 values"):
+        textune.evaluate(run, data=place / "many.csv")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def test_a_run_learns_and_says_what_it_did(trained: Any, home: Path) -> None:
     assert {line["kind"] for line in lines} >= {"step", "evaluation"}
     # `evaluations` belongs to the tests that evaluate this run again.
     assert {path.name for path in result.run.iterdir()} - {"evaluations"} == {
-        *("best", "checkpoints", "lock", "config.toml", "manifest.json", "metrics.jsonl"),
+        *("best", "checkpoints", "lock", "config.toml", "manifest.json", "metrics.jsonl", "run.log"),
         *("model-card.md", "report-test.json", "report-test.md", "report.html", "report.json", "report.md"),
     }
 
@@ -129,7 +129,7 @@ def test_a_run_opens_and_closes_the_trackers_of_the_table(home: Path, monkeypatc
     own, caller, opened = Listener(), Listener(), []
 
     @contextlib.contextmanager
-    def open_tracker(folder: RunFolder) -> Iterator[Listener]:
+    def open_tracker(folder: RunFolder, say: Callable[[str], None]) -> Iterator[Listener]:
         assert folder.path == home / "runs" / "tracked" and (folder.path / "manifest.json").is_file()
         opened.append(True)
         yield own

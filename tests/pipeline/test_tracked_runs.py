@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from kits import trackers
 from kits.cli import runner
 from kits.errors import refused
+from kits.ranking import textune_ranks
 from kits.runs import Listener, set_status, signal_after
 from kits.trackers import kept_in
 from kits.trained import home
@@ -83,8 +85,11 @@ def letting_go() -> Iterator[None]:
 
 
 def let_go(folder: Path) -> None:
-    """What failed works again."""
+    """What failed works again, and what hung has come back."""
     trackers.HANGING.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("tracker "):
+            thread.join(30)
     folder.mkdir(exist_ok=True)
     (folder / "up").touch()
 
@@ -155,6 +160,11 @@ def test_two_trackers_of_one_place_and_what_is_not_there_are_refused(home: Path,
     run, same = tmp_path / "run", track("Kept", tmp_path / "kept")
     with refused(ConfigError, key="track[1]", reason="track[0]"):
         train(home, run, same, same)
+    boards = '{kind = "tensorboard"}', f'{{kind = "tensorboard", folder = "{run / "tensorboard"}"}}'
+    with refused(ConfigError, key="track[1]", reason="track[0]"):
+        train(home, run, *boards)
+    with refused(ConfigError, key="track[1]", reason="track[0]"):
+        textune.check(home / "config.toml", overrides=[f"track=[{same}, {same}]"])
     with refused(CodeError, key="track[0].object", value="kits.trackers:Nothing"):
         train(home, run, track("Nothing", tmp_path / "kept"))
     with refused(CodeError, key="track[0].object", value="open"):
@@ -253,3 +263,22 @@ def test_a_cursor_that_is_damaged_is_said_and_the_run_goes_on(home: Path, tmp_pa
     (run / "tracking" / "python.json").unlink()
     replay(run)
     assert len(list((tmp_path / "kept").iterdir())) == 2  # the whole run again, as a new one
+
+
+def test_of_two_processes_the_first_alone_is_heard(home: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = [*SHORT, f"track=[{track('Kept', tmp_path / 'kept')}]"]
+    ended = textune_ranks(2, ["train", str(home / "config.toml"), "--run", str(run), *words], tmp_path / "logs")
+    assert ended.codes == [0, 0], ended.said
+    require_complete(kept_in(tmp_path / "kept"), run)
+
+
+def test_an_option_of_a_tracker_is_told_to_nobody(home: Path, tmp_path: Path) -> None:
+    """It may be a password; the configuration alone holds it."""
+    run = tmp_path / "run"
+    listener = train(home, run, track("Unreachable", tmp_path / "secret-17", wait=0.0))
+    with pytest.raises(RunError) as caught:
+        replay(run)
+    told = [*listener.notices, str(caught.value), caught.value.place, (run / "tracking" / "python.json").read_text()]
+    assert len(told) >= 4 and not [text for text in told if "secret-17" in text]
+    assert "secret-17" not in (run / "metrics.jsonl").read_text()

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from kits.cli import runner
 from kits.errors import refused
+from kits.languages import tiny_language_model
 from kits.runs import reviews, signal_after, write_place
 
 import textune
@@ -28,6 +29,7 @@ from textune.studies import runs
 from textune.studies.repeat import repeat
 from textune.studies.repeated import RepeatResult
 from textune.studies.spread import interval_over_folds, interval_over_seeds
+from textune.tasks.language import CHARACTERS
 
 NAMES = ["fold-0-seed-3", "fold-1-seed-3", "fold-2-seed-3", "fold-0-seed-4", "fold-1-seed-4", "fold-2-seed-4"]
 WORDS = ["train.seed=3", "data.test={ kind = 'split', ratio = 0.2 }", "evaluate.bootstrap=50"]
@@ -262,6 +264,28 @@ def test_the_command(
     assert told.code == 0 and told.err == "" and parse_json(told.out)["held_out"]["rows"] == 60
     refused_it = call("repeat", place / "config.toml", "--folds", 2, "--run", "x", "--json", "train.seed=9")
     assert refused_it.code == 2 and "train.seed" in parse_json(refused_it.out)["reason"]
+
+
+def test_each_document_of_a_language_model_is_held_out_once(tmp_path: Path) -> None:
+    """Though documents of a fold are read by themselves, they keep their numbers in the source."""
+    rows = reviews(24)
+    config = {
+        "task": {"kind": "conditional_lm"},
+        "model": {"pretrained": str(tiny_language_model("gpt2", tmp_path / "backbone"))},
+        "tokens": {"max_length": 24, "cache": str(tmp_path / "cache")},
+        "train": {"duration": "1 steps", "device": "cpu", "precision": "fp32"},
+        "data": {"validation": {"seed": 3}},
+    }
+    result = repeat(config, folds=3, run=tmp_path / "x", train=rows)
+    pooled = read_rows(tmp_path / "x" / "held-out.rows.parquet")
+    assert pooled.facts.row.tolist() == list(range(24)) and result.report is not None
+    assert result.report.amounts is not None and len(result.report.hardest) == 20
+    texts = {row["text"] for row in rows}
+    assert all(document.text in texts for document in result.report.hardest)
+    characters = pooled.scored.by_head["label"].targets[:, CHARACTERS]
+    lengths = [len(row["text"]) for row in rows]
+    assert all(count <= length for count, length in zip(characters.tolist(), lengths, strict=True))
+    assert np.corrcoef(characters, lengths)[0, 1] > 0.9  # chunks cut off little of such short texts
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "repeating.md"

@@ -102,7 +102,7 @@ def test_a_run_that_fails_stops_the_others_unless_they_keep_going(place: Path, t
     words = ["data.train.where={ label = ['nobody'] }"]
     plan = planned(place, tmp_path, bad=words, good=[])
     with refused(DataError if jobs == 1 else TextuneError) as found:
-        carry_out(plan[:1], jobs=jobs)
+        carry_out(plan, jobs=jobs)
     assert found.value.message.startswith("bad: ")
     results = carry_out(plan, jobs=jobs, keep_going=True)
     assert [result.exit_code for result in results] == [2, 0] and "nobody" in results[0].reason

@@ -364,6 +364,8 @@ OPTUNA: dict[str, Any] = {
 
 def test_optuna_proposes_the_same_whether_the_sweep_was_stopped_or_not(place: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna", reason="the extra `optuna` is not installed")
+    dry = sweep(of(place, optuna=OPTUNA), run=tmp_path / "whole", dry_run=True)
+    assert names(dry) == [] and any("4 runs" in note for note in dry.notes())
     whole = sweep(of(place, optuna=OPTUNA), run=tmp_path / "whole")
     began: list[str] = []
 

@@ -27,7 +27,7 @@ from textune.cli.glue import glue
 from textune.cli.launching import launch
 from textune.cli.models import evaluate, export, info, predict, report
 from textune.cli.options import as_setting
-from textune.cli.output import print_any_character, print_json, printable
+from textune.cli.output import print_any_character, print_json
 from textune.cli.repeat import repeat
 from textune.cli.runs import train
 from textune.cli.sweeping import sweep
@@ -35,6 +35,7 @@ from textune.cli.tagging import tag
 from textune.cli.tracking import tracking
 from textune.errors import ConfigError, Preempted, TextuneError
 from textune.ranks import launched_rank
+from textune.wording import escaped
 
 __all__ = ["commands", "main"]
 
@@ -111,7 +112,7 @@ def _tell(ending: _Ending, error: BaseException, *, as_json: bool) -> None:
         else f"{ending.message} {ending.hint}".strip()
     )
     start = "" if not ending.is_error else f"Error on rank {rank}: " if rank else "Error: "
-    click.echo(start + printable(text), err=True)
+    click.echo(start + escaped(text), err=True)
 
 
 def _fields(error: BaseException) -> dict[str, str]:

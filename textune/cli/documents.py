@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from textune.cli.options import Examples, config_options, json_option, quiet_option
-from textune.cli.output import print_json, printable, result_console, run_tracker
+from textune.cli.output import print_json, result_console, run_tracker
 from textune.imports import importing
+from textune.wording import escaped
 
 if TYPE_CHECKING:
     from textune.config import DeviceName, PredictionPrecision
@@ -188,7 +189,7 @@ def generate(
     for number, one in enumerate(texts):
         if num > 1:
             click.echo(f"{'' if number == 0 else chr(10)}--- {number + 1} of {num}")
-        click.echo(printable(prompt + one.text))
+        click.echo(escaped(prompt + one.text))
 
 
 def _given_metadata(options: tuple[str, ...]) -> dict[str, str]:

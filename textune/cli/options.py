@@ -67,30 +67,6 @@ run_option = click.option(
 )
 
 
-def study_options(function: Callable[..., None]) -> Callable[..., None]:
-    """What is common to verbs that carry out several runs."""
-    for decorate in (
-        click.option("--keep-going", is_flag=True, help="A run that fails or is refused does not stop the others."),
-        click.option(
-            "--jobs",
-            type=int,
-            default=1,
-            show_default=True,
-            metavar="NUMBER",
-            help="How many runs at once, each in a process of its own on the devices of this machine in turn.",
-        ),
-        click.option(
-            "--run",
-            "--run-folder",
-            "run",
-            metavar="FOLDER",
-            help="The folder for the runs and their results; by default runs/NAME-OF-CONFIG-VERB.",
-        ),
-    ):
-        function = decorate(function)
-    return function
-
-
 resume_option = click.option(
     "--resume",
     is_flag=False,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from textune.ranks import launched_rank
+from textune.wording import escaped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,7 +63,7 @@ class RunLines:
 
     def _say(self, line: str) -> None:
         if not self._quiet:
-            click.echo(printable(line), err=True)
+            click.echo(escaped(line), err=True)
 
 
 def say(console: Console, text: str) -> None:
@@ -85,11 +86,3 @@ def print_any_character() -> None:
     """Escape characters that standard output cannot encode; JSON and predicted rows handle that themselves."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def printable(text: str) -> str:
-    """The text with terminal control characters escaped; line ends, as in a list of problems, stay."""
-    return "".join(
-        letter if letter.isprintable() or letter in "\n\u00a0\u3000" else letter.encode("unicode_escape").decode()
-        for letter in text
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from textune.cli.options import Examples, config_options, json_option, quiet_option, study_options
+from textune.cli.options import Examples, config_options, json_option, quiet_option
 from textune.cli.output import RunLines, print_json, result_console, say
 from textune.imports import importing
 
@@ -21,7 +21,22 @@ from textune.imports import importing
 @click.option(
     "--seeds", type=int, metavar="NUMBER", help="Everything with so many seeds: train.seed, and those that follow it."
 )
-@study_options
+@click.option(
+    "--run",
+    "--run-folder",
+    "run",
+    metavar="FOLDER",
+    help="The folder for the runs and their results; by default runs/NAME-OF-CONFIG-repeat.",
+)
+@click.option(
+    "--jobs",
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="NUMBER",
+    help="Runs at once, each in a process of its own, on the devices in turn.",
+)
+@click.option("--keep-going", is_flag=True, help="A run that fails does not stop the others.")
 @json_option
 @quiet_option
 def repeat(
@@ -66,10 +81,10 @@ def repeat(
         for name in result.sets:
             say(console, f"\n{name}")
             print_table(console, result.head(name), *result.lines(name))
-        say(console, "".join(f"\n- {note}" for note in result.all_notes()).lstrip("\n"))
+        say(console, "".join(f"\n- {note}" for note in result.all_notes()))
         if result.report is not None:
             say(console, f"\nHeld-out rows: {result.report.headline()}")
-        named = ["report.md", "held-out.rows.parquet"] if result.report is not None else []
+        named = ["report.html", "held-out.rows.parquet"] if result.report is not None else []
         say(console, f"Written: {', '.join(f'{result.study}/{name}' for name in ['repeat.md', *named])}")
     if result.exit_code:
         raise click.exceptions.Exit(result.exit_code)

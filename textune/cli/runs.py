@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
     from textune.config import Config, TrainSection
     from textune.pipeline import TrainResult
-    from textune.prediction import ModelCard
 
 
 @click.command(
@@ -107,22 +105,18 @@ def train_and_report(
 
 def _say_what_comes_next(console: Console, result: TrainResult) -> None:
     """Where the model is, and the commands that use it."""
-    folder = result.run
-    steps = f"{result.steps:,} step{'' if result.steps == 1 else 's'}"
-    done = (
-        f"{folder} is complete: {steps}." if result.complete_before else f"Trained {steps} in {result.seconds:.0f} s."
-    )
     from textune.prediction import find_model, read_card
+    from textune.run import closing_words
 
-    card = read_card(find_model(folder))
-    named, code = shlex.quote(str(folder)), "".join(f" --code {path}" for path in card.code)
-    say(
-        console,
-        f"\n{done} The best model (step {result.best_step:,}) is in {folder}/best.\n"
-        f"Next:  {_use_of(card, named)}{code}\n"
-        f"       textune evaluate {named} {_evaluated(card)}{code}\n"
-        f"       textune info {named}",
+    words = closing_words(
+        result.run,
+        read_card(find_model(result.run)),
+        steps=result.steps,
+        best_step=result.best_step,
+        seconds=result.seconds,
+        complete_before=result.complete_before,
     )
+    say(console, f"\n{words}")
 
 
 def _share_among_devices(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], words: list[str]) -> None:
@@ -140,18 +134,3 @@ def share_among_devices(section: TrainSection, words: list[str]) -> None:
     count = num_processes(section, num_gpus=torch.cuda.device_count())
     if count > 1:
         become_processes(count, words)
-
-
-def _use_of(card: ModelCard, named: str) -> str:
-    """How to use a model: a classifier needs a file unless it reads one text column."""
-    columns = card.columns
-    if card.is_language_model:
-        return f"textune generate {named} --prompt 'a text'"
-    if columns.template is None and columns.text_pair is None:
-        return f"echo 'a text' | textune predict {named}"
-    return f"textune predict {named} --data FILE --output FILE"
-
-
-def _evaluated(card: ModelCard) -> str:
-    """On what a model can be evaluated at once: documents with their metadata and without it, or rows with labels."""
-    return "--by-metadata" if card.documents is not None else "--data FILE"

@@ -53,7 +53,8 @@ class ShortForm:
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """The table, or what its key takes."""
         whole = handler(core)
-        tables = [handler.resolve_ref_schema(option) for option in whole.get("anyOf", [whole])]
+        options = [one for option in whole.get("anyOf", [whole]) for one in option.get("oneOf", [option])]
+        tables = [handler.resolve_ref_schema(option) for option in options]
         keys = next(table["properties"] for table in tables if "properties" in table)
         short = {name: value for name, value in keys[self.key].items() if name in {"anyOf", "type", "items"}}
         return {"anyOf": [*whole.get("anyOf", [whole]), *short.get("anyOf", [short])]}

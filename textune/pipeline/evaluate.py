@@ -40,7 +40,7 @@ from textune.pipeline.ownsources import require_own_sources
 from textune.pipeline.reportdocuments import documents_of_files, documents_of_run, report_documents
 from textune.prediction import ModelCard, Predictor, Scorer, data_source, load_scorer
 from textune.ranks import joined
-from textune.run import FITTED_ON, Reported, RunFolder, SilentTracker, Tracker, report_split, write_report
+from textune.run import FITTED_ON, Reported, RunFolder, SilentTracker, Tracker, report_split, slices_here, write_report
 from textune.tasks import USUAL
 from textune.wording import listing
 
@@ -168,20 +168,12 @@ def _report(
         bootstrap=section.bootstrap,
         mistakes=section.mistakes,
         tracker=tracker,
-        slices=_slices(section, split, tracker),
+        slices=slices_here(split.chosen_examples, section.slices, tracker.notice),
     )
     report = reported.report
     if chosen.is_fitted_on and any(head.decision != USUAL for head in predictor.card.heads):
         report = replace(report, warnings=(*report.warnings, _FITTED_ON))
     return Reported(report, replace(reported.evaluated, name=chosen.name))
-
-
-def _slices(section: EvaluateSection, split: Split, tracker: Tracker) -> list[str]:
-    """The columns of `evaluate.slices` that these rows have; other files may lack some, which is said."""
-    found = split.examples.rows.table.column_names
-    if lacking := [name for name in section.slices if name not in found]:
-        tracker.notice(f"{split.examples.rows.source} has no column {listing(map(repr, lacking))}: no slices by it")
-    return [name for name in section.slices if name in found]
 
 
 def _settings_of(run: Path, card: ModelCard) -> tuple[Experiment | None, EvaluateSection, TokensSection]:

@@ -37,7 +37,7 @@ from textune.metadata import (
     sets_of,
 )
 from textune.prediction import Scorer, data_source
-from textune.run import Reported, Tracker, facts_of, score_rows
+from textune.run import Reported, Tracker, facts_of, score_rows, slices_here
 from textune.wording import listing
 
 ARMS: tuple[Arm, ...] = ("without", "same-context")
@@ -169,6 +169,8 @@ def report_documents(
     """The report on one set: on all documents, or on `part`."""
     name = part or chosen.name
     found = next(one for one in chosen.sets if name in {one.name, *(arm_of_set(one.name, arm) for arm in ARMS)})
+    examples = examples_of(found, chosen.rows)
+    slices = slices_here(examples, section.slices, tracker.notice)
     scored = scored_set(found, scorer, tracker, how=Written())
     if name not in scored.rows:
         raise DataError(
@@ -181,7 +183,7 @@ def report_documents(
     stage = f"evaluating {name}"
     of_arm = scored_rows(scorer, scored.rows[name], found, tracker, stage=stage, with_losses=metric.needs_losses)
     dataset = f"{name}: {chosen.rows.source}"
-    facts = facts_of(examples_of(found, chosen.rows), scored.rows[name], of_arm, section.slices)
+    facts = facts_of(examples, scored.rows[name], of_arm, slices)
     rows = EvaluatedRows(
         texts=found.documents.texts,
         place=found.places.__getitem__,

@@ -20,6 +20,7 @@ from .report import report_split as report_split
 from .report import score_rows as score_rows
 from .report import write_report as write_report
 from .rowfacts import facts_of as facts_of
+from .rowfacts import slices_here as slices_here
 from .same import compare as compare
 from .same import flat as flat
 from .session import Session as Session
@@ -30,6 +31,14 @@ from .signals import NOT_YET as NOT_YET
 from .signals import noting_signals as noting_signals
 from .signals import stop_saying as stop_saying
 from .signals import stopping_at_once as stopping_at_once
+from .spoken import PLAIN_WIDTH as PLAIN_WIDTH
+from .spoken import Line as Line
+from .spoken import Pace as Pace
+from .spoken import closing_words as closing_words
+from .spoken import counted as counted
+from .spoken import evaluation_line as evaluation_line
+from .spoken import figures as figures
+from .spoken import notice_line as notice_line
 from .start import AUTO as AUTO
 from .start import Earlier as Earlier
 from .start import Start as Start

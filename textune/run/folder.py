@@ -4,6 +4,7 @@ runs/x/
   config.toml     the resolved configuration: train it again with `textune train runs/x/config.toml --run runs/y`
   manifest.json   versions, machine, git commit, command, data fingerprints, status, result
   metrics.jsonl   one line for every logged step and evaluation
+  run.log         what a terminal shows of the run, with the time of each line
   tracking/       how far each tracker of `[[track]]` came: mlflow.json and the like
   best/           the best model: a plain Hugging Face folder plus textune.json
   checkpoints/    all that a run needs to resume where it stopped: step-120/ and the like
@@ -55,6 +56,11 @@ class RunFolder:
     def metrics(self) -> Path:
         """One JSON object per line."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """What a terminal shows, as text."""
+        return self.path / "run.log"
 
     @property
     def checkpoints(self) -> Path:

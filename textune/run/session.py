@@ -210,10 +210,14 @@ class Session:
     def _open_trackers(self) -> Trackers:
         """All trackers as one. The run's own, none on other ranks, are given the notices from before there was a run
         folder."""
+
+        def say(message: str) -> None:
+            everyone.notice(message)
+
         if self._ranks.is_first:
-            self._own = [self._opened.enter_context(open_tracker(self._folder)) for open_tracker in TRACKERS.values()]
-            outbox = Outbox(self._parts.settings.track, self._folder, say=lambda message: everyone.notice(message))
-            self._own.append(self._opened.enter_context(outbox))
+            opened = [open_tracker(self._folder, say) for open_tracker in TRACKERS.values()]
+            opened.append(Outbox(self._parts.settings.track, self._folder, say))
+            self._own = [self._opened.enter_context(tracker) for tracker in opened]
         everyone = Trackers([*self._own, self._tracker])
         for tracker in self._own:
             for notice in self._tracker.notices:

@@ -83,7 +83,7 @@ def repeat(
 
     `train`, `test`, `evaluations`, `rows`: rows in memory, as in `textune.train`. `jobs`, `keep_going`, `watch`: as in
     `textune.studies.runs.carry_out`. Writes `repeat.json` and `repeat.md` into the folder; with folds also the report
-    on all held-out rows, `report.json` and `report.md`, and these rows, `held-out.rows.parquet`.
+    on all held-out rows, `report.json`, `report.md` and `report.html`, and these rows, `held-out.rows.parquet`.
     """
     _require_numbers(folds, seeds)
     in_memory = SetsInMemory(train, None, test, evaluations or {}, rows or {})

@@ -75,7 +75,7 @@ def sweep(
     folder = plan.folder(run)
     if dry_run:
         stages = tuple(_planned(stage, folder) for stage in plan.stages)
-        return SweepResult(folder, plan.config, stages, dry_run=True)
+        return SweepResult(folder, plan.config, stages, dry_run=True, notices=plan.notices())
     jobs = plan.loaded.sweep.jobs if jobs is None else jobs
     require_count("jobs", jobs)
     done: list[StageResult] = []

@@ -33,6 +33,7 @@ from textune.studies.cells import (
 from textune.studies.drawing import corners, drawn
 from textune.studies.folder import Study
 from textune.studies.proposing import require_optuna
+from textune.wording import count
 
 _SETTINGS, _MODEL = ("settings", "both"), ("model", "both")
 _MAX_HANDED_ON = 100
@@ -86,6 +87,15 @@ class SweepPlan:
                 said = {} if section is None else section.model_dump(mode="json", exclude={"trials"})
                 kept |= {f"{start}{kind}.{key}": value for key, value in said.items()}
         return Study("sweep", base, kept)
+
+    def notices(self) -> tuple[str, ...]:
+        """What is not known of it before its runs."""
+        searches = [(stage.name or "the search", stage.search.optuna) for stage in self.stages]
+        return tuple(
+            f"{name}: {count(search.trials, 'run')} with values that Optuna proposes after the runs before."
+            for name, search in searches
+            if search is not None
+        )
 
     def folder(self, run: str | Path | None) -> Path:
         """The folder of the sweep."""

@@ -138,6 +138,8 @@ class Rows:
     """What was decided or left out while reading, in sentences."""
     partial: bool = False
     """A section of a stream: what is missing here (a usable row, a second class) may come in another."""
+    taken: np.ndarray | None = None
+    """int64 the numbers of these rows in the whole source, where they are some of it."""
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -148,7 +150,12 @@ class Rows:
 
     def take(self, indices: np.ndarray) -> Rows:
         """The chosen rows, in that order, still as rows of the whole source."""
-        return replace(self, table=self.table.take(pa.array(indices)), places=self.places.take(indices))
+        taken = np.asarray(indices if self.taken is None else self.taken[indices])
+        return replace(self, table=self.table.take(pa.array(indices)), places=self.places.take(indices), taken=taken)
+
+    def numbers(self, indices: np.ndarray) -> np.ndarray:
+        """int64 the numbers of the chosen rows in the whole source."""
+        return np.asarray(indices if self.taken is None else self.taken[indices], np.int64)
 
 
 def missing_column(name: str, where: Piece | Rows, *, source: str, key: str) -> DataError:

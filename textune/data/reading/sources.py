@@ -173,7 +173,7 @@ def _read_given(source: GivenSource, given: GivenRows) -> Piece:
         found = listing(map(repr, given), 6) if given else "none"
         raise DataError(
             f"No rows are given under the name {source.name!r}; given: {found}.",
-            hint=f"Give them in Python: textune.train(..., {_argument(source.name)}).",
+            hint=f"Give them in Python: {_argument(source.name)}.",
             key="name",
             value=source.name,
         )
@@ -181,5 +181,6 @@ def _read_given(source: GivenSource, given: GivenRows) -> Piece:
 
 
 def _argument(name: str) -> str:
-    """How rows of this name are given to `textune.train`."""
-    return f"{name}=rows" if name in ("train", "validation", "test") else f'rows={{"{name}": rows}}'
+    """How rows of this name are given."""
+    by_name = f'rows={{"{name}": rows}}'
+    return f"{name}=rows to textune.train, {by_name} elsewhere" if name in ("train", "validation", "test") else by_name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -17,6 +18,9 @@ from textune.run.tracking.sink import Record
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
+
+_WRITING = threading.Lock()
+"""Two threads may have a cursor: one that its tracker has kept since the run ended, and one that sends the rest."""
 
 
 @dataclass(frozen=True)
@@ -97,12 +101,13 @@ def find_cursor(folder: Path, name: str, place: str, *, taken: Collection[Path] 
 
 def write_cursor(path: Path, cursor: Cursor, *, before: Cursor | None) -> None:
     """Write it. RunError where the file no longer says `before`: somebody else sends this run to the same place."""
-    if before is not None and (not path.is_file() or _read(path) != before):
-        raise RunError(
-            f"{path} was changed by another process.", hint="Let one of them send the run.", place=str(path)
-        )
-    path.parent.mkdir(exist_ok=True)
-    write_text(path, json.dumps(cursor.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    with _WRITING:
+        if before is not None and (not path.is_file() or _read(path) != before):
+            raise RunError(
+                f"{path} was changed by another process.", hint="Let one of them send the run.", place=str(path)
+            )
+        path.parent.mkdir(exist_ok=True)
+        write_text(path, json.dumps(cursor.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _read(path: Path) -> Cursor:

@@ -10,6 +10,8 @@ the end.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -21,15 +23,19 @@ from textune.config import AccelerateTrack, MlflowTrack, PythonTrack, TensorBoar
 from textune.errors import ConfigError
 from textune.run.folder import RunFolder
 from textune.run.tracking.lines import JsonlTracker
+from textune.run.tracking.log import RunLog
 from textune.run.tracking.sink import Sink
 from textune.run.tracking.tracker import Tracker
 
+OpenTracker = Callable[[RunFolder, Callable[[str], None]], AbstractContextManager[Tracker]]
+"""Opens a tracker in a run folder; what it is given to say goes to the user, once the run has begun."""
 
-def _lines(folder: RunFolder) -> JsonlTracker:
+
+def _lines(folder: RunFolder, say: Callable[[str], None]) -> JsonlTracker:
     return JsonlTracker(folder.metrics)
 
 
-TRACKERS: dict[str, Callable[[RunFolder], AbstractContextManager[Tracker]]] = {"metrics.jsonl": _lines}
+TRACKERS: dict[str, OpenTracker] = {"metrics.jsonl": _lines, "run.log": RunLog}
 """Every tracker that a run opens itself, beside the one that its caller gives and those of `[[track]]`, by name. Only
 the first rank opens them, after the run folder was made; they first hear the notices from before that.
 """
@@ -75,14 +81,21 @@ def _python(track: PythonTrack, key: str, folder: Path) -> Sink:
     return PythonSink(track, key)
 
 
+def _boards(track: TensorBoardTrack, folder: Path) -> str:
+    own = folder.absolute() / "tensorboard"
+    return "the folder tensorboard of the run" if track.folder is None or Path(track.folder) == own else track.folder
+
+
 def _with_options(what: str, options: Mapping[str, object]) -> str:
-    return f"{what}({', '.join(f'{name}={value!r}' for name, value in sorted(options.items()))})"
+    """The options as a hash: some may be passwords."""
+    text = json.dumps(options, sort_keys=True, default=str, allow_nan=False)
+    return f"{what}, options {hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}" if options else what
 
 
 KINDS: dict[str, Kind] = {
     "tensorboard": Kind(
         name=lambda track: "tensorboard",
-        place=lambda track, folder: track.folder or "the folder tensorboard of the run",
+        place=_boards,
         build=_tensorboard,
     ),
     "mlflow": Kind(
