@@ -18,10 +18,11 @@ from textune.evaluation import paired, reduction
 from textune.evaluation.aligned import align
 from textune.evaluation.evaluated import EvaluatedSet
 from textune.evaluation.heads import one_head
+from textune.evaluation.joint import Resamples
 from textune.evaluation.mainmetric import MainMetric
 from textune.evaluation.metrics import METRICS, metrics_for
 from textune.evaluation.naming import resolve_metric
-from textune.evaluation.paired import mcnemar, permutation_test
+from textune.evaluation.paired import difference_interval, mcnemar, permutation_test
 from textune.evaluation.versus import Versus, adjusted_by_holm, contrast
 
 SIMULATIONS = 200
@@ -230,8 +231,10 @@ def test_the_interval_of_the_difference_covers_it() -> None:
     random, outside = np.random.default_rng(12), 0
     for _ in range(SIMULATIONS):
         first, other = simulated("binary", random, 0.0)
-        interval = contrast(first, other, first.main, samples=300).main.interval
-        outside += interval is not None and not interval[0] <= 0 <= interval[1]
+        mine, theirs = (first.main.of(one.scored) for one in (first, other))
+        found = difference_interval(first.main, other.scored, first.scored, theirs - mine, Resamples(300, 0))
+        assert found.limits is not None
+        outside += not found.limits[0] <= 0 <= found.limits[1]
     low, high = stats.binom.ppf([0.0005, 0.9995], SIMULATIONS, 0.05)
     assert low <= outside <= high
 

@@ -11,17 +11,25 @@ from typing import Any
 import numpy as np
 import pytest
 from kits.cli import runner
+from kits.ranks import on_ranks
 from kits.runs import Listener, reviews, write_csv
 
 import textune
+from textune.config.deciding import DecideSection, F1Thresholds
+from textune.config.taskkinds import AutoTask
+from textune.data.labels.map import LabelMap
 from textune.errors import ConfigError
 from textune.evaluation.decisionpart import DecisionPart
+from textune.evaluation.heads import one_head
+from textune.evaluation.reduction import scored_rows
 from textune.evaluation.render.json import read_report
 from textune.evaluation.report import Report
 from textune.exports.hf import export
 from textune.prediction.card import ModelCard, read_card, write_card
 from textune.prediction.load import load
-from textune.tasks.decision import USUAL, Decision
+from textune.run.deciding import fit_decisions
+from textune.tasks.decision import USUAL, Decision, sigmoid
+from textune.tasks.task import build_task
 
 DECIDE = {"thresholds": "f1", "abstain_below": 0.55, "folds": 4}
 SHORT = ["data.validation.ratio=0.4", "train.duration=2 epochs"]
@@ -265,3 +273,16 @@ def test_what_cannot_be_fitted_is_refused_before_training(
 def test_the_usual_decision_is_put_back_where_none_is_wanted(decided: tuple[Path, Any]) -> None:
     card: ModelCard = load(decided[0], device="cpu", decision=False).card
     assert card.heads[0].decision == USUAL
+
+
+def test_all_ranks_have_the_decision_of_the_first() -> None:
+    """Each has the same scores; one fits, and the others are told."""
+    head = build_task(AutoTask(), {"label": LabelMap("binary", ("no", "yes"))}).head
+    random = np.random.default_rng(0)
+    targets = random.integers(0, 2, 400)
+    second = sigmoid((targets * 2 - 1 + random.normal(size=400)) * 4)
+    scored = one_head(scored_rows(head, targets, np.stack([1 - second, second], axis=1)))
+    section = DecideSection(thresholds=F1Thresholds())
+    one, other = on_ranks(2, lambda ranks: fit_decisions(section, scored, None, ranks))
+    assert one.decisions == other.decisions and one.decisions["label"].temperature > 1.5
+    assert np.array_equal(one.fitted["label"].rules.which_N, other.fitted["label"].rules.which_N)

@@ -27,8 +27,8 @@ EXPECTED_FAILURES = {
     "check_sample_weight_equivalence_on_dense_data": "a row of weight 2 is in one batch, and two such rows in two",
 }
 """By check, why it cannot hold for estimators of texts."""
-IN_FLOAT32 = {"check_methods_subset_invariance": "float32: another batch adds in another order, and numbers show it"}
-"""Those of the regressor alone; probabilities stay within the check's tolerance."""
+IN_FLOAT32 = {"check_methods_subset_invariance": "float32: another batch may add in another order"}
+"""Of the regressor alone, and not on every processor; probabilities stay within the check's tolerance."""
 REGRESSORS_OWN = {"check_regressors_int", "check_regressor_data_not_an_array", "check_regressors_no_decision_function"}
 COSTLY = {"check_classifiers_multilabel_representation_invariance", "check_sample_weights_shape"}
 
@@ -82,7 +82,8 @@ def checks() -> Iterator[Any]:
         for one, check in estimator_checks_generator(estimator):
             name = check.func.func.__name__ if hasattr(check.func, "func") else check.func.__name__
             expected = EXPECTED_FAILURES | (IN_FLOAT32 if isinstance(one, TextRegressor) else {})
-            marks = [pytest.mark.xfail(reason=expected[name], strict=True)] if name in expected else []
+            is_certain = name not in IN_FLOAT32
+            marks = [pytest.mark.xfail(reason=expected[name], strict=is_certain)] if name in expected else []
             is_quick = name not in expected and name not in seen | COSTLY
             is_quick = is_quick and (isinstance(one, TextClassifier) or name in REGRESSORS_OWN)
             marks += [] if is_quick else [pytest.mark.slow]

@@ -21,6 +21,8 @@ import textune
 from textune.data.labels.map import LABEL
 from textune.errors import ConfigError, RunError
 from textune.evaluation.evaluated import EvaluatedSet
+from textune.evaluation.mainmetric import MainMetric
+from textune.evaluation.metrics import metric_called
 from textune.evaluation.paired import mcnemar
 from textune.evaluation.rowsfile import read_rows, write_rows
 from textune.run.folder import RunFolder
@@ -128,6 +130,14 @@ def test_several_tasks_and_documents(tmp_path: Path) -> None:
     ]
     (versus,) = textune.compare(documents, out=tmp_path / "documents.csv").sets["test"].against
     assert versus.main.metric == "bits_per_character" and versus.p_value is not None and versus.main.interval
+
+
+def test_a_metric_of_the_users_own_code_gives_way_to_the_usual_one(tmp_path: Path) -> None:
+    own = MainMetric("agreement", {LABEL: metric_called("agreement")})
+    runs = [put(tmp_path, name, answers(seed, main=own)) for name, seed in (("a", 4), ("b", 9))]
+    found = textune.compare(runs, samples=0).sets["test"]
+    assert found.metric == "accuracy" and found.against[0].p_value is not None
+    assert [name in note and "agreement" in note for name, note in zip("ab", found.notes, strict=True)] == [True, True]
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from textune.imports import importing
 
 @click.command(
     cls=Examples,
-    short_help="Compare runs on the same rows: does one differ by more than chance?",
+    short_help="Compare runs on the same rows, and say what may be chance.",
     examples="textune compare runs/first runs/second\n"
     "textune compare runs/first runs/second runs/third --set test --metric f1_macro\n"
     "textune compare runs/first runs/second --out differing.csv",

@@ -81,10 +81,10 @@ def repeat(
         for name in result.sets:
             say(console, f"\n{name}")
             print_table(console, result.head(name), *result.lines(name))
-        say(console, "".join(f"\n- {note}" for note in result.all_notes()).lstrip("\n"))
+        say(console, "".join(f"\n- {note}" for note in result.all_notes()))
         if result.report is not None:
             say(console, f"\nHeld-out rows: {result.report.headline()}")
-        named = ["report.md", "held-out.rows.parquet"] if result.report is not None else []
+        named = ["report.html", "held-out.rows.parquet"] if result.report is not None else []
         say(console, f"Written: {', '.join(f'{result.study}/{name}' for name in ['repeat.md', *named])}")
     if result.exit_code:
         raise click.exceptions.Exit(result.exit_code)

@@ -42,6 +42,12 @@ class MainMetric:
         """Whether it needs the task's own losses."""
         return any(metric.needs_losses for metric in self.by_head.values())
 
+    @property
+    def is_own(self) -> bool:
+        """Whether a formula of the user's own task is in it, which only that code can compute."""
+        parts = [part for metric in self.by_head.values() for part in metric.parts or (metric,)]
+        return any(part.name not in METRICS for part in parts)
+
     def of(self, scored: ScoredRows) -> float:
         """Its value: the mean over the heads that have one; NaN where none has."""
         values = [metric.of(scored.by_head[head]) for head, metric in self.by_head.items() if head in scored.by_head]

@@ -57,9 +57,10 @@ def compare(
     """Compare runs on the rows that they keep of their evaluations, each with the first one.
 
     `sets`: which sets; by default all that every run has rows of. `metric`: the main one, by default that of the first
-    run. `common`: leave out rows that not all have, instead of refusing them. `out`: a new file (.parquet, .csv, .tsv
-    or .jsonl) for the rows that are answered differently. `samples`: resamples for the intervals, 0 for none. Raises
-    RunError where a run has no rows of a set, and where rows or labels are others.
+    run (one of its own code cannot be computed here: then the usual one). `common`: leave out rows that not all have,
+    instead of refusing them. `out`: a new file (.parquet, .csv, .tsv or .jsonl) for the rows that are answered
+    differently. `samples`: resamples for the intervals, 0 for none. Raises RunError where a run has no rows of a set,
+    and where rows or labels are others.
     """
     folders, names = _folders(runs)
     target = None if out is None else _free(user_path(out))
@@ -153,9 +154,11 @@ def _read(folder: Path, name: str, run: str) -> EvaluatedSet:
 
 
 def _metric(wanted: str | Sequence[str] | None, sets: Sequence[EvaluatedSet], names: Sequence[str]) -> MainMetric:
-    """The metric of the comparison; RunError where rows do not keep what it needs."""
+    """The metric of the comparison: where none is wanted, that of the first run, unless this is of a user's own code,
+    which no rows have. RunError where rows do not keep what it needs."""
     first = sets[0]
-    main = first.main if wanted is None else resolve_metric(wanted, first.scored.heads)
+    usual = wanted is not None or first.main.is_own
+    main = resolve_metric(wanted or "auto", first.scored.heads) if usual else first.main
     if main.needs_losses:
         for name, one in zip(names, sets, strict=True):
             if any(rows.row_losses is None for rows in one.scored.by_head.values()):
