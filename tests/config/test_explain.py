@@ -88,7 +88,14 @@ def test_show_gives_each_value_its_origin(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text('extends = "base.toml"\n[model.config]\nx = 1')
     # a table that is not set has no keys to show
-    tables = ["model.lora={}", "model.quantize={}", "metadata.types=['url']", "data.metadata=['a']", "track=[{}]"]
+    tables = [
+        "model.lora={}",
+        "model.quantize={}",
+        "metadata.types=['url']",
+        "data.metadata=['a']",
+        "track=[{}]",
+        "decide={}",
+    ]
     loaded = load_config(file, ["train.optimizer.lr=3e-5", "model.config.y=2", *tables])
     lines = [re.sub(r"\s+", " ", line) for line in show(loaded).splitlines()]
     assert "config.toml" in lines[0]
@@ -104,7 +111,8 @@ def test_show_gives_each_value_its_origin(tmp_path: Path) -> None:
     shown = {
         line.split(" ")[0 if line[0] != "#" else 1].split(".")[0] for line in lines[1:] if line and line[0] != "["
     }
-    assert shown == {key.place[-1] for key in all_keys() if not key.kind}
+    inline = {"thresholds"}  # a table within a line
+    assert shown == {key.place[-1] for key in all_keys() if not key.kind} | inline
 
 
 def test_diff_shows_only_what_differs_and_from_what() -> None:
