@@ -15,7 +15,7 @@ class TrackKeys(Section):
 
     files: Literal["all", "reports", "none"] = "all"
     """What a tracker that keeps files gets when the run is complete: `reports` are its configuration, manifest,
-    metrics and reports, `all` also the best model."""
+    metrics, reports and plots, `all` also the best model."""
     wait: Annotated[float, Field(ge=0, le=86_400)] = 10.0
     """Seconds that the end of a run waits for a tracker that has not received everything yet; `textune tracking
     replay` sends the rest."""
