@@ -1,4 +1,4 @@
-"""`report.html`, `plots/` and `model-card.md` of a run, made from its files alone, so that they can be written again."""
+"""`report.html`, plots and model card of a run, made from its files alone, so that they can be written again."""
 
 from __future__ import annotations
 

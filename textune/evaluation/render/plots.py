@@ -250,7 +250,7 @@ def _over_steps(figure: Figure, what: str, series: Sequence[Series], best_step: 
         return False
     axes = _axes(figure, one_line(what, _LETTERS), "step", one_line(what, _LETTERS))
     lines = [axes.plot(one.steps, one.values, marker="." if len(one.steps) <= 20 else "")[0] for one in shown]
-    names = [f"of {_name(one.name)}" for one in shown]
+    names = [_name(one.name).lstrip("_") for one in shown]  # older matplotlibs leave such names out
     if best_step is not None:
         lines.append(axes.axvline(best_step, color="grey", linestyle=":"))
         names.append("the best model")
