@@ -68,6 +68,7 @@ ROLES = {
     "data.evaluations.news.files": Role.LOCATED,
     "data.evaluations.news.format": Role.LEARNED,
     "data.labels.names_file": Role.LOCATED,
+    "data.corrections": Role.LOCATED,
     "model.pretrained": Role.LOCATED,
     "model.compile": Role.COMPUTED,
     "model.quantize.compute": Role.LEARNED,
