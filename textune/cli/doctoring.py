@@ -19,7 +19,9 @@ from textune.imports import importing
     "textune doctor config.toml --apply runs/config-doctor/corrections.csv",
 )
 @config_options
-@click.option("--folds", type=int, metavar="NUMBER", help="Each of so many equal parts is held out once; 5 unless set.")
+@click.option(
+    "--folds", type=int, metavar="NUMBER", help="Each of so many equal parts is held out once; 5 unless set."
+)
 @click.option(
     "--apply",
     "corrections",
@@ -54,7 +56,7 @@ def doctor(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Put suspect labels, conflicts between equal or nearly equal texts, and leaks into one list, by what they are worth.
+    """Put suspect labels, conflicts of equal or nearly equal texts, and leaks into one list, by what they are worth.
 
     Trains on each of several folds first, so that every row is judged by a model that has not seen it. Review
     corrections.csv: take lines out, change what is proposed. With --apply, its corrections are put to the test.

@@ -8,6 +8,7 @@ question --> Diagnosis, corrections.csv --> mending.py
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -129,9 +130,8 @@ class _Rows:
     @classmethod
     def of(cls, data: PreparedData) -> _Rows:
         """Those of a configuration, in the order of the source."""
-        shares = [data.train]
-        if data.validation is not None and data.validation.is_share:
-            shares.append(data.validation)
+        share = _share(data)
+        shares = [data.train] if share is None else [data.train, share]
         chosen = np.sort(np.concatenate([split.indices for split in shares]))
         everything = replace(data.train, indices=chosen)
         return cls(
@@ -142,11 +142,18 @@ class _Rows:
         return len(self.examples)
 
 
+def _share(data: PreparedData) -> Split | None:
+    """The validation rows, where they were set aside from the training rows."""
+    return data.validation if data.validation is not None and data.validation.is_share else None
+
+
 def _examined(
     data: PreparedData, rows: _Rows, folder: Path, held_out: EvaluatedSet | None, folds: int | None
 ) -> Diagnosis:
     """Everything that is suspicious, as one list."""
-    sets = {name: split for name, split in data.splits.items() if name != "train"}
+    # A share for validation is of the rows that are examined: what it has in common with others are equal texts.
+    apart = [name for name, split in data.splits.items() if name != "train" and split is not _share(data)]
+    sets = {name: data.splits[name] for name in apart}
     texts, of_sets, notes = _neighbours(rows, sets)
     found: list[Suspicion] = []
     if held_out is None:
@@ -162,13 +169,13 @@ def _examined(
             found += conflicting_labels(question, texts)
     for name, held in of_sets.items():
         found += leaks(name, held, texts, rows.in_training_N)
-    if (data.validation is None or data.validation.is_share) and data.test is None:
+    if _share(data) is not None and data.test is None:
         notes.append(
             "There are no test rows: what mending is worth will be measured on validation rows, whose labels are of"
             " the same source."
         )
     lines = _as_lines(found, data, rows)
-    counts = {kind: len({one.row for one in found if one.kind == kind}) for kind in KINDS}
+    counts: dict[str, int] = {kind: len({one.row for one in found if one.kind == kind}) for kind in KINDS}
     return Diagnosis(folder, folds, len(rows), tuple(lines), counts, tuple(notes))
 
 
@@ -208,12 +215,12 @@ def _neighbours(rows: _Rows, sets: Mapping[str, Split]) -> tuple[Neighbours, dic
     text_N = numbered(rows.examples)
     order = np.argsort(text_N, kind="stable")
     limits = np.searchsorted(text_N[order], np.arange(len(ids) + 1))
-    by_text = [order[start:end] for start, end in zip(limits[:-1], limits[1:], strict=True)]
+    by_text = [order[start:end] for start, end in itertools.pairwise(limits.tolist())]
     notes = []
     if len(ids) > MAX_COMPARED:
         notes.append(
-            f"Texts that are nearly the same were looked for among the first {MAX_COMPARED:,} of {len(ids):,} different"
-            " ones (held-out rows first); equal ones among all."
+            f"Texts that are nearly the same were looked for among the first {MAX_COMPARED:,} of {len(ids):,}"
+            " different ones (held-out rows first); equal ones among all."
         )
     held = {name: numbers[numbers >= 0] for name, numbers in of_sets.items()}
     return Neighbours(by_text, _by_text(near_pairs(kept))), held, notes

@@ -1,6 +1,6 @@
 """`textune doctor --apply`: trained as the data is and with corrections, compared on the same untouched rows.
 
-    apply_corrections("config.toml", "corrections.csv") -> Mended
+apply_corrections("config.toml", "corrections.csv") -> Mended
 """
 
 from __future__ import annotations

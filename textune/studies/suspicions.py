@@ -152,7 +152,9 @@ def unequal_numbers(targets_N: np.ndarray, texts: Neighbours) -> Iterator[Suspic
         kept = int(rows[np.abs(values - np.median(values)).argmin()])
         for row in rows[values != targets_N[kept]].tolist():
             differing = float((values != targets_N[row]).mean())
-            why = f"{count(len(rows), 'row')} with the same text have numbers from {values.min():g} to {values.max():g}"
+            why = (
+                f"{count(len(rows), 'row')} with the same text have numbers from {values.min():g} to {values.max():g}"
+            )
             yield Suspicion("equal texts", row, None, -1, differing, why)
 
 
