@@ -95,7 +95,7 @@ def test_labels_of_several_come_and_go(tmp_path: Path, section: DataSection) -> 
 
 WRONG: dict[str, Callable[[PreparedData, int], list[Correction]]] = {
     "another text": lambda data, row: [line(data, row, "neg", "pos", content="0" * 16)],
-    "no row": lambda data, row: [line(data, row, "neg", "pos", row=1_000)],
+    "no row": lambda data, row: [replace(line(data, row, "neg", "pos"), row=1_000)],
     "is not a label": lambda data, row: [line(data, row, "neg", "poss")],
     "not 'neg'": lambda data, row: [
         line(data, row, "pos" if row % 2 == 0 else "neg", "neg" if row % 2 == 0 else "pos")

@@ -108,7 +108,8 @@ def _line(path: Path, number: int, row: Mapping[str, str | None]) -> Correction:
     values = {name: (row.get(name) or "").strip() for name in _NEEDED}
     if not values["row"].isascii() or not values["row"].isdigit():
         raise _refused(path, f"row = {values['row']!r} is not the number of a row", line=number)
-    return Correction(**values | {"row": int(values["row"])})
+    task, label, proposed, content = (values[name] for name in ("task", "label", "proposed", "content"))
+    return Correction(int(values["row"]), task, label, proposed, content)
 
 
 def correct(train: Split, corrections: Corrections, label_maps: Mapping[str, LabelMap]) -> tuple[Split, str]:

@@ -1,4 +1,5 @@
-"""What is wrong with rows, and what files hold that nobody has described."""
+"""Rows or files in, what is wrong with them out, or how files that nobody has described can be read; beside the
+flow."""
 
 import lazy_loader
 
