@@ -1,5 +1,5 @@
-"""`textune doctor`: what it finds in labels that were flipped, in texts that occur twice and in leaks, and what mending
-them gains."""
+"""`textune doctor`: what it finds in flipped labels, in texts that occur twice and in leaks, and what mending
+them is worth."""
 
 from __future__ import annotations
 
