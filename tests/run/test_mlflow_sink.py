@@ -21,7 +21,8 @@ from textune.errors import ConfigError
 from textune.run.tracking.mlflow import MAX_NAME, MlflowSink, database_file, make_database, metric_name
 from textune.run.tracking.mlflowmanners import DEFAULTS, GOOD_MANNERS
 from textune.run.tracking.sink import Ended, TrackedRun
-from textune.run.tracking.table import KINDS, without_password
+from textune.run.tracking.table import KINDS
+from textune.wording import without_passwords
 
 pytestmark = QUIET
 END = Ended("complete", {"test": {"f1": 0.6, "auroc": None}}, best_step=2)
@@ -91,8 +92,12 @@ def test_a_run_is_begun_taken_up_and_ended_and_says_how_far_it_came(server: Serv
 
 
 def test_a_run_that_was_deleted_is_begun_again_under_another_name(server: Server, tmp_path: Path) -> None:
+    from mlflow.exceptions import MlflowException
+
     sink, run = begun(server, "deleted", tracked(tmp_path))
     client(server.url).delete_run(run)
+    with pytest.raises(MlflowException):  # its records are not left out
+        sink.send([step(1)])
     assert sink.open(tracked(tmp_path, known=run)).run != run
     assert sink.open(tracked(tmp_path, known="0" * 32, key="other")).run != run
 
@@ -206,7 +211,7 @@ def test_names_become_those_that_mlflow_takes_and_stay_apart(server: Server) -> 
 def test_a_place_shows_no_password() -> None:
     track = MlflowTrack(uri="https://me:secret@host:5000/a", experiment="e")
     assert KINDS["mlflow"].place(track, Path()) == "https://host:5000/a, experiment e"
-    assert without_password("sqlite:///a@b.db") == "sqlite:///a@b.db"
+    assert without_passwords("sqlite:///a@b.db") == "sqlite:///a@b.db"
 
 
 def test_only_an_address_of_sqlite_names_a_file() -> None:

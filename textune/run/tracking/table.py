@@ -17,7 +17,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from textune.config import AccelerateTrack, MlflowTrack, PythonTrack, TensorBoardTrack, Track
 from textune.errors import ConfigError
@@ -26,6 +25,7 @@ from textune.run.tracking.lines import JsonlTracker
 from textune.run.tracking.log import RunLog
 from textune.run.tracking.sink import Sink
 from textune.run.tracking.tracker import Tracker
+from textune.wording import without_passwords
 
 OpenTracker = Callable[[RunFolder, Callable[[str], None]], AbstractContextManager[Tracker]]
 """Opens a tracker in a run folder; what it is given to say goes to the user, once the run has begun."""
@@ -100,7 +100,7 @@ KINDS: dict[str, Kind] = {
     ),
     "mlflow": Kind(
         name=lambda track: "mlflow",
-        place=lambda track, folder: f"{without_password(track.uri)}, experiment {track.experiment}",
+        place=lambda track, folder: f"{without_passwords(track.uri)}, experiment {track.experiment}",
         build=_mlflow,
     ),
     "accelerate": Kind(
@@ -116,12 +116,6 @@ KINDS: dict[str, Kind] = {
     ),
 }
 """Every kind of `[[track]]`."""
-
-
-def without_password(address: str) -> str:
-    """An address without the user and the password that it may hold."""
-    parts = urlsplit(address)
-    return address if "@" not in parts.netloc else parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 @dataclass(frozen=True)
