@@ -214,3 +214,30 @@ def test_what_cannot_be_examined_or_applied(tmp_path: Path, monkeypatch: pytest.
     with refused(ConfigError, reason="datasketch is not installed") as caught:
         textune.doctor(config, run=tmp_path / "study")
     assert "textune[doctor]" in str(caught.value.hint)
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "doctor.md"
+
+
+def test_the_commands_of_the_page_are_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In their order; and what its Python reads is there."""
+    train = reviews(60, 1)
+    flipped(train, 0.1, 1)
+    place_of(tmp_path, train, reviews(20, 2))
+    call = runner(capsys, monkeypatch, tmp_path)
+    fences = PAGE.read_text(encoding="utf-8").split("```")[1::2]
+    lines = [line for fence in fences for line in fence.splitlines() if line.startswith("textune ")]
+    assert len(lines) == 3
+    for line in lines:
+        words = [word.replace("10", "2") for word in line.split()[1:]]  # ten folds are five times as slow
+        answer = call(*words, "train.duration=1 steps", "evaluate.bootstrap=0")
+        assert answer.code == 0, answer.err
+    python = next(fence for fence in fences if fence.startswith("python\n")).removeprefix("python\n")
+    call_line, *reads = python.splitlines()
+    given = 'overrides=["train.duration=1 steps", "evaluate.bootstrap=0"])'
+    names: dict[str, Any] = {"textune": textune}
+    exec(call_line.replace("folds=5)", f"folds=5, {given}"), names)
+    for read in reads:
+        assert eval(read, names) is not None

@@ -2,8 +2,8 @@
 
 normalised texts --shingles--> sets of numbers --MinHash, LSH (datasketch)--> candidates --Jaccard index--> pairs
 
-What is returned was measured on the shingles themselves; what LSH overlooks is missing (of pairs at the threshold
-about one in ten, of closer ones hardly any).
+What is returned was measured on the shingles themselves; what LSH overlooks is missing: few of the pairs close to the
+threshold, hardly any of closer ones.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ THRESHOLD = 0.8
 MAX_ALIKE = 50
 """Earlier texts that one is compared with: of a thousand texts from one form, each is near to some of them."""
 _PERMUTATIONS = 128
+_BUCKETS = 0.6
+"""The threshold that the buckets of LSH are for: below that of the pairs, so that few of these are missed."""
 
 
 class NearPairs(NamedTuple):
@@ -54,7 +56,7 @@ def near_pairs(texts: Sequence[str], *, threshold: float = THRESHOLD) -> NearPai
     """All pairs of these texts, which are normalised and all different, that are nearly the same."""
     from datasketch import MinHash, MinHashLSH
 
-    index = MinHashLSH(threshold=threshold, num_perm=_PERMUTATIONS)
+    index = MinHashLSH(threshold=min(_BUCKETS, threshold), num_perm=_PERMUTATIONS)
     found: list[tuple[int, int, float]] = []
     for position, text in enumerate(texts):
         shingles = shingles_of(text)
