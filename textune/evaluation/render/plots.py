@@ -12,10 +12,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -30,6 +31,13 @@ from textune.imports import quietly
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+class _Draw(Protocol):
+    """Fills a figure; false where the report has nothing for it."""
+
+    def __call__(self, figure: Figure, report: Report) -> bool: ...
+
 
 PACKAGE = "matplotlib"
 MAX_CLASSES = 80
@@ -62,7 +70,7 @@ def require_plots(key: str) -> None:
 def plots_of(report: Report) -> Iterator[tuple[PurePosixPath, bytes]]:
     """The plots of a report as PNG, by file name; of several tasks, those of each in a folder of its name."""
     for name, draw in PLOTS.items():
-        data = _png(lambda figure, draw=draw: draw(figure, report))  # type: ignore[misc]
+        data = _png(partial(draw, report=report))
         if data is not None:
             yield PurePosixPath(f"{name}.png"), data
     for task, own in report.tasks.items():
@@ -73,11 +81,12 @@ def plots_of(report: Report) -> Iterator[tuple[PurePosixPath, bytes]]:
 def plots_of_training(history: History, best_step: int | None) -> Iterator[tuple[PurePosixPath, bytes]]:
     """Loss, learning rate and the first metrics over the steps, as PNG, by file name. `best_step`: that of the best
     model."""
+    drawn: list[tuple[str, str, Sequence[Series]]]
     drawn = [("loss", "training loss", (history.loss,)), ("learning-rate", "learning rate", (history.rates,))]
     metrics = list(history.evaluations.items())[:MAX_METRICS]
     drawn += [(f"training-{_file_name(metric)}", metric, series) for metric, series in metrics]
     for name, what, series in drawn:
-        data = _png(lambda figure, of=(what, series): _over_steps(figure, *of, best_step))  # type: ignore[misc]
+        data = _png(partial(_over_steps, what=what, series=series, best_step=best_step))
         if data is not None:
             yield PurePosixPath(f"{name}.png"), data
 
@@ -225,7 +234,7 @@ def distribution(figure: Figure, report: Report) -> bool:
     return True
 
 
-PLOTS: dict[str, Callable[[Figure, Report], bool]] = {
+PLOTS: dict[str, _Draw] = {
     "confusion-matrix": confusion_matrix,
     "confusions": confusions,
     "lowest-classes": lowest_classes,
