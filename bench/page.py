@@ -1,60 +1,275 @@
-"""How long the report on a million rows takes, and how large its page is.
+"""`python -m bench.page`: the tables and plots of docs/performance.md, the table of README.md, and docs/results.md.
 
-    python -m bench.page --rows 1000000 --classes 77
-
-The rows are random, with texts of about a hundred characters. What is timed: metrics, interval, curves and all that
-the page draws (`build_report`), and the page itself; not the model, which has scored the rows before.
+Of the first two only the blocks between the markers are written; the rest is written by hand. Levels stand side by
+side: no figure of one of them can be taken for a figure of all.
 """
 
 from __future__ import annotations
 
-import argparse
-import resource
-import time
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-import numpy as np
+from bench.machine import GPU, title
+from bench.plots import draw_all
+from bench.questions import TABLE
+from bench.rows import Row, read_rows, show_goal, show_number, show_ratio, write_whole
+from bench.scores import table as scores
+from bench.worker import ROOT
 
-from textune.config import AutoTask
-from textune.data import LabelMap
-from textune.evaluation.metrics import METRICS
-from textune.evaluation.mistakes import EvaluatedRows
-from textune.evaluation.reduction import Reduction
-from textune.evaluation.render.html.page import page_of
-from textune.evaluation.report import build_report
-from textune.tasks import build_task
+PAGE, README, RESULTS = ROOT / "docs" / "performance.md", ROOT / "README.md", ROOT / "bench" / "results"
+BEGIN, END = "<!-- measurements: begin (make docs writes this part) -->", "<!-- measurements: end -->"
 
-BLOCK = 20_000
+Levels = Mapping[str, Sequence[Row]]
+"""Level to its rows."""
+
+SHOWN = ("avx2", "avx512", "avx512bf16")
+"""Levels that have their columns even where nothing was measured yet."""
 
 
-def main() -> None:
-    """Print what it took."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--classes", type=int, default=77)
-    chosen = parser.parse_args()
-    names = tuple(f"class {number}" for number in range(chosen.classes))
-    kind = "binary" if chosen.classes == 2 else "multiclass"
-    head = build_task(AutoTask(), {"label": LabelMap(kind, names)}).head
-    random = np.random.default_rng(0)
-    reduction = Reduction(head, num_rows=chosen.rows)
-    for start in range(0, chosen.rows, BLOCK):
-        rows = np.arange(start, min(start + BLOCK, chosen.rows))
-        targets = random.integers(0, chosen.classes, len(rows))
-        logits = random.normal(size=(len(rows), chosen.classes))
-        logits[np.arange(len(rows)), targets] += 4 * random.random(len(rows))
-        exponents = np.exp(logits)
-        reduction.add(rows, targets, exponents / exponents.sum(axis=1, keepdims=True))
-    scored = reduction.finish()
-    texts = [f"row {row} " + "of a text that says nothing " * 4 for row in range(chosen.rows)]
-    started = time.perf_counter()
-    report = build_report(scored, EvaluatedRows(texts, dataset="random rows"), metric=METRICS["accuracy"])
-    reported = time.perf_counter()
-    page = page_of({"test": report})
-    ended = time.perf_counter()
-    print(f"{chosen.rows:,} rows of {chosen.classes} classes")
-    print(f"report {reported - started:.1f} s, page {ended - reported:.2f} s, {len(page.encode()) / 1e6:.2f} MB")
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB, with scores and texts")
+def main(page: Path = PAGE, readme: Path = README, results: Path = RESULTS) -> int:
+    """Rewrite the pages; 1 where matplotlib is missing."""
+    levels, gpu = read_levels(results), read_rows(results / "gpu.json")
+    try:
+        plots = draw_all(levels, page.parent / "plots") if any(levels.values()) else {}
+    except ImportError:
+        print('the plots need matplotlib: pip install "textune[bench]"', file=sys.stderr)
+        return 1
+    for path, block in ((page, render(levels, plots, page=page, gpu=gpu)), (readme, render_readme(levels))):
+        write_whole(path, replace_block(path.read_text(encoding="utf-8"), block))
+    return 0
+
+
+def read_levels(results: Path) -> dict[str, list[Row]]:
+    """Level to rows, from every file of a CPU; those that are always shown come first."""
+    files = {path.stem.removeprefix("cpu-"): read_rows(path) for path in sorted(results.glob("cpu-*.json"))}
+    return {level: files.pop(level, []) for level in SHOWN} | files
+
+
+def render(levels: Levels, plots: Mapping[str, Path], *, page: Path, gpu: Sequence[Row] = ()) -> str:
+    """The generated block of docs/performance.md, without its markers."""
+    if not any(levels.values()) and not gpu:
+        return "Nothing has been measured yet: `make bench`.\n"
+    images = {name: path.relative_to(page.parent).as_posix() for name, path in plots.items()}
+    parts = [f"![Times as fast as each peer]({images['ratios']})"] if "ratios" in images else []
+    for name, prefixes in TABLE["sections"].items():
+        shown = {GPU: gpu} if name == "On a GPU" else levels
+        parts += [_floors(levels)] if name == "On a GPU" and _floors(levels) else []
+        chosen = {level: [row for row in rows if row.id.startswith(tuple(prefixes))] for level, rows in shown.items()}
+        parts += _section(name, chosen, images)
+    parts.append(f"### Where and when\n\n{_origins({**levels, GPU: gpu})}")
+    return "\n\n".join(parts) + "\n"
+
+
+def render_readme(levels: Levels) -> str:
+    """The table of README.md: how many times as fast, by level; two digits."""
+    shown = {level: {row.id: row.ratio for row in levels.get(level, ())} for level in SHOWN}
+
+    def cell(ratio: float | None) -> str:
+        return "to be measured" if ratio is None else f"{ratio:.2g}" if ratio < 100 else f"{ratio:.0f}"
+
+    lines = [
+        [*words, *(cell(ratios.get(name)) for ratios in shown.values())] for name, words in TABLE["readme"].items()
+    ]
+    machines = {level: dict.fromkeys(f"{row.machine}, {row.date}" for row in levels.get(level, ())) for level in SHOWN}
+    origins = [f"- {title(level)}: {'; '.join(found)}" for level, found in machines.items() if found]
+    return "\n".join([_table(["work", "compared with", *map(title, shown)], lines), "", *origins]) + "\n"
+
+
+def replace_block(text: str, block: str) -> str:
+    """The page with a new generated block; ValueError where a marker is missing."""
+    before, found, rest = text.partition(BEGIN)
+    _, closed, after = rest.partition(END)
+    if not found or not closed:
+        raise ValueError(f"the page needs the lines {BEGIN!r} and {END!r}")
+    return f"{before}{BEGIN}\n\n{block}\n{END}{after}"
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def _table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    head = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    return "\n".join([*head, *(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)])
+
+
+def _section(name: str, levels: Levels, images: Mapping[str, str]) -> Iterator[str]:
+    """Heading and table of the rows, plots and remarks below; nothing where no level has a row."""
+    # Every row's id, in the order of the fullest level.
+    names = list(dict.fromkeys(row.id for rows in sorted(levels.values(), key=len, reverse=True) for row in rows))
+    if not names:
+        return
+    found = {key: {level: row for level, rows in levels.items() for row in rows if row.id == key} for key in names}
+    columns, lines = ["question"], []
+    for level in levels:
+        columns += [f"{title(level)}: ours, peer", "ratio (smallest to largest pair)", "goal, met"]
+    for rows in found.values():
+        cells = [cell for level in levels for cell in _cells(rows.get(level))]
+        lines.append([_word(rows, "question"), *cells, _word(rows, "peer_name")])
+    yield f"### {name}\n\n{_table([*columns, 'peer is'], lines)}"
+    yield from (f"![{_word(rows, 'question')}]({images[key]})" for key, rows in found.items() if key in images)
+    memory = [[key, *(_peaks(rows.get(level)) for level in levels)] for key, rows in found.items()]
+    yield from _remark("Peak memory in MiB, libraries and weights included:", ["row"], memory, levels)
+    head = "Milliseconds of the kernel / batched products / scaled_dot_product_attention:"
+    yield from _remark(head, ["dropout", "tokens of a row"], _attention(levels), levels)
+    head = "Share of the predicted texts with the right label (a model of 60 steps):"
+    yield from _remark(head, ["system"], _accuracy(levels), levels)
+    yield from filter(None, (_dev_metrics(levels), _left_out(levels)))
+
+
+def _remark(head: str, columns: Sequence[str], lines: Sequence[Sequence[str]], levels: Levels) -> Iterator[str]:
+    """A table with a column for each level; nothing where no line has a figure."""
+    if shown := [line for line in lines if set(line[len(columns) :]) != {"-"}]:
+        yield f"{head}\n\n{_table([*columns, *map(title, levels)], shown)}"
+
+
+def _word(rows: Mapping[str, Row], read: str) -> str:
+    """A word of the row at every level; once where they agree."""
+    words = {level: str(getattr(row, read)) for level, row in rows.items()}
+    if len(set(words.values())) == 1:
+        return next(iter(words.values()))
+    return "; ".join(f"{title(level)}: {word}" for level, word in words.items())
+
+
+def _cells(row: Row | None) -> list[str]:
+    if row is None:
+        return ["not measured", "-", "-"]
+    return [f"{show_number(row.ours)}, {show_number(row.peer)} {row.unit}", show_ratio(row), show_goal(row)]
+
+
+# --- what stands below a table ---------------------------------------------------------------------------------------
+
+
+def _peaks(row: Row | None) -> str:
+    peaks = row.details.get("memory_mb", {}) if row else {}
+    if not peaks or (row and row.id.startswith("predict-") and row.id != "predict-pipeline"):
+        return "-"
+    words = []
+    for name, peak in peaks.items():
+        # prediction has a number for each system
+        named = peak if isinstance(peak, dict) else {"peak_memory_mb": peak}
+        gpu = f" (GPU: {named['gpu_peak_memory_mb']:,})" if "gpu_peak_memory_mb" in named else ""
+        words.append(f"{name} {named['peak_memory_mb']:,}{gpu}")
+    return ", ".join(words)
+
+
+def _attention(levels: Levels) -> list[list[str]]:
+    """Milliseconds of each way by length."""
+    times: dict[tuple[str, str], dict[str, str]] = {}
+    for level, rows in levels.items():
+        for point in (point for row in rows if row.id.startswith("attention") for point in row.details["points"]):
+            ways = " / ".join(show_number(point[way]) for way in ("kernel", "products", "sdpa"))
+            times.setdefault((f"{point['dropout']:g}", str(point["length"])), {})[level] = ways
+    return [[*key, *(cell.get(level, "-") for level in levels)] for key, cell in times.items()]
+
+
+def floor(rows: Sequence[Row], name: str) -> tuple[float, float, float] | None:
+    """Milliseconds of a batch: ours, the peer's, and what its products alone take at the machine's rate.
+
+    None where the row, or the rate of its level, was not measured. Training takes six operations for each parameter
+    and token, prediction two.
+    """
+    by_id = {row.id: row for row in rows}
+    row, limit = by_id.get(name), by_id.get(TABLE["floors"].get(name))
+    lengths = by_id.get("train-best") if name.startswith("predict-") else row
+    if row is None or limit is None or lengths is None or "encoder_parameters" not in row.details:
+        return None
+    batch = row.details["batch_size"]
+    operations = (2 if name.startswith("predict-") else 6) * row.details["encoder_parameters"]
+    tokens = batch * lengths.details["tokens_per_row"]
+    return 1e3 * batch / row.ours, 1e3 * batch / row.peer, 1e3 * operations * tokens / (limit.peer * 1e12)
+
+
+def _floors(levels: Levels) -> str:
+    """What the products alone allow, for every row with a known number of parameters."""
+    lines = []
+    for name in dict.fromkeys(
+        name for rows in levels.values() for name in TABLE["floors"] if any(row.id == name for row in rows)
+    ):
+        cells = []
+        for found in (floor(rows, name) for rows in levels.values()):
+            shown = [" / ".join(map(show_number, found)), show_number(found[1] / found[2])] if found else ["-", "-"]
+            cells += shown
+        lines += [[name, *cells]] if set(cells) != {"-"} else []
+    columns = ["row"]
+    for level in levels:
+        columns += [
+            f"{title(level)}: ours / peer / products alone, ms a batch",
+            "ratio if nothing but products took time",
+        ]
+    return f"### The floor\n\n{_table(columns, lines)}" if lines else ""
+
+
+def _accuracy(levels: Levels) -> list[list[str]]:
+    """Share of right labels of each system that predicts."""
+    rows = {level: row for level in levels for row in levels[level] if row.id == "predict-pipeline"}
+    shares = {
+        level: {name: f"{share:.4f}" for name, share in row.details.get("accuracy", {}).items()}
+        for level, row in rows.items()
+    }
+    names = dict.fromkeys(name for found in shares.values() for name in found)
+    return [[name, *(shares.get(level, {}).get(name, "-") for level in levels)] for name in names]
+
+
+def _dev_metrics(levels: Levels) -> str:
+    for row in (row for rows in levels.values() for row in rows):
+        found: dict[str, Any] = dict(row.details.get("dev_metric") or {})
+        source, systems = found.pop("source", ""), []
+        for system, score in found.items():
+            values = ", ".join(f"{key} {value}" for key, value in score.items() if key != "date")
+            systems.append(f"{system} {values} ({score['date']})")
+        if systems:
+            return f"Scores of whole runs beside the speed: {'; '.join(systems)}. Source: {source}."
+    return ""
+
+
+def _left_out(levels: Levels) -> str:
+    """Who could not take part, and who could not be held to the level."""
+    lines: dict[str, None] = {}
+    for level, details in ((level, row.details) for level, rows in levels.items() for row in rows):
+        found = [f"{name} left out: {reason}." for name, reason in details.get("left_out", {}).items()]
+        found += [f"{name} {reason}." for name, reason in details.get("not_held", {}).items()]
+        lines |= dict.fromkeys(f"- {title(level)}: {line}" for line in found)
+    return "\n".join(lines)
+
+
+# --- where and when --------------------------------------------------------------------------------------------------
+
+
+def _origins(levels: Levels) -> str:
+    """Machine, versions and data of each row; rows that share them in one line."""
+    grouped: dict[str, list[str]] = {}
+    facts = []
+    for level, row in ((level, row) for level, rows in levels.items() for row in rows):
+        packages = ", ".join(f"{name} {number}" for name, number in row.versions.items())
+        origin = f"- {title(level)}: {row.date}, {row.machine}, {row.threads} threads; {packages}"
+        grouped.setdefault(origin, []).append(row.id)
+        facts.append(_facts(row))
+    columns = ["row", "level", "data", "segments", "seconds in all", "machine in use by others before", "command"]
+    lines = [
+        textwrap.fill(f"{origin}: {', '.join(names)}", 119, subsequent_indent="  ", break_on_hyphens=False)
+        for origin, names in grouped.items()
+    ]
+    return "\n".join([*lines, "", _table(columns, facts)])
+
+
+def _facts(row: Row) -> list[str]:
+    segment, busy, spent = (row.details.get(key) for key in ("segment", "busy_before", "question_seconds"))
+    rows_each = f" of {segment['rows']:,} rows" if segment and "rows" in segment else ""
+    return [
+        row.id,
+        title(row.level),
+        str(row.details.get("data", "-")),
+        f"{segment['segments']}{rows_each}" if segment else "-",
+        "-" if spent is None else f"{spent:.0f}",
+        "-" if busy is None else f"{show_number(100 * busy)} %",
+        f"`{row.command}`",
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    write_whole(ROOT / "docs" / "results.md", scores.page())
+    scores.update_headers()
+    sys.exit(main())

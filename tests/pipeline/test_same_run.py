@@ -362,6 +362,14 @@ def test_options_of_trackers_are_not_told() -> None:
         assert note.startswith("track.2.options.api_key was ") and "secret" not in note
 
 
+def test_passwords_of_addresses_are_not_told() -> None:
+    saved = EXPERIMENTS["tracked"].model_dump(mode="json")
+    before, after = (changed(saved, "track.1.uri", f"https://me:{word}@{word}.org") for word in ("one", "two"))
+    assert compare(before, after, where=WHERE) == [
+        'track.1.uri was "https://one.org" and is "https://two.org" from here on'
+    ]
+
+
 def test_a_longer_run_is_the_same_run_only_under_a_flat_schedule() -> None:
     saved = Experiment().model_dump(mode="json")
     longer = changed(saved, "train.duration", "5 epochs")
