@@ -171,6 +171,9 @@ def test_two_trackers_of_one_place_and_what_is_not_there_are_refused(home: Path,
         train(home, run, *boards)
     with refused(ConfigError, key="track[1]", reason="track[0]"):
         textune.check(home / "config.toml", overrides=[f"track=[{same}, {same}]"])
+    for uris in (("sqlite:///a.db", f"sqlite:///{Path('a.db').absolute()}"), ("http://h:1", "http://me:pw@h:1/")):
+        with refused(ConfigError, key="track[1]", reason="track[0]"):
+            train(home, run, *(f'{{kind = "mlflow", uri = "{uri}"}}' for uri in uris))
     with refused(CodeError, key="track[0].object", value="kits.trackers:Nothing"):
         train(home, run, track("Nothing", tmp_path / "kept"))
     with refused(CodeError, key="track[0].object", value="open"):

@@ -191,7 +191,20 @@ print(get_telemetry_client(), "MLFLOW_DISABLE_TELEMETRY" in os.environ, threadin
     assert found.stdout.split() == ["None", "False", "1"]
 
 
-@pytest.mark.parametrize("uri", ["mlruns", "./mlruns", "file:///tmp/mlruns", "localhost:5000", "ftp://host", ""])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///:memory:",
+        "mlruns",
+        "./mlruns",
+        "file:///tmp/mlruns",
+        "localhost:5000",
+        "ftp://host",
+        "",
+    ],
+)
 def test_what_is_no_address_is_refused_before_anything_runs(uri: str) -> None:
     with refused(ConfigError, key="track[2].uri", value=uri):
         MlflowSink(MlflowTrack.model_construct(uri=uri), "track[2]")

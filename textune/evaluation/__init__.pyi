@@ -59,6 +59,7 @@ from .rowsfile import read_rows as read_rows
 from .rowsfile import write_rows as write_rows
 from .scored import Scored as Scored
 from .setcomparison import SetComparison as SetComparison
+from .suspects import find_suspects as find_suspects
 from .taskreport import build_task_report as build_task_report
 from .versus import adjusted_by_holm as adjusted_by_holm
 from .versus import changed_of as changed_of

@@ -264,7 +264,9 @@ def make_database(file: Path) -> None:
 
 def _check_address(uri: str, *, key: str) -> None:
     scheme = uri.partition(":")[0].split("+")[0].lower() if ":" in uri else ""
-    if scheme not in SCHEMES:
+    database = database_file(uri)
+    in_memory = scheme == "sqlite" and (database is None or database.name == ":memory:")  # ends with the process
+    if scheme not in SCHEMES or in_memory:
         raise ConfigError(
             f"{key} = {without_passwords(uri)!r} is no address of MLflow.",
             hint='Give a server, such as "http://localhost:5000", or a database, such as "sqlite:///mlflow.db"; MLflow'

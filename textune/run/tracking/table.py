@@ -86,6 +86,14 @@ def _boards(track: TensorBoardTrack, folder: Path) -> str:
     return "the folder tensorboard of the run" if track.folder is None or Path(track.folder) == own else track.folder
 
 
+def _in_mlflow(track: MlflowTrack, folder: Path) -> str:
+    from textune.run.tracking.mlflow import database_file
+
+    database = database_file(track.uri)
+    address = without_passwords(track.uri).rstrip("/") if database is None else f"sqlite:///{database}"
+    return f"{address}, experiment {track.experiment}"
+
+
 def _with_options(what: str, options: Mapping[str, object]) -> str:
     """The options as a hash: some may be passwords."""
     text = json.dumps(options, sort_keys=True, default=str, allow_nan=False)
@@ -100,7 +108,7 @@ KINDS: dict[str, Kind] = {
     ),
     "mlflow": Kind(
         name=lambda track: "mlflow",
-        place=lambda track, folder: f"{without_passwords(track.uri)}, experiment {track.experiment}",
+        place=_in_mlflow,
         build=_mlflow,
     ),
     "accelerate": Kind(
