@@ -27,7 +27,7 @@ from textune.config import (
     user_path,
 )
 from textune.data import GivenRows
-from textune.errors import ConfigError, RunError
+from textune.errors import ConfigError, RunError, TextuneError
 from textune.evaluation import (
     ROWS_SUFFIX,
     EvaluatedRows,
@@ -100,7 +100,13 @@ def repeat(
     ]
     study = Study("repeat", loaded.resolved, {"folds": folds})
     with opened_study(folder, study):
-        ended = carry_out(planned, jobs=jobs, keep_going=keep_going, watch=watch)
+        try:
+            ended = carry_out(planned, jobs=jobs, keep_going=keep_going, watch=watch)
+        except TextuneError as error:
+            _name_folds(error)
+            raise
+        for one in ended:
+            _name_folds(one.error)
         result = _result(loaded, folder, ended, folds=folds, seeds=numbers)
         _write(result)
     return result
@@ -183,6 +189,12 @@ def _result(
         pooled = _pool(done, reports, folder, num_seeds=len(seeds), mistakes=limit, bootstrap=bootstrap)
     notes = _notes(loaded, folds, pooled, several_seeds=len(seeds) > 1)
     return RepeatResult(folder, folds, seeds, tuple(ended), sets, pooled, notes)
+
+
+def _name_folds(error: Exception | None) -> None:
+    """Say where the number of folds comes from, in an error about it: no key of a configuration counts here."""
+    if isinstance(error, TextuneError) and error.key == "data.validation.folds":
+        error.advise("Their number is that of `textune repeat --folds`.")
 
 
 def _require_same_data(done: Sequence[RunResult]) -> None:
