@@ -29,9 +29,9 @@ from textune.evaluation import (
     verdict_on,
 )
 from textune.pipeline.evaluate import answer_files, evaluate
-from textune.pipeline.guarantees import GUARANTEES, Guarantee, read_guarantees, weights_hash, write_guarantees
+from textune.pipeline.guarantees import Guarantee, read_guarantees, weights_hash, write_guarantees
 from textune.prediction import ModelCard, find_model, no_classifier, read_card, write_card
-from textune.run import RunFolder, SilentTracker, Tracker, now, read_manifest
+from textune.run import GUARANTEES, RunFolder, SilentTracker, Tracker, now, read_manifest
 from textune.tasks import Head
 from textune.wording import count, listing, nearest
 

@@ -1,3 +1,4 @@
+from .deciding import GUARANTEES as GUARANTEES
 from .facts import Facts as Facts
 from .facts import run_facts as run_facts
 from .folder import RunFolder as RunFolder
