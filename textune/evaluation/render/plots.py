@@ -1,7 +1,8 @@
 """Plots of a report and of training as PNG files, for slides and trackers; by matplotlib, imported where it draws.
 
-What they draw is what the page draws (`html/figures/`): of bounded size, from the report and the history alone. To add
-a plot: write a function that fills a figure and says whether there was anything to draw, and give it a row in `PLOTS`.
+They draw what the page draws (`html/figures/`), of bounded size, from the report and the history alone.
+To add a plot: write a function that fills a figure and says whether there was anything to draw, and give it a row in
+`PLOTS`.
 
 Figures are made without pyplot, in matplotlib's default style: neither the figures nor the settings of a program that
 uses matplotlib itself change, or change these.
