@@ -299,6 +299,7 @@ def test_the_page_says_where_a_thing_is_added() -> None:
 FILE = re.compile(r"(?<![\w/.*{<])(?:--)?((?:\w[\w-]*/)*\w[\w-]*\.(?:py|cpp|h|md|toml))\b")
 OF_OTHERS = {
     "run_glue.py",
+    "model-card.md",
     "config.toml",
     "runs/x/config.toml",
     "base.toml",
@@ -361,7 +362,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
         - set(sys.stdlib_module_names)
         - {
             *("textune", "torchx", "datasets", "peft", "bitsandbytes", "selectolax"),
-            *("onnxruntime", "onnxscript", "onnx_ir", "optuna", "sklearn"),
+            *("onnxruntime", "onnxscript", "onnx_ir", "optuna", "sklearn", "datasketch"),
             *("tensorboard", "mlflow", "accelerate"),
         }
     )
@@ -385,7 +386,7 @@ def test_nothing_heavy_is_imported_before_it_is_used(statement: str, absent: set
 def test_the_public_names_are_these_and_exist() -> None:
     import textune
 
-    verbs = ["check", "compare", "decide", "evaluate", "load", "repeat", "sweep", "train"]
+    verbs = ["check", "compare", "decide", "doctor", "evaluate", "load", "repeat", "sweep", "train"]
     assert textune.__all__ == ["Aim", "TextuneError", "__version__", *verbs]
     for name in textune.__all__:
         assert getattr(textune, name) is not None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from textune.pipeline import load as load
     from textune.pipeline import train as train
     from textune.studies import compare as compare
+    from textune.studies import doctor as doctor
     from textune.studies import repeat as repeat
     from textune.studies import sweep as sweep
 
@@ -31,6 +32,7 @@ __all__ = [
     "check",
     "compare",
     "decide",
+    "doctor",
     "evaluate",
     "load",
     "repeat",
@@ -44,6 +46,7 @@ _HOMES = {
     "check": "textune.pipeline",
     "compare": "textune.studies",
     "decide": "textune.pipeline",
+    "doctor": "textune.studies",
     "evaluate": "textune.pipeline",
     "load": "textune.pipeline",
     "repeat": "textune.studies",

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Iterable
 
 LIKELY = 0.6
 """How much alike two names are, from 0 to 1, when one was probably meant for the other."""
+_USER_OF_AN_ADDRESS = re.compile(r"(?<=://)[^/?#\s'\"]*@")
+
+
+def without_passwords(text: str) -> str:
+    """The text without the user and the password of each address in it: `http://host` for `http://me:secret@host`."""
+    return _USER_OF_AN_ADDRESS.sub("", text)
 
 
 def shorten(text: object, width: int = 60) -> str:

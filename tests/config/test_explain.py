@@ -88,7 +88,14 @@ def test_show_gives_each_value_its_origin(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text('extends = "base.toml"\n[model.config]\nx = 1')
     # a table that is not set has no keys to show
-    tables = ["model.lora={}", "model.quantize={}", "metadata.types=['url']", "data.metadata=['a']", "track=[{}]"]
+    tables = [
+        "model.lora={}",
+        "model.quantize={}",
+        "metadata.types=['url']",
+        "data.metadata=['a']",
+        "track=[{}]",
+        "decide.thresholds='f1'",
+    ]
     loaded = load_config(file, ["train.optimizer.lr=3e-5", "model.config.y=2", *tables])
     lines = [re.sub(r"\s+", " ", line) for line in show(loaded).splitlines()]
     assert "config.toml" in lines[0]

@@ -12,7 +12,7 @@ from textune.config.taskkinds import AutoTask
 from textune.data.labels.map import LabelMap
 from textune.evaluation.deciding import FitRows, cross_fit, fit_decision, mean_cost
 from textune.evaluation.decisionpart import decision_part, fit_rows, redecided
-from textune.evaluation.guard import LEVEL, chance_of_lead, f1_of, leading
+from textune.evaluation.guard import LEVEL, chance_of_lead, chance_of_luck, f1_of, leading, precision_of
 from textune.evaluation.reduction import scored_rows
 from textune.evaluation.rowrules import RowRules
 from textune.tasks.decision import USUAL, Decision, sigmoid
@@ -143,6 +143,22 @@ def test_a_precision_is_reached_or_nothing_moves() -> None:
     noise = labels_of(3, noise=True)
     (label, *_) = fit_decision(LABELS, section.model_copy(update={"calibrate": "none"}), noise).fit.labels
     assert label.threshold == 0.5 and label.reason
+
+
+def test_two_rows_that_are_right_are_no_precision() -> None:
+    """Of rows of which 30 % have the label, two that all have it are chance, though they have no spread."""
+    scores = np.concatenate([[0.4, 0.39], np.linspace(0.1, 0.01, 198)])
+    targets = np.zeros(200, np.int64)
+    targets[[0, 1, *range(8, 200, 3)]] = 1
+    section = DecideSection(calibrate="none", thresholds=PrecisionThresholds(floor=0.9))
+    labels = head_of("multilabel", "a", "b")
+    rows = rows_of(targets[:, None].repeat(2, axis=1), scores[:, None].repeat(2, axis=1))
+    label = fit_decision(labels, section, rows).fit.labels[0]
+    assert label.fitted == 1.0 and label.threshold == 0.5 and label.reason
+    has, given = targets == 1, scores > 0.2
+    assert chance_of_luck(has, given, 0.3) == pytest.approx(0.09)
+    assert chance_of_lead(precision_of(has, given), precision_of(has, scores > 0.5)) == 0
+    assert chance_of_luck(has, scores > 0.5, 0.3) == 1
 
 
 @pytest.mark.parametrize("head", [BINARY, CLASSES])

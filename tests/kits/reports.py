@@ -11,13 +11,16 @@ import numpy as np
 from kits.metrics import scored_rows
 from kits.severalheads import answered
 from textune.data.inspect.findings import Finding
+from textune.evaluation.deciding import Fit, LabelThreshold
+from textune.evaluation.decisionpart import DecisionPart
 from textune.evaluation.metrics import METRICS
 from textune.evaluation.mistakes import EvaluatedRows
 from textune.evaluation.naming import resolve_metric
-from textune.evaluation.render.html.story import History, Series, SplitRows, Story
+from textune.evaluation.render.story import History, Series, SplitRows, Story
 from textune.evaluation.report import Report, build_report
 from textune.evaluation.slices import LENGTH, Slice
 from textune.evaluation.taskreport import build_task_report
+from textune.tasks.decision import Decision
 
 ATTACK = "</script><script>document.title = 'attacked'</script><img src=x onerror=\"document.title = 'attacked'\">"
 """A text, or the name of a label, that wants to be markup."""
@@ -111,8 +114,21 @@ def with_slices(report: Report) -> Report:
     return replace(report, slices=tuple(found))
 
 
+def with_decision(report: Report) -> Report:
+    """Decided by thresholds that were fitted on folds of its rows."""
+    labels = tuple(LabelThreshold(name, 0.3, 0.4, 0.55) for name in report.names)
+    part = DecisionPart(
+        Decision(temperature=1.4, thresholds=(0.3,) * len(labels)),
+        cross_fitted=True,
+        usual={"ece": 0.08, "log_loss": 1.4, "f1_macro": 0.4},
+        decided={"ece": 0.02, "log_loss": 1.2, "f1_macro": 0.5},
+        fit=Fit(len(report.names), 5, "f1", labels=labels),
+    )
+    return replace(report, decision=part)
+
+
 PAGES: dict[str, Callable[[], Report]] = {
-    "labels": lambda: labels_report(28, 400),
+    "labels": lambda: with_decision(labels_report(28, 400)),
     "many": lambda: classes_report(77, 900),
     "binary": lambda: with_slices(classes_report(2, 200)),
     "numbers": lambda: numbers_report(300),

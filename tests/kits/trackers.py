@@ -101,6 +101,20 @@ class Exiting(Kept):
         raise SystemExit(3)
 
 
+class Panic(BaseException):
+    """As a library in Rust raises it: no Exception."""
+
+
+class Panicking(Kept):
+    """Fails in every method with what is no Exception."""
+
+    def send(self, records: Sequence[Record]) -> Sequence[str]:
+        raise Panic("entered unreachable code")
+
+    def close(self) -> None:
+        raise SystemExit(3)
+
+
 class Dying(Kept):
     """Kills its process at one moment, once."""
 

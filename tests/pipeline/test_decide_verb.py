@@ -18,10 +18,11 @@ from textune.errors import ConfigError, RunError
 from textune.evaluation.guarantee import Aim
 from textune.evaluation.rowsfile import read_rows, write_rows
 from textune.pipeline.decide import check_guarantees
-from textune.pipeline.guarantees import GUARANTEES, read_guarantees
+from textune.pipeline.guarantees import read_guarantees
 from textune.pipeline.proofrows import rows_of_proof
 from textune.prediction.card import read_card
 from textune.prediction.load import find_model
+from textune.run.deciding import GUARANTEES
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from textune.evaluation.report import Report
 from textune.exports.hf import export
 from textune.prediction.card import ModelCard, read_card, write_card
 from textune.prediction.load import load
-from textune.run.deciding import fit_decisions
+from textune.run.deciding import GUARANTEES, fit_decisions, keep_decisions
 from textune.tasks.decision import USUAL, Decision, sigmoid
 from textune.tasks.task import build_task
 
@@ -273,6 +273,16 @@ def test_what_cannot_be_fitted_is_refused_before_training(
 def test_the_usual_decision_is_put_back_where_none_is_wanted(decided: tuple[Path, Any]) -> None:
     card: ModelCard = load(decided[0], device="cpu", decision=False).card
     assert card.heads[0].decision == USUAL
+
+
+def test_a_rule_that_a_guarantee_locks_stays(model: Path) -> None:
+    """A run that trains on, and keeps its best model, writes its reports again."""
+    (model / GUARANTEES).write_text("{}", encoding="utf-8")
+    assert "guarantees.json" in keep_decisions({}, model)
+    assert read_card(model).heads[0].decision == RULE
+    assert keep_decisions({"label": RULE}, model) == ""
+    (model / GUARANTEES).unlink()
+    assert keep_decisions({}, model) == "" and read_card(model).heads[0].decision == USUAL
 
 
 def test_all_ranks_have_the_decision_of_the_first() -> None:

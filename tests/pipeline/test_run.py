@@ -37,7 +37,7 @@ def test_a_run_learns_and_says_what_it_did(trained: Any, home: Path) -> None:
     # `evaluations` belongs to the tests that evaluate this run again.
     assert {path.name for path in result.run.iterdir()} - {"evaluations"} == {
         *("best", "checkpoints", "lock", "config.toml", "manifest.json", "metrics.jsonl", "run.log"),
-        *("report-test.json", "report-test.md", "report.html", "report.json", "report.md"),
+        *("model-card.md", "report-test.json", "report-test.md", "report.html", "report.json", "report.md"),
     }
 
 

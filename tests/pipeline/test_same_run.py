@@ -68,6 +68,7 @@ ROLES = {
     "data.evaluations.news.files": Role.LOCATED,
     "data.evaluations.news.format": Role.LEARNED,
     "data.labels.names_file": Role.LOCATED,
+    "data.corrections": Role.LOCATED,
     "model.pretrained": Role.LOCATED,
     "model.compile": Role.COMPUTED,
     "model.quantize.compute": Role.LEARNED,
@@ -359,6 +360,14 @@ def test_options_of_trackers_are_not_told() -> None:
     for before, after in ((saved, now), (now, saved), (now, changed(now, "track.2.options.api_key", "secret-18"))):
         [note] = compare(before, after, where=WHERE)
         assert note.startswith("track.2.options.api_key was ") and "secret" not in note
+
+
+def test_passwords_of_addresses_are_not_told() -> None:
+    saved = EXPERIMENTS["tracked"].model_dump(mode="json")
+    before, after = (changed(saved, "track.1.uri", f"https://me:{word}@{word}.org") for word in ("one", "two"))
+    assert compare(before, after, where=WHERE) == [
+        'track.1.uri was "https://one.org" and is "https://two.org" from here on'
+    ]
 
 
 def test_a_longer_run_is_the_same_run_only_under_a_flat_schedule() -> None:

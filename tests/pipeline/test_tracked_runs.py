@@ -122,7 +122,7 @@ def test_a_tracker_gets_everything_once(home: Path, tmp_path: Path, untracked: P
     assert weights(run) == weights(untracked)
 
 
-@pytest.mark.parametrize("kind", ["Hanging", "Unreachable", "Full", "Exiting"])
+@pytest.mark.parametrize("kind", ["Hanging", "Unreachable", "Full", "Exiting", "Panicking"])
 def test_a_tracker_that_fails_does_not_concern_the_run_or_another_tracker(
     home: Path, tmp_path: Path, untracked: Path, kind: str
 ) -> None:
@@ -134,6 +134,9 @@ def test_a_tracker_that_fails_does_not_concern_the_run_or_another_tracker(
     about = [notice for notice in listener.notices if "the tracker python" in notice]
     assert "textune tracking replay" in about[-1] and len(about) <= 2  # once on the way, once at the end
 
+    if kind == "Panicking":
+        assert "Panic: entered unreachable code" in about[-1]
+        return
     if kind == "Exiting":  # which never comes back
         with refused(RunError, key="track", reason="SystemExit"):
             replay(run)
@@ -149,11 +152,14 @@ def test_a_tracker_that_fails_does_not_concern_the_run_or_another_tracker(
 
 def test_records_that_a_tracker_cannot_take_are_counted(home: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    train(home, run, track("Refusing", tmp_path / "kept"))
+    listener = train(home, run, track("Refusing", tmp_path / "kept"))
     kept = kept_in(tmp_path / "kept")
-    num_notices = len({line["message"] for line in lines_of(run) if line["kind"] == "notice"})
+    [about] = [notice for notice in listener.notices if "the tracker python" in notice]
+    assert "too long" in about
+    told = {line["message"] for line in lines_of(run) if line["kind"] == "notice"}
+    num_notices = len(told - {about})  # itself is sent only if it was said before the end
     assert num_notices > 0 and kept[-1]["ended"] == "complete"
-    assert json.loads((run / "tracking" / "python.json").read_text())["left_out"] == num_notices
+    assert json.loads((run / "tracking" / "python.json").read_text())["left_out"] - num_notices in (0, 1)
 
 
 def test_two_trackers_of_one_place_and_what_is_not_there_are_refused(home: Path, tmp_path: Path) -> None:
@@ -165,6 +171,9 @@ def test_two_trackers_of_one_place_and_what_is_not_there_are_refused(home: Path,
         train(home, run, *boards)
     with refused(ConfigError, key="track[1]", reason="track[0]"):
         textune.check(home / "config.toml", overrides=[f"track=[{same}, {same}]"])
+    for uris in (("sqlite:///a.db", f"sqlite:///{Path('a.db').absolute()}"), ("http://h:1", "http://me:pw@h:1/")):
+        with refused(ConfigError, key="track[1]", reason="track[0]"):
+            train(home, run, *(f'{{kind = "mlflow", uri = "{uri}"}}' for uri in uris))
     with refused(CodeError, key="track[0].object", value="kits.trackers:Nothing"):
         train(home, run, track("Nothing", tmp_path / "kept"))
     with refused(CodeError, key="track[0].object", value="open"):
@@ -271,6 +280,26 @@ def test_of_two_processes_the_first_alone_is_heard(home: Path, tmp_path: Path) -
     ended = textune_ranks(2, ["train", str(home / "config.toml"), "--run", str(run), *words], tmp_path / "logs")
     assert ended.codes == [0, 0], ended.said
     require_complete(kept_in(tmp_path / "kept"), run)
+
+
+def test_a_run_that_goes_on_after_it_was_complete_leaves_its_files_again(home: Path, tmp_path: Path) -> None:
+    run, mine = tmp_path / "run", track("Kept", tmp_path / "kept")
+    for steps in (6, 12):
+        words = (*SAVING, "train.schedule.kind=constant", f"train.duration={steps} steps")
+        train(home, run, mine, words=words, resume="auto")
+    kept = kept_in(tmp_path / "kept")
+    assert [one["ended"] for one in kept if "ended" in one] == ["complete", "complete"]
+    assert [one.get("file") for one in kept].count("best") == 2
+
+
+def test_large_files_are_sent_only_where_all_are_asked_for(home: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    kinds = ("all", "reports", "none")
+    mine = [track("Kept", tmp_path / kind).replace("wait", f'files = "{kind}", wait') for kind in kinds]
+    train(home, run, *mine)
+    sent = {kind: {one["file"] for one in kept_in(tmp_path / kind) if "file" in one} for kind in kinds}
+    assert sent["all"] - sent["reports"] == {"best", "validation.rows.parquet", "test.rows.parquet"}
+    assert {"config.toml", "report.json"} <= sent["reports"] and not sent["none"]
 
 
 def test_an_option_of_a_tracker_is_told_to_nobody(home: Path, tmp_path: Path) -> None:

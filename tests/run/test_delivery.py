@@ -19,6 +19,7 @@ from textune.run.folder import RunFolder
 from textune.run.tracking import delivery
 from textune.run.tracking.delivery import Delivery, Story
 from textune.run.tracking.lines import JsonlTracker, cut_lines, read_lines
+from textune.run.tracking.sender import Sender
 from textune.run.tracking.sink import Ended, Opened, Record, TrackedRun
 from textune.run.tracking.table import Target
 from textune.run.use import Use
@@ -169,7 +170,7 @@ def test_lines_are_read_in_parts_and_however_long_they_are(tmp_path: Path) -> No
 def test_files_are_kept_once_and_a_fault_among_them_does_not_begin_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sink, files = Listed(), {name: tmp_path / name for name in ("config.toml", "best")}
+    sink, files = Listed(), {name: tmp_path / name for name in ("report.json", "best")}
     one = delivering(tmp_path, sink)
     send_all(one)
     with monkeypatch.context() as patch:
@@ -179,8 +180,42 @@ def test_files_are_kept_once_and_a_fault_among_them_does_not_begin_again(
     other = delivering(tmp_path, sink)
     other.open()
     other.finish(Ended("complete"), files)
-    assert sink.kept == ["config.toml", "best"] and sink.ended == ["complete"]
+    assert sink.kept == ["report.json", "best"] and sink.ended == ["complete"]
     assert delivering(tmp_path, sink).cursor.status == "complete"
+
+
+def test_the_configuration_is_kept_without_the_trackers_and_their_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = '# of x\n\n[train]\nseed = 1\n\n[[track]]\nuri = "http://me:pw@host"\n\n[[track]]\n{}\n[decide]\na = 1\n'
+    (tmp_path / "config.toml").write_text(text.format('options.key = "pw"\n'))
+    sink, seen = Listed(), []
+    monkeypatch.setattr(sink, "keep", lambda name, path: seen.append((name, path.name, path.read_text())))
+    one = delivering(tmp_path, sink)
+    send_all(one)
+    one.finish(Ended("complete"), {"config.toml": tmp_path / "config.toml"})
+    assert seen == [("config.toml", "config.toml", "# of x\n\n[train]\nseed = 1\n\n[decide]\na = 1\n")]
+    assert [path.name for path in (tmp_path / "tracking").iterdir()] == ["listed.json"]
+
+
+def test_no_message_shows_the_password_of_an_address() -> None:
+    error = ConnectionError("API request to https://me:s3c@ret@host:5000/api?a=b@c failed")
+    assert delivery.trouble_of(error) == "ConnectionError: API request to https://host:5000/api?a=b@c failed"
+
+
+def test_news_of_an_end_that_comes_while_a_sender_looks_is_not_lost(tmp_path: Path) -> None:
+    """The end is said right when the thread has looked for it, before it waits."""
+    sink = Listed()
+    one = Sender(delivering(tmp_path, sink))
+    clear = one._news.clear
+
+    def ending_before() -> None:
+        one.end(Ended("complete"), {})
+        clear()
+
+    one._news.clear = ending_before  # type: ignore[method-assign]
+    one.start()
+    assert one.wait(20) and sink.ended == ["complete"]
 
 
 def test_a_cursor_that_cannot_be_written_does_not_double_anything(

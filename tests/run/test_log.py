@@ -20,6 +20,7 @@ from kits.runs import reviews, write_config, write_csv
 import textune
 from textune.errors import RunError
 from textune.run.folder import RunFolder
+from textune.run.manifest import command_line
 from textune.run.spoken import INTERVAL_SECONDS, Pace, evaluation_line, notice_line, plain
 from textune.run.tracking.log import RunLog
 
@@ -51,6 +52,16 @@ def lines_of(run: Path) -> list[str]:
     text = (run / "run.log").read_text(encoding="utf-8")
     assert text.endswith("\n") and all(STAMP.fullmatch(line) for line in text.splitlines())
     return [line[22:] for line in text.splitlines()]
+
+
+def test_the_command_holds_no_password_of_a_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["train", "x.toml", 'track=[{kind = "python", options = {key = "s3cret"}}]', "track.0.options.key=s3cret"]
+    words += ['track=[{uri = "https://me:s3cret@host"}]', "train.seed=1"]
+    monkeypatch.setattr("sys.argv", ["/bin/textune", *words])
+    assert command_line() == (
+        *("textune", "train", "x.toml", "track=…", "track.0.options.key=…"),
+        *('track=[{uri = "https://host"}]', "train.seed=1"),
+    )
 
 
 def test_the_log_is_what_the_terminal_showed(

@@ -21,7 +21,8 @@ from textune.errors import ConfigError
 from textune.run.tracking.mlflow import MAX_NAME, MlflowSink, database_file, make_database, metric_name
 from textune.run.tracking.mlflowmanners import DEFAULTS, GOOD_MANNERS
 from textune.run.tracking.sink import Ended, TrackedRun
-from textune.run.tracking.table import KINDS, without_password
+from textune.run.tracking.table import KINDS
+from textune.wording import without_passwords
 
 pytestmark = QUIET
 END = Ended("complete", {"test": {"f1": 0.6, "auroc": None}}, best_step=2)
@@ -91,8 +92,12 @@ def test_a_run_is_begun_taken_up_and_ended_and_says_how_far_it_came(server: Serv
 
 
 def test_a_run_that_was_deleted_is_begun_again_under_another_name(server: Server, tmp_path: Path) -> None:
+    from mlflow.exceptions import MlflowException
+
     sink, run = begun(server, "deleted", tracked(tmp_path))
     client(server.url).delete_run(run)
+    with pytest.raises(MlflowException):  # its records are not left out
+        sink.send([step(1)])
     assert sink.open(tracked(tmp_path, known=run)).run != run
     assert sink.open(tracked(tmp_path, known="0" * 32, key="other")).run != run
 
@@ -186,7 +191,20 @@ print(get_telemetry_client(), "MLFLOW_DISABLE_TELEMETRY" in os.environ, threadin
     assert found.stdout.split() == ["None", "False", "1"]
 
 
-@pytest.mark.parametrize("uri", ["mlruns", "./mlruns", "file:///tmp/mlruns", "localhost:5000", "ftp://host", ""])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///:memory:",
+        "mlruns",
+        "./mlruns",
+        "file:///tmp/mlruns",
+        "localhost:5000",
+        "ftp://host",
+        "",
+    ],
+)
 def test_what_is_no_address_is_refused_before_anything_runs(uri: str) -> None:
     with refused(ConfigError, key="track[2].uri", value=uri):
         MlflowSink(MlflowTrack.model_construct(uri=uri), "track[2]")
@@ -206,7 +224,7 @@ def test_names_become_those_that_mlflow_takes_and_stay_apart(server: Server) -> 
 def test_a_place_shows_no_password() -> None:
     track = MlflowTrack(uri="https://me:secret@host:5000/a", experiment="e")
     assert KINDS["mlflow"].place(track, Path()) == "https://host:5000/a, experiment e"
-    assert without_password("sqlite:///a@b.db") == "sqlite:///a@b.db"
+    assert without_passwords("sqlite:///a@b.db") == "sqlite:///a@b.db"
 
 
 def test_only_an_address_of_sqlite_names_a_file() -> None:

@@ -82,6 +82,17 @@ def test_event_files_hold_each_figure_once_whatever_is_sent_again(tmp_path: Path
     assert shown["train.seed"].number_value == 1 and shown["train.betas"].string_value == "[0.9, 0.99]"
 
 
+@pytest.mark.parametrize("left", [0, 5, 20, 60])
+def test_a_file_that_was_hardly_begun_does_not_part_a_run_from_its_folder(tmp_path: Path, left: int) -> None:
+    run = tracked(tmp_path)
+    sent_to(TensorBoardSink(TensorBoardTrack(), "track[0]"), run)
+    [file] = (tmp_path / "tensorboard").iterdir()
+    file.write_bytes(file.read_bytes()[:left])
+    sent_to(TensorBoardSink(TensorBoardTrack(), "track[0]"), run, step(1))
+    assert [path.name for path in tmp_path.iterdir()] == ["tensorboard"]
+    assert scalars(tmp_path / "tensorboard")["train/loss"] == [(1, 1.0)]
+
+
 def test_runs_of_one_name_have_folders_of_their_own_where_they_share_one(tmp_path: Path) -> None:
     track = TensorBoardTrack(folder=str(tmp_path / "all"))
     for _ in range(2):

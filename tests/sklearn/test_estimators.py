@@ -119,7 +119,11 @@ def test_labels_are_an_indicator_matrix_with_names_where_a_table_has_them(quick:
         assert np.array_equal(other.predict_proba(X), fitted.predict_proba(X))
 
 
-@pytest.mark.parametrize("form", [tuple, np.array, pd.Series, lambda texts: np.array(texts)[:, None]], ids=str)
+@pytest.mark.parametrize(
+    "form",
+    [tuple, np.array, pd.Series, lambda texts: np.array(texts)[:, None]],
+    ids=["tuple", "array", "series", "column"],
+)
 def test_texts_may_stand_in_whatever_holds_them(quick: dict[str, Any], form: Any) -> None:
     fitted = TextClassifier(**quick).fit(form(X), pd.Series(Y, index=range(80, 160)))
     assert np.array_equal(fitted.predict_proba(X), TextClassifier(**quick).fit(X, Y).predict_proba(form(X)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,25 @@ def test_the_same_call_repeats_nothing_and_more_seeds_are_added(place: Path, tmp
     assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == [
         f"fold-{fold}-seed-{seed}" for fold in range(2) for seed in range(2)
     ]
+
+
+def test_a_model_in_another_place_is_another_study(place: Path, tmp_path: Path) -> None:
+    repeat(place / "config.toml", seeds=1, run=tmp_path / "x")
+    shutil.copytree(place / "backbone", tmp_path / "bert")
+    words = [f"model.pretrained={tmp_path / 'bert'}"]
+    with refused(RunError, place=str(tmp_path / "x" / "seed-0"), key="model.pretrained"):
+        repeat(place / "config.toml", seeds=2, run=tmp_path / "x", overrides=words)
+    assert not (tmp_path / "x" / "seed-1").exists()
+
+
+def test_runs_on_data_that_changed_between_them_are_not_put_together(place: Path, tmp_path: Path) -> None:
+    rows = (place / "rows.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "rows.csv").write_text("".join(rows), encoding="utf-8")
+    words = [f"data.train.files={tmp_path / 'rows.csv'}"]
+    repeat(place / "config.toml", seeds=1, run=tmp_path / "x", overrides=words)
+    (tmp_path / "rows.csv").write_text("".join(rows[:-4]), encoding="utf-8")
+    with refused(RunError, place=str(tmp_path / "x" / "seed-1"), reason="data.train"):
+        repeat(place / "config.toml", seeds=2, run=tmp_path / "x", overrides=words)
 
 
 def test_one_that_was_stopped_goes_on(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

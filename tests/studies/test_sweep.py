@@ -121,7 +121,7 @@ def test_the_same_again_repeats_nothing_and_a_larger_grid_goes_on(place: Path, t
         sweep(of(place, grid={"train.batch_size": [8]}), run=tmp_path / "s")
     with refused(RunError, place=str(tmp_path / "s"), reason="train.batch_size was 16 and is 8"):
         sweep(rates(place), run=tmp_path / "s", overrides={"train.batch_size": 8})
-    with refused(RunError, place=str(tmp_path / "s"), key="model.pretrained"):  # whose runs are complete
+    with refused(RunError, place=str(tmp_path / "s" / "lr=1e-6"), key="model.pretrained"):  # which is complete
         sweep(rates(place), run=tmp_path / "s", overrides={"model.pretrained": str(tmp_path / "s" / "lr=0.003")})
     sweep(rates(place, jobs=2), run=tmp_path / "s", overrides={"train.log_every": "2 steps"})  # only how, not what
 
@@ -180,6 +180,18 @@ def test_the_metric_says_what_is_better_and_the_first_of_equals_is_the_best(plac
     assert first.value == second.value and equal.best is first
     with refused(ConfigError, key="evaluate.metric", value="nonsense"):
         sweep(rates(place, metric="nonsense"), run=tmp_path / "none")
+
+
+def test_a_complete_cell_is_not_taken_for_one_of_another_place_by_the_same_name(place: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(place / "backbone", tmp_path / name / "bert")
+    sweep(of(place, grid={"model.pretrained": [str(tmp_path / "a" / "bert")]}), run=tmp_path / "s")
+    other = of(place, grid={"model.pretrained": [str(tmp_path / "b" / "bert")]})
+    with refused(RunError, place=str(tmp_path / "s" / "pretrained=bert"), key="model.pretrained"):
+        sweep(other, run=tmp_path / "s")
+    with refused(RunError) as caught:  # no cell is left
+        sweep(other, run=tmp_path / "s", keep_going=True)
+    assert "model.pretrained was" in caught.value.message
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------

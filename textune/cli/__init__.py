@@ -21,6 +21,7 @@ from textune.cli.chaos import chaos
 from textune.cli.comparing import compare
 from textune.cli.configs import check, init, presets, schema, show
 from textune.cli.deciding import decide
+from textune.cli.doctoring import doctor
 from textune.cli.documents import generate, render
 from textune.cli.foreign import convert, script_called
 from textune.cli.glue import glue
@@ -151,6 +152,7 @@ class _Verbs(click.Group):
         check,
         train,
         repeat,
+        doctor,
         sweep,
         evaluate,
         decide,

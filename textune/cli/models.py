@@ -114,10 +114,10 @@ def show_comparison(comparison: Comparison, *, as_json: bool) -> None:
 @click.argument("run", metavar="RUN")
 @json_option
 def report(run: str, as_json: bool) -> None:
-    """Write report.html into a run folder: a page to look at, which needs no other file.
+    """Write report.html into a run folder, a page to look at that needs no other file, and model-card.md.
 
-    Every run writes it at its end; this writes it again, as for a run of an earlier version. No model and no rows are
-    read.
+    Every run writes them at its end; this writes them again, as for a run of an earlier version. No model and no rows
+    are read.
     """
     with importing(for_good=True):
         from textune.pipeline import report as run_report

@@ -74,6 +74,8 @@ def _without_meaning(experiment: Experiment) -> Iterator[Problem]:
         wrong.append(
             (("data", "columns", "labels"), data.columns.labels, "texts are learned from, and no label is read")
         )
+    if data.corrections is not None:
+        wrong.append((("data", "corrections"), data.corrections, "no label is read"))
     if data.columns.weight is not None:
         wrong.append((("data", "columns", "weight"), data.columns.weight, "every token weighs the same"))
     if train.order not in ("shuffle", "sequential"):

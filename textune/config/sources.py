@@ -344,6 +344,9 @@ class DataSection(Section):
     """Which columns hold what."""
     labels: Labels = Labels()
     """How labels are read and ordered."""
+    corrections: Located[FilePath | None] = None
+    """File of corrections of the training rows, such as `textune doctor` proposes: other labels, and rows to leave
+    out. Rows of evaluation stay as they are."""
     metadata: Annotated[MetadataPrefix | None, ShortForm("columns")] = None
     """Columns that are written before each text: a table, or their names alone, such as `["source", "date"]`
     (docs/metadata.md)."""

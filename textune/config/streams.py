@@ -28,6 +28,9 @@ def stream_problems(experiment: Experiment) -> list[Problem]:
             f'train.order = "{train.order}" needs the lengths or weights of all rows, which a stream does not know.'
         )
         problems.append(Problem(("train", "order"), message, 'Use "shuffle" or "sequential".'))
+    if experiment.data.corrections is not None:
+        message = "data.corrections names rows by their number, but they are streamed."
+        problems.append(Problem(("data", "corrections"), message, "Correct the files, or read them with files."))
     if train.compact_vocabulary == "on":
         message = 'train.compact_vocabulary = "on" needs the tokens of all rows, which a stream does not know.'
         problems.append(Problem(("train", "compact_vocabulary"), message, 'Use "auto".'))

@@ -15,6 +15,7 @@ class Uniform(Section):
     """Any number between two, each as likely."""
 
     kind: Literal["uniform"] = "uniform"
+    """Numbers between two."""
     low: float
     """The least."""
     high: float
@@ -30,6 +31,7 @@ class LogUniform(Section):
     """Any number between two above zero, each order of magnitude as likely."""
 
     kind: Literal["log_uniform"] = "log_uniform"
+    """Orders of magnitude between two numbers."""
     low: Annotated[float, Field(gt=0)]
     """The least."""
     high: float
@@ -45,6 +47,7 @@ class WholeNumber(Section):
     """A whole number between two, each as likely."""
 
     kind: Literal["int"] = "int"
+    """Whole numbers between two."""
     low: int
     """The least."""
     high: int
@@ -62,6 +65,7 @@ class Choice(Section):
     """One of some values, each as likely."""
 
     kind: Literal["choice"] = "choice"
+    """Values from a list."""
     values: Annotated[tuple[Any, ...], Field(min_length=1)]
     """Those to choose from."""
 

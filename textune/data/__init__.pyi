@@ -1,6 +1,9 @@
 from .columns import Examples as Examples
 from .columns import select_texts as select_texts
 from .columns import text_columns as text_columns
+from .corrections import Correction as Correction
+from .corrections import read_corrections as read_corrections
+from .corrections import write_corrections as write_corrections
 from .fields import fields_in as fields_in
 from .fields import going_without as going_without
 from .groups import groups_in as groups_in
@@ -12,6 +15,10 @@ from .inspect.findings import Finding as Finding
 from .inspect.findings import Level as Level
 from .inspect.guess import Guess as Guess
 from .inspect.guess import guess_layout as guess_layout
+from .inspect.near import NearPairs as NearPairs
+from .inspect.near import near_pairs as near_pairs
+from .inspect.near import plain_texts as plain_texts
+from .inspect.near import require_datasketch as require_datasketch
 from .inspect.sharedtexts import HeldOutTexts as HeldOutTexts
 from .inspect.sharedtexts import text_numbers as text_numbers
 from .inspect.slicing import Slicing as Slicing

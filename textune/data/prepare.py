@@ -23,6 +23,7 @@ from textune.config import (
     StreamSource,
 )
 from textune.data.columns import Examples, select_columns
+from textune.data.corrections import correct, read_corrections
 from textune.data.labels import LABEL, LabelMap, LabelMaps, encode_by_head, has_label, infer_labels, tasks_in
 from textune.data.prepared import PreparedData, Split
 from textune.data.reading import GivenRows, read_source
@@ -61,6 +62,9 @@ def prepare_data(
         for name, examples in sources.held_out.items()
     }
     train, shares = _set_aside(train, section, labels)
+    if section.corrections is not None:
+        train, corrected = correct(train, read_corrections(section.corrections), labels)
+        said = [*said, corrected]
     splits = {"train": train} | {name: split for name in section.held_out if (split := (held_out | shares).get(name))}
     return PreparedData(
         splits, labels, (*sources.notes, *said, *seen), section.metadata, None if stream is None else stream.source

@@ -31,6 +31,8 @@ class Split:
     indices: np.ndarray
     is_share: bool = False
     """Whether the rows were set aside from the training source."""
+    corrections: str = ""
+    """Hash of the corrections of these rows; empty without any."""
     num_longer: int = 0
     """Rows left out because of `tokens.drop_longer`."""
     num_unscored: int = 0
@@ -88,8 +90,9 @@ class Split:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the split's source; splits of one source share it."""
-        return self.examples.rows.fingerprint
+        """Hash of the split's source; splits of one source share it, but for rows that are corrected."""
+        source = self.examples.rows.fingerprint
+        return f"{source}-{self.corrections}" if self.corrections else source
 
 
 def _share(num: int, total: int, name: str) -> str:

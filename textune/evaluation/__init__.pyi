@@ -37,10 +37,6 @@ from .pooled import pool_rows as pool_rows
 from .reduction import RowLosses as RowLosses
 from .render.decision import decision_in_words as decision_in_words
 from .render.html.page import page_of as page_of
-from .render.html.story import History as History
-from .render.html.story import Series as Series
-from .render.html.story import SplitRows as SplitRows
-from .render.html.story import Story as Story
 from .render.html.svg import Scale as Scale
 from .render.html.svg import Svg as Svg
 from .render.html.svg import element as element
@@ -51,6 +47,11 @@ from .render.html.svg import tick_label as tick_label
 from .render.html.svg import ticks as ticks
 from .render.html.svg import words as words
 from .render.json import read_report as read_report
+from .render.modelcard import model_card as model_card
+from .render.story import History as History
+from .render.story import Series as Series
+from .render.story import SplitRows as SplitRows
+from .render.story import Story as Story
 from .report import Report as Report
 from .rowrules import RowRules as RowRules
 from .rowsfile import ROWS_SUFFIX as ROWS_SUFFIX
@@ -58,6 +59,7 @@ from .rowsfile import read_rows as read_rows
 from .rowsfile import write_rows as write_rows
 from .scored import Scored as Scored
 from .setcomparison import SetComparison as SetComparison
+from .suspects import find_suspects as find_suspects
 from .taskreport import build_task_report as build_task_report
 from .versus import adjusted_by_holm as adjusted_by_holm
 from .versus import changed_of as changed_of

@@ -27,6 +27,7 @@ from textune.evaluation.guard import (
     LEVEL,
     MIN_ROWS,
     chance_of_lead,
+    chance_of_luck,
     chance_of_mean,
     f1_of,
     is_below,
@@ -248,8 +249,12 @@ def _try(
     fitted, always = measure(has_N, by_fitted_N), measure(has_N, np.ones(len(has_N), dtype=bool))
     chances, reason = [chance_of_lead(fitted, usual), chance_of_lead(fitted, always)], ""
     if isinstance(rule, PrecisionThresholds):
+        share = always.value
         if usual.value >= rule.floor:  # precise enough already: what is to be won is recall
             chances[0] = chance_of_lead(recall_of(has_N, by_fitted_N), recall_of(has_N, by_usual_N))
+        else:
+            share = max(share, usual.value)
+        chances.append(chance_of_luck(has_N, by_fitted_N, share))
         if is_below(fitted, rule.floor):
             chances, reason = [1.0], f"on held-out rows its precision is {fitted.value:.4g}, below {rule.floor:g}"
     return _Tried(threshold, usual.value, fitted.value, max(chances), reason)

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from textune.evaluation.binomial import at_least
+
 LEVEL = 0.05
 """The chance of keeping a rule that is no better."""
 MIN_ROWS = 10
@@ -72,6 +74,12 @@ def chance_of(lead: float, influence_N: np.ndarray) -> float:
         return 1.0
     error = float(influence_N.std(ddof=1)) / math.sqrt(len(influence_N))
     return 1 - _NORMAL.cdf(lead / error) if error > 0 else 0.0
+
+
+def chance_of_luck(has_N: np.ndarray, given_N: np.ndarray, share: float) -> float:
+    """How often so many of the given rows would have the label, or more, were it `share` of such rows that have it:
+    exact. The normal law is no law for a few rows, of which all are right: they would seem to be without error."""
+    return at_least(int((has_N & given_N).sum()), int(given_N.sum()), share)
 
 
 def is_below(one: Ratio, floor: float) -> bool:

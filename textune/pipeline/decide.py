@@ -28,10 +28,10 @@ from textune.evaluation import (
     verdict_on,
 )
 from textune.pipeline.evaluate import answer_files
-from textune.pipeline.guarantees import GUARANTEES, Guarantee, read_guarantees, weights_hash, write_guarantees
+from textune.pipeline.guarantees import Guarantee, read_guarantees, weights_hash, write_guarantees
 from textune.pipeline.proofrows import rows_of_proof
 from textune.prediction import ModelCard, find_model, no_classifier, read_card, write_card
-from textune.run import SilentTracker, Tracker, now
+from textune.run import GUARANTEES, SilentTracker, Tracker, now
 from textune.tasks import Head
 from textune.wording import count, listing, nearest
 

@@ -14,9 +14,7 @@ from textune.config import Section
 from textune.errors import RunError
 from textune.evaluation import Aim, AimName
 from textune.jsontext import parse_json
-
-GUARANTEES = "guarantees.json"
-"""The proofs of a model's thresholds, in its folder."""
+from textune.run import GUARANTEES
 
 
 class Guarantee(Section):

@@ -16,12 +16,12 @@ def report(run: str | Path) -> dict[str, Path]:
     RunError where the folder is no run's, or where it has no report yet.
     """
     folder = RunFolder(user_path(run))
-    page = write_page(folder)
-    if page is None:
+    written = write_page(folder)
+    if not written:
         raise RunError(
             f"{folder.path} has no report yet.",
             hint=f"A run reports at its end; `textune evaluate {folder.path}` reports on the best model so far.",
             place=str(folder.path),
             reason="no report yet",
         )
-    return {"page": page}
+    return {path.name: path for path in written}

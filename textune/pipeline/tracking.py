@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 
 from textune.config import Overrides, load_config, user_path
 from textune.errors import RunError
-from textune.run import FAULTS, Delivery, RunFolder, Story, build_targets, ended_of, files_for, read_manifest
+from textune.run import (
+    FAULTS,
+    Delivery,
+    RunFolder,
+    Story,
+    build_targets,
+    ended_of,
+    files_for,
+    read_manifest,
+    trouble_of,
+)
 from textune.wording import count, listing
 
 if TYPE_CHECKING:
@@ -108,7 +118,7 @@ def _replayed(delivery: Delivery, folder: RunFolder, status: Ending) -> Replayed
                 pass
             delivery.finish(ended_of(folder, status), files)
         except FAULTS as error:
-            trouble = " ".join(f"{type(error).__name__}: {error}".split())
+            trouble = trouble_of(error)
         finally:
             delivery.close()
     after = delivery.cursor

@@ -1,3 +1,4 @@
+from .deciding import GUARANTEES as GUARANTEES
 from .facts import Facts as Facts
 from .facts import run_facts as run_facts
 from .folder import RunFolder as RunFolder
@@ -48,11 +49,12 @@ from .start import require_same_start as require_same_start
 from .state import Identity as Identity
 from .state import machine_in_words as machine_in_words
 from .state import state_of as state_of
+from .tracking.delivery import FAULTS as FAULTS
 from .tracking.delivery import Delivery as Delivery
 from .tracking.delivery import Story as Story
+from .tracking.delivery import trouble_of as trouble_of
 from .tracking.outbox import ended_of as ended_of
 from .tracking.outbox import files_for as files_for
-from .tracking.sender import FAULTS as FAULTS
 from .tracking.table import build_targets as build_targets
 from .tracking.tracker import EvaluationValues as EvaluationValues
 from .tracking.tracker import SilentTracker as SilentTracker

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from textune.tasks import Decision, Task
 
 
+GUARANTEES = "guarantees.json"
+"""The proofs of a model's thresholds, in its folder: as long as they are there, no other rule is fitted over them."""
+
+
 @dataclass(frozen=True)
 class RunDecision:
     """What was fitted, by head."""
@@ -94,11 +98,19 @@ def decided_again(scored: ScoredRows, task: Task, rules: Mapping[str, RowRules])
     return ScoredRows(task.heads, scored.num_rows, by_head)
 
 
-def keep_decisions(decisions: Mapping[str, Decision], folder: Path) -> None:
-    """Write them into the card of a model folder, and the usual ones of the other heads."""
+def keep_decisions(decisions: Mapping[str, Decision], folder: Path) -> str:
+    """Write them into the card of a model folder, and the usual ones of the other heads. A rule that a guarantee locks
+    stays; returns what to say of that."""
     card = read_card(folder)
-    if (decided := card.with_decisions(decisions)) != card:
-        write_card(decided, folder)
+    if (decided := card.with_decisions(decisions)) == card:
+        return ""
+    if (folder / GUARANTEES).is_file():
+        return (
+            f"{folder / GUARANTEES} locks the model's rule of decision: it stays as `textune decide` set it; the"
+            " reports here are without it"
+        )
+    write_card(decided, folder)
+    return ""
 
 
 def _of_all_rows(rules: RowRules, scored: ScoredRows, head: str) -> RowRules:

@@ -10,6 +10,7 @@ runs/x/
   checkpoints/    all that a run needs to resume where it stopped: step-120/ and the like
   lock            held by the process that is writing here
   report.html     a page to look at: all of the reports, how training went, what the audit found
+  model-card.md   what the best model is, what it was trained on and what it reaches
   report.json, report.md                  the best model on the validation rows
   report-test.json, report-NAME.json, ... the best model on the test rows, and on each evaluation set
   evaluations/NAME.rows.parquet           every row of the set NAME with its label, the answer and the score; beside
@@ -33,6 +34,8 @@ from textune.run.manifest import Ending, Manifest, Resumption, now, read_manifes
 
 PAGE = "report.html"
 """The page about a run."""
+CARD = "model-card.md"
+"""The card of its model, as the Hugging Face hub knows them."""
 _REPORT = "report"
 _FIRST = ("validation", "test")
 _BEFORE_THE_MANIFEST = {"lock", "config.toml", "config.toml.writing", "manifest.json.writing"}
@@ -221,7 +224,7 @@ class RunFolder:
         """What the run has left so far, by name: its configuration, manifest and metrics, the best model's folder,
         reports, rows of reported sets."""
         found = [self.path / name for name in ("config.toml", "manifest.json")]
-        found += [self.metrics, self.best, *sorted(self.path.glob(f"{_REPORT}*"))]
+        found += [self.metrics, self.best, self.path / CARD, *sorted(self.path.glob(f"{_REPORT}*"))]
         found += [self.rows_of(name) for name in self.reports()]
         return {path.name: path for path in found if path.exists()}
 

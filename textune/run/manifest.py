@@ -18,6 +18,7 @@ from textune.data import Finding
 from textune.errors import RunError
 from textune.jsontext import parse_json
 from textune.model import hint_for_no_run
+from textune.wording import without_passwords
 
 NAME = "manifest.json"
 PACKAGES = ("textune", "torch", "transformers", "tokenizers", "pyarrow", "numpy")
@@ -154,5 +155,11 @@ def now() -> str:
 
 
 def command_line() -> tuple[str, ...]:
-    """The command that started this process."""
-    return (Path(sys.argv[0]).name, *sys.argv[1:])
+    """The command that started this process, without the passwords of trackers."""
+    return (Path(sys.argv[0]).name, *map(_without_secrets, sys.argv[1:]))
+
+
+def _without_secrets(word: str) -> str:
+    key, equals, value = word.partition("=")
+    has_options = key.split(".")[0] == "track" and "options" in word
+    return f"{key}{equals}…" if has_options and value else without_passwords(word)

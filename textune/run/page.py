@@ -1,4 +1,4 @@
-"""`report.html` of a run folder: its reports and its story, from its files alone, so that it can be written again."""
+"""`report.html` and `model-card.md` of a run folder, made from its files alone, so that they can be written again."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from textune.atomic import write_text
-from textune.evaluation import Report, SplitRows, Story, page_of, read_report
-from textune.run.folder import PAGE, RunFolder
+from textune.evaluation import Report, SplitRows, Story, model_card, page_of, read_report
+from textune.run.folder import CARD, PAGE, RunFolder
 from textune.run.history import read_history
 from textune.run.manifest import Manifest, read_manifest
 
@@ -16,16 +16,18 @@ FIRST = ("test", "validation")
 """Test rows say more than those that chose the model; the set that stands first on a page is open."""
 
 
-def write_page(folder: RunFolder) -> Path | None:
-    """Write the page of a run; None, and nothing written, where it has no report yet. RunError where the folder is no
-    run's, or a report is damaged."""
+def write_page(folder: RunFolder) -> list[Path]:
+    """Write the page about a run and the card of its model; nothing where it has no report yet. RunError where the
+    folder is no run's, or a report is damaged."""
     story = story_of(folder)
     reports = {name: read_report(path) for name, path in folder.reports().items()}
     if not reports:
-        return None
-    path = folder.path / PAGE
-    write_text(path, page_of(in_order(reports), story))
-    return path
+        return []
+    reports = in_order(reports)
+    texts = {PAGE: page_of(reports, story), CARD: model_card(reports, story)}
+    for name, text in texts.items():
+        write_text(folder.path / name, text)
+    return [folder.path / name for name in texts]
 
 
 def in_order(reports: Mapping[str, Report]) -> dict[str, Report]:
@@ -33,6 +35,12 @@ def in_order(reports: Mapping[str, Report]) -> dict[str, Report]:
     return {
         name: reports[name] for name in sorted(reports, key=lambda name: FIRST.index(name) if name in FIRST else 2)
     }
+
+
+def _hub_name(manifest: Manifest) -> str:
+    """The backbone's name, unless it is a folder of this machine."""
+    name = manifest.facts.get("backbone")
+    return name if isinstance(name, str) and not Path(name).exists() else ""
 
 
 def story_of(folder: RunFolder) -> Story:
@@ -54,6 +62,9 @@ def story_of(folder: RunFolder) -> Story:
         notices=manifest.notices,
         command=shlex.join(manifest.command),
         versions=manifest.versions,
+        backbone=_hub_name(manifest),
+        labels=tuple(map(str, labels)) if isinstance(labels := manifest.facts.get("labels"), list) else (),
+        fingerprints=manifest.data,
         machine=", ".join(manifest.machine.values()),
         commit=""
         if "commit" not in git

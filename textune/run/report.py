@@ -225,8 +225,8 @@ def write_reports(parts: Parts, folder: RunFolder, tracker: Tracker) -> dict[str
     )
     found = None if parts.settings.decide is None else _decide(parts.settings.decide, saved, parts, tracker, budget)
     decided = saved if found is None else saved.with_decisions(found.decision.decisions)
-    if parts.ranks.is_first:
-        keep_decisions({} if found is None else found.decision.decisions, folder.best)
+    if parts.ranks.is_first and (kept := keep_decisions(found.decision.decisions if found else {}, folder.best)):
+        tracker.notice(kept)
     reports: dict[str, Report] = {}
     for name in [name for name in parts.settings.reported if name in parts.rows]:
         split, rows = parts.data.splits[name], parts.rows[name]

@@ -21,7 +21,7 @@ from textune.owncode import fingerprint
 from textune.run.parts import Parts
 from textune.run.state import FROZEN_WEIGHTS, RENDERING, Identity, RunState, content_in_words, machine_in_words
 from textune.training import MODEL, Checkpoint, depends_on_the_end, sharing_kind
-from textune.wording import listing
+from textune.wording import listing, without_passwords
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -119,7 +119,10 @@ def flat(tree: Mapping[str, object], start: str = "") -> dict[str, object]:
 def _shown(values: Mapping[str, object], key: str) -> str:
     if key in values and _OPTION_OF_A_TRACKER.match(key):
         return "set"
-    return format_value(values[key], one_line=True) if key in values else "not set"
+    if key not in values:
+        return "not set"
+    said = format_value(values[key], one_line=True)
+    return without_passwords(said) if key.startswith("track.") else said
 
 
 def compare_identity(saved: Identity, now: Identity, *, where: str) -> list[str]:

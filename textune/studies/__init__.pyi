@@ -1,5 +1,7 @@
 from .compare import compare as compare
+from .doctor import doctor as doctor
 from .glue import glue as glue
+from .mending import apply_corrections as apply_corrections
 from .repeat import repeat as repeat
 from .runs import PlannedRun as PlannedRun
 from .runs import RunResult as RunResult

@@ -27,7 +27,7 @@ from textune.config import (
     user_path,
 )
 from textune.data import GivenRows
-from textune.errors import ConfigError
+from textune.errors import ConfigError, RunError
 from textune.evaluation import (
     ROWS_SUFFIX,
     EvaluatedRows,
@@ -161,6 +161,7 @@ def _result(
     loaded: Loaded, folder: Path, ended: Sequence[RunResult], *, folds: int | None, seeds: tuple[int, ...]
 ) -> RepeatResult:
     done = [one for one in ended if one.error is None]
+    _require_same_data(done)
     reports = {one.name: one.reports for one in done}
     whole = len(done) == len(ended)
     sets = {
@@ -178,6 +179,21 @@ def _result(
         bootstrap = loaded.experiment.evaluate.bootstrap
         pooled = _pool(done, reports, folder, num_seeds=len(seeds), mistakes=limit, bootstrap=bootstrap)
     return RepeatResult(folder, folds, seeds, tuple(ended), sets, pooled, _notes(loaded, folds, pooled))
+
+
+def _require_same_data(done: Sequence[RunResult]) -> None:
+    """RunError where runs were trained or evaluated on other data, as their files changed between them."""
+    read = [one.manifest.data for one in done]
+    for run, data in zip(done, read, strict=True):
+        changed = [f"data.{name}" for name in data if data[name] != read[0].get(name)]
+        if changed:
+            raise RunError(
+                f"{changed[0]} has changed: {run.name} read other rows than {done[0].name}.",
+                hint="Restore the data and remove the runs on other rows, or choose another folder with --run.",
+                key=changed[0],
+                place=str(run.folder),
+                reason=f"{changed[0]} has changed",
+            )
 
 
 def _notes(loaded: Loaded, folds: int | None, pooled: Report | None) -> tuple[str, ...]:

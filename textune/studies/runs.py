@@ -17,13 +17,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from textune.config import Config, Loaded, Overrides, load_config, require_count, require_runnable
+from textune.config import (
+    Config,
+    Loaded,
+    Overrides,
+    Role,
+    format_value,
+    load_config,
+    require_count,
+    require_runnable,
+    role_of,
+)
 from textune.data import GivenRows
 from textune.errors import Preempted, RunError, TextuneError
 from textune.evaluation import Report, read_report
 from textune.pipeline import train
 from textune.ranks import launched
-from textune.run import AUTO, Manifest, RunFolder, SilentTracker, Tracker, plan_start, read_manifest, stopping_at_once
+from textune.run import (
+    AUTO,
+    Manifest,
+    RunFolder,
+    SilentTracker,
+    Tracker,
+    flat,
+    plan_start,
+    read_manifest,
+    stopping_at_once,
+)
 from textune.studies.processes import carry_out_at_once, is_shared
 from textune.wording import count
 
@@ -168,6 +188,7 @@ def check_runs(planned: Sequence[PlannedRun], *, keep_going: bool = False) -> Ch
             loaded = load_config(run.config, run.overrides)
             require_runnable(loaded.experiment)
             if plan_start(RunFolder(run.folder), loaded.resolved, AUTO).kind == "complete":
+                _require_same_places(run.folder, loaded)
                 complete.add(run.name)
             sound[run.name] = loaded
         except TextuneError as error:
@@ -179,6 +200,27 @@ def check_runs(planned: Sequence[PlannedRun], *, keep_going: bool = False) -> Ch
             first.advise(f"{count(len(others), 'more run')} of {len(planned)} would be refused.")
         raise first
     return CheckedRuns(sound, frozenset(complete), refused)
+
+
+def _require_same_places(run: Path, loaded: Loaded) -> None:
+    """RunError where a complete run has read its data or model from somewhere else.
+
+    A run that resumes compares what it finds there; of a complete one nothing is read again.
+    """
+    before, after = flat(load_config(run / "config.toml").resolved), flat(loaded.resolved)
+    for key in sorted(before.keys() | after.keys()):
+        then, now = before.get(key), after.get(key)
+        if then != now and role_of(key) is Role.LOCATED:
+            shown = ["not set" if value is None else format_value(value, one_line=True) for value in (then, now)]
+            reason = f"{key} was {shown[0]} and is {shown[1]}"
+            raise RunError(
+                f"{run} is complete, with another configuration: {reason}.",
+                hint="Choose another folder with --run.",
+                key=key,
+                value=now,
+                place=str(run),
+                reason=reason,
+            )
 
 
 def _endings(

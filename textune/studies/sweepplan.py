@@ -13,13 +13,10 @@ from textune.config import (
     Loaded,
     LoadedSweep,
     Overrides,
-    Role,
     Stage,
     load_sweep,
-    role_of,
     user_path,
 )
-from textune.run import flat
 from textune.studies.cells import (
     Cell,
     Ground,
@@ -74,10 +71,7 @@ class SweepPlan:
 
         The values of a grid may change, the number of trials, and keys that only say how a run is computed.
         """
-        base = self.stages[0].base.resolved
-        kept: dict[str, Any] = {
-            key: value for key, value in flat(base).items() if role_of(key) is Role.LOCATED
-        }  # what is there is not looked at again for a run that is complete
+        kept: dict[str, Any] = {}
         for number, stage in enumerate(self.stages):
             search = stage.search
             start = f"stages[{number}]." if self.loaded.sweep.stages else ""
@@ -86,7 +80,7 @@ class SweepPlan:
                 section = getattr(search, kind)
                 said = {} if section is None else section.model_dump(mode="json", exclude={"trials"})
                 kept |= {f"{start}{kind}.{key}": value for key, value in said.items()}
-        return Study("sweep", base, kept)
+        return Study("sweep", self.stages[0].base.resolved, kept)
 
     def notices(self) -> tuple[str, ...]:
         """What is not known of it before its runs."""

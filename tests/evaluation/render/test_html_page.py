@@ -15,6 +15,7 @@ from kits.reports import (
     numbers_report,
     story,
     tasks_report,
+    with_decision,
     with_slices,
 )
 
@@ -71,6 +72,7 @@ def test_each_kind_of_report_has_its_figures() -> None:
     assert figures_of(classes_report(77, 900)) == curves | {"matrix", "pairs", "coverage"}
     assert figures_of(classes_report(100, 900)) == curves | {"pairs", "coverage"}
     assert figures_of(labels_report(28, 400)) == curves
+    assert figures_of(with_decision(labels_report(28, 400))) == curves | {"decision", "thresholds"}
     assert figures_of(with_slices(numbers_report(300))) == {"spread", "distribution", "lengths", "slices"}
     assert figures_of(numbers_report(300)) == {"spread", "distribution"}
     assert figures_of(documents_report(60)) == {"distribution"}

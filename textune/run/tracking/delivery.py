@@ -4,19 +4,23 @@ afterwards (`textune tracking replay`)."""
 from __future__ import annotations
 
 import contextlib
+import re
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from textune.atomic import WRITING
 from textune.jsontext import parse_json
 from textune.run.folder import RunFolder
 from textune.run.tracking.cursor import Cursor, find_cursor, write_cursor
 from textune.run.tracking.lines import read_lines, tail_of
 from textune.run.tracking.sink import Ended, Record, Sink, TrackedRun
 from textune.run.tracking.table import Target
+from textune.wording import without_passwords
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
 NOTHING: Mapping[str, JsonValue] = MappingProxyType({})
 MAX_RECORDS = 200
 """Records that a sink gets at once."""
+FAULTS = (Exception, SystemExit)
+"""What the code of a tracker may raise."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,10 @@ class Delivery:
         self.reasons: list[str] = []
         """Why records were left out, each reason once."""
 
+    def forget_files(self) -> None:
+        """The run goes on: what it left when it was complete is no longer what it leaves."""
+        self.cursor = replace(self.cursor, files=())
+
     def open(self) -> None:
         """Let the sink begin the run, or take up the one that it knows."""
         self._note(replace(self.cursor, status=""))  # with the key, before anything is made that has it
@@ -116,14 +126,15 @@ class Delivery:
         """Once all records are sent: what the run leaves, if it is complete, then how it ended."""
         for name, path in files.items():
             if name not in self.cursor.files:
-                self._sink.keep(name, path)
+                with _to_share(path, beside=self._path.parent) as shared:
+                    self._sink.keep(name, shared)
                 self._note(replace(self.cursor, files=(*self.cursor.files, name)))
         self._sink.finish(ended)
         self._note(replace(self.cursor, status=ended.status))
 
     def close(self) -> None:
         """Let go of the sink; a fault that this has does not matter any more."""
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(*FAULTS):
             self._sink.close()
 
     def _note(self, cursor: Cursor) -> None:
@@ -149,3 +160,22 @@ def _record(line: bytes, cursor: Cursor) -> Record | None:
     if kind in ("step", "evaluation") and isinstance(values.get("step"), int):
         return Record(kind, values["step"], when, values)
     return None
+
+
+@contextlib.contextmanager
+def _to_share(path: Path, *, beside: Path) -> Iterator[Path]:
+    """The file itself; of the configuration a copy without `[[track]]`, whose options may hold passwords."""
+    if path.name != "config.toml":
+        yield path
+        return
+    tables = re.split(r"^(?=\[)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    others = [table for table in tables if not re.match(r"\[+\s*track\b", table)]
+    with tempfile.TemporaryDirectory(suffix=WRITING, dir=beside) as scratch:
+        shared = Path(scratch) / path.name
+        shared.write_text("".join(others), encoding="utf-8")
+        yield shared
+
+
+def trouble_of(error: BaseException) -> str:
+    """What a sink raised, on one line; the address that a library names may hold a password."""
+    return without_passwords(" ".join(f"{type(error).__name__}: {error}".split()).rstrip(": "))

@@ -26,6 +26,7 @@ from textune.errors import ConfigError
 from textune.run.tracking.installed import require_installed
 from textune.run.tracking.mlflowmanners import GOOD_MANNERS, import_client
 from textune.run.tracking.sink import Ended, Opened, Record, TrackedRun, as_scalars
+from textune.wording import without_passwords
 
 KEY_TAG, SENT_TAG, NOTICES_TAG, CHANGED_TAG = "textune.key", "textune.sent", "notices", "changed."
 """Tags of a run: `TrackedRun.key`; how far it has come, by stream; what was said; and, before the name of a parameter,
@@ -202,6 +203,8 @@ class MlflowSink:
             if error.get_http_status_code() not in _REFUSED:
                 raise
             if len(records) == 1:
+                if self._client.get_run(self._run).info.lifecycle_stage != "active":
+                    raise  # deleted meanwhile: not the record is refused, and a new run gets everything
                 yield f"MLflow refused it: {_cut(' '.join(str(error).split()), OLD_MAX_VALUE)}"
                 return
             for record in records:
@@ -261,13 +264,15 @@ def make_database(file: Path) -> None:
 
 def _check_address(uri: str, *, key: str) -> None:
     scheme = uri.partition(":")[0].split("+")[0].lower() if ":" in uri else ""
-    if scheme not in SCHEMES:
+    database = database_file(uri)
+    in_memory = scheme == "sqlite" and (database is None or database.name == ":memory:")  # ends with the process
+    if scheme not in SCHEMES or in_memory:
         raise ConfigError(
-            f"{key} = {uri!r} is no address of MLflow.",
+            f"{key} = {without_passwords(uri)!r} is no address of MLflow.",
             hint='Give a server, such as "http://localhost:5000", or a database, such as "sqlite:///mlflow.db"; MLflow'
             " no longer writes to folders.",
             key=key,
-            value=uri,
+            value=without_passwords(uri),
             reason="neither a server nor a database",
         )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from textune.config import Track
 from textune.errors import RunError
+from textune.evaluation import ROWS_SUFFIX
 from textune.run.folder import RunFolder
 from textune.run.manifest import read_manifest
 from textune.run.tracking.delivery import Delivery, Story
@@ -17,7 +18,7 @@ from textune.run.tracking.sender import Sender
 from textune.run.tracking.sink import Ended
 from textune.run.tracking.table import build_targets
 from textune.run.tracking.tracker import EvaluationValues, SilentTracker, StepValues
-from textune.wording import count
+from textune.wording import count, listing
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -41,6 +42,8 @@ class Outbox(SilentTracker):
         self._say = say
         self._senders: list[Sender] = []
         self._complained: set[Sender] = set()
+        self._leaving_out: set[Sender] = set()
+        """What was said already: a tracker does not work; it cannot take everything."""
 
     def __enter__(self) -> Self:
         return self
@@ -61,9 +64,10 @@ class Outbox(SilentTracker):
             known = found if isinstance(found, dict) else {}
             try:
                 delivery = Delivery(target, self._folder, story, kept=known, others=others)
-            except RunError as error:
+            except (OSError, RunError) as error:
                 self._say(f"nothing is sent to the tracker {target.name}: {error}")
                 continue
+            delivery.forget_files()
             self._senders.append(Sender(delivery))
         for sender in self._senders:
             sender.start()
@@ -97,10 +101,21 @@ class Outbox(SilentTracker):
         for sender in self._senders:
             longest = sender.delivery.target.track.wait
             longest = longest if status in ("complete", "failed") else min(longest, STOPPED_SECONDS)
-            if sender.wait(max(0.0, started + longest - time.monotonic())):
+            has_everything = sender.wait(max(0.0, started + longest - time.monotonic()))
+            self._say_left_out(sender)
+            if has_everything:
                 continue
             sender.abandon()
             self._say(self._missing(sender, status))
+
+    def _say_left_out(self, sender: Sender) -> None:
+        """Say once of a tracker that there is something that it can never take."""
+        if sender not in self._leaving_out and (reasons := sender.delivery.reasons):
+            self._leaving_out.add(sender)
+            self._say(
+                f"the tracker {sender.delivery.target.name} cannot take everything ({listing(reasons, 3)}): the rest"
+                f" is left out there, and stands in metrics.jsonl."
+            )
 
     def _missing(self, sender: Sender, status: Ending) -> str:
         left, why = sender.delivery.num_left(), sender.complaint() or "it was too slow"
@@ -118,6 +133,7 @@ class Outbox(SilentTracker):
     def _complain(self) -> None:
         """Say once of each tracker that it does not work."""
         for sender in self._senders:
+            self._say_left_out(sender)
             if sender not in self._complained and (why := sender.complaint()):
                 self._complained.add(sender)
                 self._say(
@@ -136,4 +152,5 @@ def files_for(track: Track, status: Ending, files: Mapping[str, Path]) -> dict[s
     """What a tracker gets of the files that a run leaves: those of a complete one, as its `files` says."""
     if status != "complete" or track.files == "none":
         return {}
-    return {name: path for name, path in files.items() if track.files == "all" or not path.is_dir()}
+    is_large = {name for name, path in files.items() if path.is_dir() or name.endswith(ROWS_SUFFIX)}
+    return {name: path for name, path in files.items() if track.files == "all" or name not in is_large}

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from textune.run.tracking.delivery import Delivery
+from textune.run.tracking.delivery import Delivery, trouble_of
 from textune.run.tracking.sink import Ended
 
 BATCH_SECONDS = 5.0
@@ -28,8 +28,6 @@ LAST_ATTEMPTS = 3
 """Once the run has ended, a second apart."""
 ANSWER_SECONDS = 60.0
 """A sink that does nothing for so long is reported."""
-FAULTS = (Exception, SystemExit)
-"""What the code of a tracker may raise."""
 
 
 @dataclass(frozen=True)
@@ -91,17 +89,17 @@ class Sender:
     def _work(self) -> None:
         delay, is_open, attempts = FIRST_DELAY_SECONDS, False, LAST_ATTEMPTS
         while attempts and not (self._is_abandoned or self.is_done):
+            self._news.clear()  # before looking: news of an end that comes right now is not lost
             end = self._end  # what comes before the end is in the file by now
-            self._news.clear()
             self._at = time.monotonic()
             try:
                 if not is_open:
                     self.delivery.open()
                     is_open = True
                 self._send(end)
-            except FAULTS as error:  # whatever it is: the run goes on
+            except BaseException as error:  # a panic in Rust, too, is no Exception: whatever it is, the run goes on
                 self._at = None
-                self.trouble = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
+                self.trouble = trouble_of(error)
                 self.delivery.close()
                 is_open = False
                 if end is None:
@@ -111,7 +109,7 @@ class Sender:
                     time.sleep(FIRST_DELAY_SECONDS)
                 continue
             self._at, self.trouble, delay = None, "", FIRST_DELAY_SECONDS
-            if not self.is_done:
+            if not (self.is_done or self._is_abandoned):
                 self._hurry.wait(BATCH_SECONDS)
                 self._news.wait()
         self.delivery.close()

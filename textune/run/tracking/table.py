@@ -17,7 +17,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from textune.config import AccelerateTrack, MlflowTrack, PythonTrack, TensorBoardTrack, Track
 from textune.errors import ConfigError
@@ -26,6 +25,7 @@ from textune.run.tracking.lines import JsonlTracker
 from textune.run.tracking.log import RunLog
 from textune.run.tracking.sink import Sink
 from textune.run.tracking.tracker import Tracker
+from textune.wording import without_passwords
 
 OpenTracker = Callable[[RunFolder, Callable[[str], None]], AbstractContextManager[Tracker]]
 """Opens a tracker in a run folder; what it is given to say goes to the user, once the run has begun."""
@@ -86,6 +86,14 @@ def _boards(track: TensorBoardTrack, folder: Path) -> str:
     return "the folder tensorboard of the run" if track.folder is None or Path(track.folder) == own else track.folder
 
 
+def _in_mlflow(track: MlflowTrack, folder: Path) -> str:
+    from textune.run.tracking.mlflow import database_file
+
+    database = database_file(track.uri)
+    address = without_passwords(track.uri).rstrip("/") if database is None else f"sqlite:///{database}"
+    return f"{address}, experiment {track.experiment}"
+
+
 def _with_options(what: str, options: Mapping[str, object]) -> str:
     """The options as a hash: some may be passwords."""
     text = json.dumps(options, sort_keys=True, default=str, allow_nan=False)
@@ -100,7 +108,7 @@ KINDS: dict[str, Kind] = {
     ),
     "mlflow": Kind(
         name=lambda track: "mlflow",
-        place=lambda track, folder: f"{without_password(track.uri)}, experiment {track.experiment}",
+        place=_in_mlflow,
         build=_mlflow,
     ),
     "accelerate": Kind(
@@ -116,12 +124,6 @@ KINDS: dict[str, Kind] = {
     ),
 }
 """Every kind of `[[track]]`."""
-
-
-def without_password(address: str) -> str:
-    """An address without the user and the password that it may hold."""
-    parts = urlsplit(address)
-    return address if "@" not in parts.netloc else parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class TensorBoardSink:
         self._file = _new_file(self._folder)
         if not first:
             self._write(_start_of(run), step=0, at=time.time())
-            first = _event_files(self._folder)[-1].name
+            first = Path(self._file._writer.name).name
         self._file.flush()
         return Opened(f"{self._folder.name}/{first}")
 
@@ -138,7 +138,8 @@ def _take_up(folder: Path, key: str) -> tuple[Path, str]:
     number = 1
     while True:
         candidate = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
-        files = _event_files(candidate)
+        # A process that was killed, or a full disk, may leave a file with nothing in it.
+        files = [file for file in _event_files(candidate) if any(True for _ in _values(file))]
         if not files:
             return candidate, ""
         for file in files:

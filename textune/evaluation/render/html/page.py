@@ -23,7 +23,7 @@ from textune.evaluation.metrics import metric_called
 from textune.evaluation.mistakes import Mistake
 from textune.evaluation.render.html.figure import Figure, Table
 from textune.evaluation.render.html.figures import FIGURES, OF_RUN, score, sets
-from textune.evaluation.render.html.story import Story
+from textune.evaluation.render.story import Story
 from textune.evaluation.report import Report
 from textune.evaluation.wording import answer, number, one_line
 from textune.wording import count

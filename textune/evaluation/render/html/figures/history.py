@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from textune.evaluation.render.html.figure import Figure, Table
-from textune.evaluation.render.html.story import Series, Story
 from textune.evaluation.render.html.svg import (
     NOTHING,
     NUM_STYLES,
@@ -20,6 +19,7 @@ from textune.evaluation.render.html.svg import (
     style_of,
     tick_label,
 )
+from textune.evaluation.render.story import Series, Story
 from textune.evaluation.wording import number
 
 HEIGHT = 262.0

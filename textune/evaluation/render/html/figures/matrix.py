@@ -86,7 +86,7 @@ def _names(names: Sequence[str], room: float, cell: float) -> list[Svg]:
     kind = "name" if cell >= 13 else "small"
     parts = []
     for place, name in enumerate(names):
-        middle, shown = room + (place + 0.5) * cell, named(name, room - 8)
+        middle, shown = room + (place + 0.5) * cell, named(name, (room - 8) * (1 if kind == "name" else 1.3))
         parts.append(label(room - 6, middle + 4, shown, anchor="end", kind=kind))
         parts.append(label(middle + 4, room - 6, shown, kind=kind, turn=-90))
     return parts

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from textune.evaluation.render.html.figure import Figure, Table
-from textune.evaluation.render.html.story import Story
 from textune.evaluation.render.html.svg import WIDTH, box, drawing, label, named
+from textune.evaluation.render.story import Story
 
 MAX_SPLITS = 12
 START = 110.0

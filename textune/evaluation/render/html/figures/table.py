@@ -13,6 +13,7 @@ from textune.evaluation.render.html.figure import Figure
 from textune.evaluation.render.html.figures.classes import classes
 from textune.evaluation.render.html.figures.confidence import coverage, reliability
 from textune.evaluation.render.html.figures.curves import precision_recall, roc, scores
+from textune.evaluation.render.html.figures.decision import decision, thresholds
 from textune.evaluation.render.html.figures.history import evaluations, loss, rates
 from textune.evaluation.render.html.figures.lifts import lifts
 from textune.evaluation.render.html.figures.matrix import matrix, pairs
@@ -20,7 +21,7 @@ from textune.evaluation.render.html.figures.numbers import distribution, spread
 from textune.evaluation.render.html.figures.rows import splits
 from textune.evaluation.render.html.figures.score import tasks
 from textune.evaluation.render.html.figures.slices import lengths, slices
-from textune.evaluation.render.html.story import Story
+from textune.evaluation.render.story import Story
 from textune.evaluation.report import Report
 
 FIGURES: dict[str, Callable[[Report, str], Figure | None]] = {
@@ -35,6 +36,8 @@ FIGURES: dict[str, Callable[[Report, str], Figure | None]] = {
     "reliability": reliability,
     "coverage": coverage,
     "scores": scores,
+    "decision": decision,
+    "thresholds": thresholds,
     "lengths": lengths,
     "slices": slices,
     "lifts": lifts,

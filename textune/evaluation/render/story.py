@@ -62,3 +62,8 @@ class Story:
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: str = ""
     commit: str = ""
+    backbone: str = ""
+    """Name of the model that the run started from, where others can find it by that name; else empty."""
+    labels: tuple[str, ...] = ()
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    """Of the data, by split."""

@@ -1,0 +1,1 @@
+from .slicing import content_numbers as content_numbers
