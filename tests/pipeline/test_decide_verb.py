@@ -81,6 +81,8 @@ def test_a_promise_locks_its_threshold(run: Path, fresh: Path) -> None:
         (found,) = textune.decide(run, aim, data=fresh, label=label, force=True)
         assert read_guarantees(find_model(run)) == [found]
         assert check_guarantees(run, fresh)[0].measured.given == found.given
+    # The bound of all answers went with its promise.
+    assert read_card(find_model(run)).heads[0].decision.abstain_below is None
 
 
 def test_two_classes_share_one_threshold(run: Path, fresh: Path) -> None:

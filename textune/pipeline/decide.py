@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -82,6 +82,10 @@ def decide(
     _require_unlocked(known, head, labels, folder, force=force)
     proving, proposing = rows_of_proof(run, part, data, columns, code, tracker)
     weights, found = weights_hash(folder), []
+    kept = [old for old in known if not any(_is_moved(old, head, one) for one in labels)]
+    if any(old.label is None and old not in kept for old in known):
+        # The bound of all answers is taken back with its promise.
+        head = replace(head, decision=replace(head.decision, abstain_below=None))
     for one in labels:
         gate = Gate(head, one)
         proved = _proved(aim, gate, proving, proposing)
@@ -92,7 +96,6 @@ def decide(
         head = next(own for own in card.build_task().heads if own.name == head.name)
         found.append(_guarantee(aim, Gate(head, one), proved, proving, weights))
     write_card(card, folder)
-    kept = [old for old in known if not any(_is_moved(old, head, one) for one in labels)]
     write_guarantees(folder, [*kept, *found])
     return found
 
