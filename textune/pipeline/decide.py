@@ -32,7 +32,7 @@ from textune.pipeline.guarantees import Guarantee, read_guarantees, weights_hash
 from textune.pipeline.proofrows import rows_of_proof
 from textune.prediction import ModelCard, find_model, no_classifier, read_card, write_card
 from textune.run import GUARANTEES, SilentTracker, Tracker, now
-from textune.tasks import Head
+from textune.tasks import Decision, Head
 from textune.wording import count, listing, nearest
 
 
@@ -85,15 +85,14 @@ def decide(
     kept = [old for old in known if not any(_is_moved(old, head, one) for one in labels)]
     if any(old.label is None and old not in kept for old in known):
         # The bound of all answers is taken back with its promise.
-        head = replace(head, decision=replace(head.decision, abstain_below=None))
+        card, head = _deciding(card, head, replace(head.decision, abstain_below=None))
     for one in labels:
         gate = Gate(head, one)
         proved = _proved(aim, gate, proving, proposing)
         rule = gate.with_threshold(proved.threshold)
         if head.decision.costs is not None and rule.costs is None:
             tracker.notice("the rule of costs gives way to the threshold: a head has one of them")
-        card = card.with_decisions({own.name: own.decision for own in card.heads} | {head.name: rule})
-        head = next(own for own in card.build_task().heads if own.name == head.name)
+        card, head = _deciding(card, head, rule)
         found.append(_guarantee(aim, Gate(head, one), proved, proving, weights))
     write_card(card, folder)
     write_guarantees(folder, [*kept, *found])
@@ -152,6 +151,12 @@ def _head(card: ModelCard, task: str | None) -> Head:
             value=name,
         )
     return heads[name]
+
+
+def _deciding(card: ModelCard, head: Head, rule: Decision) -> tuple[ModelCard, Head]:
+    """The card and its head with this rule."""
+    card = card.with_decisions({own.name: own.decision for own in card.heads} | {head.name: rule})
+    return card, next(own for own in card.build_task().heads if own.name == head.name)
 
 
 def _require_sensible(aim: Aim) -> None:
