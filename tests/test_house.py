@@ -283,6 +283,7 @@ def test_the_page_says_where_a_thing_is_added() -> None:
         "SHARINGS",
         "FORMATS",
         "FIGURES",
+        "PLOTS",
         "UPDATE_RULES",
         "SCHEDULES",
         "RENDERERS",
@@ -362,7 +363,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
         - set(sys.stdlib_module_names)
         - {
             *("textune", "torchx", "datasets", "peft", "bitsandbytes", "selectolax"),
-            *("onnxruntime", "onnxscript", "onnx_ir", "optuna", "sklearn", "datasketch"),
+            *("onnxruntime", "onnxscript", "onnx_ir", "optuna", "sklearn", "datasketch", "matplotlib"),
             *("tensorboard", "mlflow", "accelerate"),
         }
     )

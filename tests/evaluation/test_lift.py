@@ -118,7 +118,7 @@ def report_with(*lifts: Lift) -> Any:
 
 LIFTS = (
     Lift("source", 150, 0.81, 0.042, (0.01, 0.07)),
-    Lift("da|te*", 0, 0.852, -0.001, None, "only 2 answers are others without it, too few to resample"),
+    Lift("da|te*", 0, 0.852, -0.001, None, "only 2 answers differ without it, too few to resample"),
     Lift("x", 3, float("nan"), float("nan"), None),
 )
 

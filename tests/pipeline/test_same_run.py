@@ -85,6 +85,7 @@ ROLES = {
     "evaluate.best_by": Role.LEARNED,
     "train.evaluate_at": Role.COMPUTED,
     "evaluate.arms": Role.COMPUTED,
+    "evaluate.plots": Role.COMPUTED,
     "evaluate.at_end": Role.COMPUTED,
     "decide.folds": Role.COMPUTED,
     "decide.thresholds.matrix": Role.COMPUTED,

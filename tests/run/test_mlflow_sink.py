@@ -72,8 +72,10 @@ def test_a_run_is_begun_taken_up_and_ended_and_says_how_far_it_came(server: Serv
         (tmp_path / "best").mkdir(exist_ok=True)
         (tmp_path / "best" / "config.json").write_text("{}")
         (tmp_path / "report.json").write_text("{}")
+        (tmp_path / "roc.png").write_bytes(b"ink")
         again.keep("best", tmp_path / "best")
         again.keep("report.json", tmp_path / "report.json")
+        again.keep("plots/test/roc.png", tmp_path / "roc.png")
         again.finish(END)
     again.close()
 
@@ -87,8 +89,9 @@ def test_a_run_is_begun_taken_up_and_ended_and_says_how_far_it_came(server: Serv
     assert metrics["best/f1"] == [(2, 1002000, 0.5)]
     assert metrics[metric_name("validation/f1[ä]")] == [(2, 1002000, 0.25)]
     assert [(at, value) for at, _, value in metrics["report/test/f1"]] == [(2, 0.6)]
-    assert [file.path for file in found.list_artifacts(run)] == ["best", "report.json"]
+    assert [file.path for file in found.list_artifacts(run)] == ["best", "plots", "report.json"]
     assert [file.path for file in found.list_artifacts(run, "best")] == ["best/config.json"]
+    assert [file.path for file in found.list_artifacts(run, "plots/test")] == ["plots/test/roc.png"]
 
 
 def test_a_run_that_was_deleted_is_begun_again_under_another_name(server: Server, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from cleanlab.filter import find_label_issues
 from kits.cli import runner
 from kits.errors import refused
-from kits.runs import reviews, write_config, write_csv
+from kits.runs import reviews, write_config, write_csv, write_jsonl
 
 import textune
 from textune.data.corrections import Correction, read_corrections, write_corrections
@@ -214,6 +214,87 @@ def test_what_cannot_be_examined_or_applied(tmp_path: Path, monkeypatch: pytest.
     with refused(ConfigError, reason="datasketch is not installed") as caught:
         textune.doctor(config, run=tmp_path / "study")
     assert "textune[doctor]" in str(caught.value.hint)
+
+
+WORDS = ["the", "film", "is", "a", "movie", "now", "later", "good", "fine", "bad", "dull"]
+SEVERAL = """
+[data]
+train.files = "train.jsonl"
+validation.ratio = 0.2
+test = { kind = "files", files = "test.jsonl" }
+[model]
+pretrained = "backbone"
+[train]
+duration = "8 epochs"
+"""
+TASKS = """
+[data.columns]
+labels = ["tone", "urgent"]
+[task]
+kind = "multitask"
+groups = { tone = ["neg", "pos"], urgent = ["no", "yes"] }
+"""
+TAGS = """
+[data.columns]
+label = "tags"
+[task]
+kind = "multilabel"
+"""
+
+
+def messages(num_rows: int, seed: int) -> list[dict[str, Any]]:
+    """Rows whose two labels are plain from their words, as two tasks and as a list."""
+    generator = random.Random(seed)
+    rows = []
+    for _ in range(num_rows):
+        tone, urgent = generator.choice(["neg", "pos"]), generator.choice(["no", "yes"])
+        words = generator.choices(WORDS[:5], k=generator.randint(4, 12))
+        words += generator.choices(["good", "fine"] if tone == "pos" else ["bad", "dull"], k=2)
+        words += ["now" if urgent == "yes" else "later"] * 2
+        generator.shuffle(words)
+        rows.append({"text": " ".join(words), "tone": tone, "urgent": urgent})
+    return rows
+
+
+@pytest.mark.parametrize("columns", [TASKS, TAGS], ids=["tasks", "tags"])
+def test_each_task_and_each_of_several_labels_is_asked_about(tmp_path: Path, columns: str) -> None:
+    """The wrong one is proposed, in the form that `data.corrections` reads, and not the other one of the row."""
+    train, test = messages(300, 1), messages(30, 2)
+    wrong = random.Random(5).sample(range(300), 30)
+    for number in wrong:
+        train[number]["tone"] = OTHER[train[number]["tone"]]
+    for row in (*train, *test):
+        row["tags"] = [name for name, has in (("pos", row["tone"] == "pos"), ("yes", row["urgent"] == "yes")) if has]
+    write_jsonl(tmp_path / "train.jsonl", train)
+    write_jsonl(tmp_path / "test.jsonl", test)
+    config = write_config(tmp_path, SEVERAL + columns, words=WORDS) / "config.toml"
+    found = textune.doctor(config, folds=3, run=tmp_path / "study")
+    if columns is TASKS:
+        expected = {(number, "tone", OTHER[train[number]["tone"]]) for number in wrong}
+    else:
+        expected = {(number, "label", "-pos" if train[number]["tone"] == "pos" else "+pos") for number in wrong}
+    proposed = {(line.row, line.task, line.proposed) for line in found.lines}
+    assert len(proposed & expected) / len(expected) > 0.6
+    mended = apply_corrections(config, found.corrections, run=tmp_path / "study", overrides=["train.duration=1 steps"])
+    assert mended.compared.num_rows == 30 and mended.num_lines == len(found.lines)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.05, 0.1])
+def test_points_are_regained_in_the_mean(tmp_path: Path, share: float) -> None:
+    """Of labels flipped with three seeds; more than six of ten are found."""
+    regained, recalls = [], []
+    for seed in range(3):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        train = reviews(NUM_ROWS, seed)
+        wrong = flipped(train, share, seed)
+        config = place_of(folder, train, reviews(300, 10 + seed))
+        found = textune.doctor(config, folds=3, run=folder / "study")
+        recalls.append(len({line.row for line in found.lines if line.proposed} & wrong) / len(wrong))
+        regained.append(apply_corrections(config, found.corrections, run=folder / "study").regained)
+    assert min(recalls) > 0.6, recalls
+    assert np.mean(regained) > 0, regained
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "doctor.md"

@@ -253,7 +253,10 @@ def test_what_cannot_be_repeated(place: Path, tmp_path: Path) -> None:
             repeat(config, run=run, **keywords)  # type: ignore[arg-type]
     with refused(DataError, key="data.validation.folds", value=31, reason="30 rows") as found:
         repeat(config, folds=31, run=run)
-    assert found.value.message.startswith("fold-0: ") and not list(tmp_path.iterdir())
+    assert found.value.message.startswith("fold-0: ") and "--folds" in found.value.hint
+    assert not list(tmp_path.iterdir())
+    result = repeat(config, folds=31, run=run, keep_going=True)  # all for one reason, which is said once
+    assert result.exit_code == 2 and len(result.all_notes()) == 3 and "fold-4 and 26 more" in result.all_notes()[2]
     words = [
         "data.train={ kind = 'stream', files = 'a.jsonl', num_rows = 9 }",
         "task.kind=binary",

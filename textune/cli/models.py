@@ -109,11 +109,12 @@ def show_comparison(comparison: Comparison, *, as_json: bool) -> None:
 @click.command(
     cls=Examples,
     short_help="Write the page about a run again, from its files.",
-    examples="textune report runs/first\ntextune report runs/first --json",
+    examples="textune report runs/first\ntextune report runs/first --plots\ntextune report runs/first --json",
 )
 @click.argument("run", metavar="RUN")
+@click.option("--plots", is_flag=True, help="Draw its plots as PNG files into plots/ too; needs the extra `plots`.")
 @json_option
-def report(run: str, as_json: bool) -> None:
+def report(run: str, plots: bool, as_json: bool) -> None:
     """Write report.html into a run folder, a page to look at that needs no other file, and model-card.md.
 
     Every run writes them at its end; this writes them again, as for a run of an earlier version. No model and no rows
@@ -122,7 +123,7 @@ def report(run: str, as_json: bool) -> None:
     with importing(for_good=True):
         from textune.pipeline import report as run_report
 
-    written = run_report(run)
+    written = run_report(run, plots=plots)
     if as_json:
         print_json({name: str(path) for name, path in written.items()})
         return

@@ -55,7 +55,7 @@ class RunLines:
         """The main metric of the first report, or why it failed."""
         start = f"{number}/{total} {result.name}:"
         if result.error is not None:
-            self._say(f"{start} failed: {result.reason.removeprefix(f'{result.name}: ')}")
+            self._say(f"{start} failed: {result.reason}")
             return
         reports = list(result.reports.values())
         scored = f", {reports[0].metric} {reports[0].value:.4f} ({reports[0].dataset})" if reports else ""

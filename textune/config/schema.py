@@ -260,6 +260,8 @@ class EvaluateSection(Section):
     slices: Computed[Names] = ()
     """Columns of the rows, such as `["source"]`, by whose values the report measures the main metric as well; at most
     50 values each. The rows that a run keeps in `evaluations/` have them too."""
+    plots: Computed[bool] = False
+    """Draw the plots of `report.html` as PNG files into `plots/` of the run folder too; needs the extra `plots`."""
     train: Computed[bool] = False
     """Evaluate on the training rows too, as the set `train`: the gap to the validation rows shows overfitting."""
     arms: Computed[Arms] = ("without",)

@@ -235,7 +235,7 @@ def _unknown_keys(table: Tree, section: type[Section], place: Place, label: str)
         except ValueError:
             meant = []
         if meant or name in keys_of(Experiment):
-            key = meant[0] if meant else f"{name}.KEY"
+            key = f"{name}.KEY" if name in keys_of(Experiment) else meant[0]
             hint = f'Values to try stand in [grid], as in "{key}" = [A, B]; the same of all runs in `config`.'
         message = f"Unknown key {format_key(*place, str(name))}{set_in(label)}."
         problems.append(Problem((*place, str(name)), message, hint, origin=label))

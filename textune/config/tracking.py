@@ -15,8 +15,8 @@ class TrackKeys(Section):
 
     files: Literal["all", "reports", "none"] = "all"
     """What a tracker that keeps files gets when the run is complete: `reports` are its configuration, manifest,
-    metrics and reports, which quote some of the texts; `all` also the best model and, for each reported set, the file
-    with the answer to every row."""
+    metrics, plots and reports, which quote some of the texts; `all` also the best model and, for each reported set,
+    the file with the answer to every row."""
     wait: Annotated[float, Field(ge=0, le=86_400)] = 10.0
     """Seconds that the end of a run waits for a tracker that has not received everything yet; `textune tracking
     replay` sends the rest."""

@@ -48,6 +48,9 @@ from .render.html.svg import ticks as ticks
 from .render.html.svg import words as words
 from .render.json import read_report as read_report
 from .render.modelcard import model_card as model_card
+from .render.plots import plots_of as plots_of
+from .render.plots import plots_of_training as plots_of_training
+from .render.plots import require_plots as require_plots
 from .render.story import History as History
 from .render.story import Series as Series
 from .render.story import SplitRows as SplitRows

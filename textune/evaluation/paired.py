@@ -27,6 +27,7 @@ from textune.evaluation.mainmetric import MainMetric
 from textune.evaluation.metrics import Metric
 from textune.evaluation.scored import Scored
 from textune.evaluation.undefined import is_undefined
+from textune.wording import count
 
 PERMUTATIONS = 999
 """Exchanges of the permutation test: with the difference itself, a thousand values."""
@@ -71,7 +72,7 @@ def _too_few(main: MainMetric, one: ScoredRows, other: ScoredRows, counted: Sequ
     if any(part.uses != "decisions" for head in counted for part in main.by_head[head].parts or (main.by_head[head],)):
         return None
     changed = sum(int(changed_rows(one.by_head[head], other.by_head[head]).sum()) for head in counted)
-    return f"only {changed} answers are others" if changed < MIN_ERRORS else None
+    return f"only {count(changed, 'answer differs', 'answers differ')}" if changed < MIN_ERRORS else None
 
 
 def changed_rows(one: Scored, other: Scored) -> np.ndarray:

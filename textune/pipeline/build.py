@@ -28,6 +28,7 @@ from textune.config import (
     sets_at_each_evaluation,
 )
 from textune.data import GivenRows
+from textune.evaluation import require_plots
 from textune.model import (
     Adapting,
     Device,
@@ -123,6 +124,8 @@ def build_parts(
 def _require_possible(experiment: Experiment, device: Device, ranks: Ranks) -> None:
     """Raise, before rows are read, what is wrong whatever they are: with packages, the machine, the backbone's
     files."""
+    if experiment.evaluate.plots:
+        require_plots("evaluate.plots")
     require_optimizer(experiment.train.optimizer)
     require_learner(experiment.train, device, ranks)
     if isinstance(experiment.model, ModelSection) and experiment.model.quantize is not None:

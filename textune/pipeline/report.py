@@ -6,15 +6,19 @@ from pathlib import Path
 
 from textune.config import user_path
 from textune.errors import RunError
-from textune.run import RunFolder, write_page
+from textune.evaluation import require_plots
+from textune.run import RunFolder, write_page, write_plots
 
 
-def report(run: str | Path) -> dict[str, Path]:
+def report(run: str | Path, *, plots: bool = False) -> dict[str, Path]:
     """Write what a run writes about itself at its end, from its reports, metrics and manifest; returns the files by
     name.
 
-    RunError where the folder is no run's, or where it has no report yet.
+    `plots`: draw the plots too, as PNG files; they are named by their path in the run folder. RunError where the
+    folder is no run's, or where it has no report yet; ConfigError where plots cannot be drawn for want of a package.
     """
+    if plots:
+        require_plots("--plots")
     folder = RunFolder(user_path(run))
     written = write_page(folder)
     if not written:
@@ -24,4 +28,6 @@ def report(run: str | Path) -> dict[str, Path]:
             place=str(folder.path),
             reason="no report yet",
         )
-    return {path.name: path for path in written}
+    if plots:
+        written += write_plots(folder)
+    return {path.relative_to(folder.path).as_posix(): path for path in written}

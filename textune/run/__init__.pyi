@@ -9,6 +9,7 @@ from .manifest import Manifest as Manifest
 from .manifest import now as now
 from .manifest import read_manifest as read_manifest
 from .page import write_page as write_page
+from .page import write_plots as write_plots
 from .parts import Parts as Parts
 from .parts import Settings as Settings
 from .parts import batches_of as batches_of

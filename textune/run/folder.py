@@ -10,6 +10,7 @@ runs/x/
   checkpoints/    all that a run needs to resume where it stopped: step-120/ and the like
   lock            held by the process that is writing here
   report.html     a page to look at: all of the reports, how training went, what the audit found
+  plots/          its plots as PNG files, where `evaluate.plots` or `textune report --plots` asks for them
   model-card.md   what the best model is, what it was trained on and what it reaches
   report.json, report.md                  the best model on the validation rows
   report-test.json, report-NAME.json, ... the best model on the test rows, and on each evaluation set
@@ -36,6 +37,8 @@ PAGE = "report.html"
 """The page about a run."""
 CARD = "model-card.md"
 """The card of its model, as the Hugging Face hub knows them."""
+PLOTS = "plots"
+"""Folder of the plots, by set."""
 _REPORT = "report"
 _FIRST = ("validation", "test")
 _BEFORE_THE_MANIFEST = {"lock", "config.toml", "config.toml.writing", "manifest.json.writing"}
@@ -222,11 +225,16 @@ class RunFolder:
 
     def files(self) -> dict[str, Path]:
         """What the run has left so far, by name: its configuration, manifest and metrics, the best model's folder,
-        reports, rows of reported sets."""
+        reports, rows of reported sets; plots by their path in the run folder."""
         found = [self.path / name for name in ("config.toml", "manifest.json")]
         found += [self.metrics, self.best, self.path / CARD, *sorted(self.path.glob(f"{_REPORT}*"))]
         found += [self.rows_of(name) for name in self.reports()]
-        return {path.name: path for path in found if path.exists()}
+        named = {path.name: path for path in found if path.exists()}
+        return named | {path.relative_to(self.path).as_posix(): path for path in self.plots()}
+
+    def plots(self) -> list[Path]:
+        """The plots that it has."""
+        return sorted((self.path / PLOTS).rglob("*.png"))
 
     def reports(self) -> dict[str, Path]:
         """The JSON files of its reports by the set that they are about: `validation`, `test`, then the others."""

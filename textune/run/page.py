@@ -1,14 +1,14 @@
-"""`report.html` and `model-card.md` of a run folder, made from its files alone, so that they can be written again."""
+"""`report.html`, plots and model card of a run, made from its files alone, so that they can be written again."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
 
-from textune.atomic import write_text
-from textune.evaluation import Report, SplitRows, Story, model_card, page_of, read_report
-from textune.run.folder import CARD, PAGE, RunFolder
+from textune.atomic import replace_folder, write_bytes, write_text
+from textune.evaluation import Report, SplitRows, Story, model_card, page_of, plots_of, plots_of_training, read_report
+from textune.run.folder import CARD, PAGE, PLOTS, RunFolder
 from textune.run.history import read_history
 from textune.run.manifest import Manifest, read_manifest
 
@@ -28,6 +28,30 @@ def write_page(folder: RunFolder) -> list[Path]:
     for name, text in texts.items():
         write_text(folder.path / name, text)
     return [folder.path / name for name in texts]
+
+
+def write_plots(folder: RunFolder) -> list[Path]:
+    """Draw the plots of a run, those of each set in a folder of its name, in place of earlier ones; nothing where it
+    has no report yet. Errors as in `write_page`."""
+    story = story_of(folder)
+    reports = {name: read_report(path) for name, path in folder.reports().items()}
+    if not reports:
+        return []
+
+    def write(plots: Path) -> None:
+        for name, report in reports.items():
+            _write_all(plots / name, plots_of(report))
+        if story.history is not None:
+            _write_all(plots, plots_of_training(story.history, story.best_step))
+
+    replace_folder(folder.path / PLOTS, write)
+    return folder.plots()
+
+
+def _write_all(folder: Path, plots: Iterable[tuple[PurePosixPath, bytes]]) -> None:
+    for path, data in plots:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(folder / path, data)
 
 
 def in_order(reports: Mapping[str, Report]) -> dict[str, Report]:

@@ -22,7 +22,7 @@ from textune.run.facts import Facts, run_facts
 from textune.run.folder import RunFolder
 from textune.run.header import describe
 from textune.run.manifest import Ending, Manifest, Resumption, command_line, git_state, machine, now, versions
-from textune.run.page import write_page
+from textune.run.page import write_page, write_plots
 from textune.run.parts import Parts, batches_of, num_truncated, scorer_of
 from textune.run.report import write_reports
 from textune.run.same import compare_identity, identity_at, identity_of, not_fitting
@@ -318,9 +318,11 @@ class Session:
     def _write_page(self) -> None:
         try:
             write_page(self._folder)
+            if self._parts.settings.evaluate.plots:
+                write_plots(self._folder)
         except OSError as error:  # such as a full disk; everything that the page is made of is there
             self._tracker.notice(
-                f"the page about the run was not written: {error.strerror or error}; `textune report"
+                f"the page about the run, or its plots, was not written: {error.strerror or error}; `textune report"
                 f" {self._folder.path}` writes it"
             )
 

@@ -27,7 +27,7 @@ from textune.config import (
     user_path,
 )
 from textune.data import GivenRows
-from textune.errors import ConfigError, RunError
+from textune.errors import ConfigError, RunError, TextuneError
 from textune.evaluation import (
     ROWS_SUFFIX,
     EvaluatedRows,
@@ -55,6 +55,9 @@ HELD_OUT = "held-out"
 _HELD = "validation"
 """The set that is a fold in each run."""
 _LARGEST_SEED = 2**32
+_LABELS = (
+    "Labels that are probably wrong, by these held-out rows: `textune doctor` with the same config, folds and --run."
+)
 
 
 def repeat(
@@ -97,7 +100,13 @@ def repeat(
     ]
     study = Study("repeat", loaded.resolved, {"folds": folds})
     with opened_study(folder, study):
-        ended = carry_out(planned, jobs=jobs, keep_going=keep_going, watch=watch)
+        try:
+            ended = carry_out(planned, jobs=jobs, keep_going=keep_going, watch=watch)
+        except TextuneError as error:
+            _name_folds(error)
+            raise
+        for one in ended:
+            _name_folds(one.error)
         result = _result(loaded, folder, ended, folds=folds, seeds=numbers)
         _write(result)
     return result
@@ -178,7 +187,14 @@ def _result(
         limit = loaded.experiment.evaluate.mistakes
         bootstrap = loaded.experiment.evaluate.bootstrap
         pooled = _pool(done, reports, folder, num_seeds=len(seeds), mistakes=limit, bootstrap=bootstrap)
-    return RepeatResult(folder, folds, seeds, tuple(ended), sets, pooled, _notes(loaded, folds, pooled))
+    notes = _notes(loaded, folds, pooled, several_seeds=len(seeds) > 1)
+    return RepeatResult(folder, folds, seeds, tuple(ended), sets, pooled, notes)
+
+
+def _name_folds(error: Exception | None) -> None:
+    """Say where the number of folds comes from, in an error about it: no key of a configuration counts here."""
+    if isinstance(error, TextuneError) and error.key == "data.validation.folds":
+        error.advise("Their number is that of `textune repeat --folds`.")
 
 
 def _require_same_data(done: Sequence[RunResult]) -> None:
@@ -196,7 +212,7 @@ def _require_same_data(done: Sequence[RunResult]) -> None:
             )
 
 
-def _notes(loaded: Loaded, folds: int | None, pooled: Report | None) -> tuple[str, ...]:
+def _notes(loaded: Loaded, folds: int | None, pooled: Report | None, *, several_seeds: bool) -> tuple[str, ...]:
     notes = []
     own = loaded.experiment.data.validation
     if folds is not None:
@@ -207,6 +223,8 @@ def _notes(loaded: Loaded, folds: int | None, pooled: Report | None) -> tuple[st
                 "Each run chose its best step on the fold that it is measured on, so these scores are a little too"
                 " high; evaluated only at the end (train.evaluate_every), they are not."
             )
+        if pooled is not None and (pooled.tasks or pooled.num_mistakes is not None) and not several_seeds:
+            notes.append(_LABELS)
         if pooled is None:
             notes.append("Not every run is complete: there is no report on all held-out rows yet.")
     return tuple(notes)

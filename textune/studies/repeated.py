@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from textune.evaluation import Report, number
 from textune.studies.runs import RunResult, exit_code_of
 from textune.studies.spread import Spread
-from textune.wording import count
+from textune.wording import count, listing
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -126,7 +126,11 @@ class RepeatResult:
             found.append(_OVER_FOLDS)
         if over_seeds:
             found.append(_OVER_SEEDS.format(sets=" and ".join(over_seeds)))
-        return [*found, *(f"{run.name} failed: {run.reason}" for run in self.runs if run.error is not None)]
+        failed: dict[str, list[str]] = {}
+        for run in self.runs:
+            if run.error is not None:
+                failed.setdefault(run.reason, []).append(run.name)
+        return [*found, *(f"{listing(names, 5)} failed: {reason}" for reason, names in failed.items())]
 
     def markdown(self) -> str:
         """The tables and notes as a document."""

@@ -77,9 +77,9 @@ class RunResult:
 
     @property
     def reason(self) -> str:
-        """Why it failed, as a sentence; empty if it is complete."""
+        """Why it failed, as a sentence without its name; empty if it is complete."""
         if self.error is None or isinstance(self.error, TextuneError):
-            return str(self.error or "")
+            return str(self.error or "").removeprefix(f"{self.name}: ")
         return f"internal error in textune: {type(self.error).__name__}: {self.error}"
 
     @property

@@ -185,8 +185,7 @@ def _result(cell: Cell, run: Path, ended: RunResult | None) -> CellResult:
     if ended is None:
         return CellResult(cell.name, cell.values, run, "planned")
     if ended.error is not None:
-        reason = ended.reason.removeprefix(f"{cell.name}: ")
-        return CellResult(cell.name, cell.values, run, "failed", reason, ended.exit_code)
+        return CellResult(cell.name, cell.values, run, "failed", ended.reason, ended.exit_code)
     assert cell.loaded is not None
     chosen = cell.loaded.experiment.evaluate.best_by
     report, seconds = ended.reports.get(chosen), read_manifest(run).seconds

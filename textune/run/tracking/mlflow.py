@@ -89,7 +89,8 @@ class MlflowSink:
             if path.is_dir():
                 self._client.log_artifacts(self._run, str(path), artifact_path=name)
             else:
-                self._client.log_artifact(self._run, str(path))
+                inside = name.rpartition("/")[0]  # of a name such as plots/loss.png
+                self._client.log_artifact(self._run, str(path), artifact_path=inside or None)
 
     def finish(self, ended: Ended) -> None:
         from mlflow.entities import Metric
