@@ -73,3 +73,32 @@ def test_a_threshold_in_force_is_measured() -> None:
     assert found is not None
     after = Gate(replace(scored.head, decision=gate.with_threshold(found.threshold)), 1)
     assert measure(aim, after.rows(scored), after.threshold) == found
+
+
+@pytest.mark.parametrize("bound", [None, 0.7, (0.9, 0.6)])
+@pytest.mark.parametrize("label", [0, 1])
+def test_certain_and_withheld_rows_of_two_classes(label: int, bound: float | tuple[float, ...] | None) -> None:
+    """What is measured is what is answered, also where a probability is 1 and where answers are withheld."""
+    (scored,) = random_set("binary", num_rows=300).scored.by_head.values()
+    second_N = np.linspace(0.02, 0.98, 300)
+    second_N[:40], second_N[40:80], second_N[80:90] = 1.0, 0.0, 1.0 + 1e-7
+    scored = replace(scored, scores=np.stack([1 - second_N, second_N], axis=1))
+    gate = Gate(replace(scored.head, decision=Decision(abstain_below=bound)), label)
+    rows = gate.rows(scored)
+    for threshold in np.unique(rows.scores[np.isfinite(rows.scores)])[::20].tolist():
+        decided = replace(scored.head, decision=gate.with_threshold(threshold))
+        answers = shown(decided, scored.ranked.scores).answers
+        given = [answer == decided.labels[label] for answer in answers]
+        assert np.array_equal(given, rows.scores >= threshold)
+        assert Gate(decided, label).threshold == threshold
+
+
+def test_which_thresholds_move_each_other() -> None:
+    heads = {kind: random_set(kind).scored.heads[0] for kind in ("binary", "multiclass", "multilabel")}
+    moved = {
+        kind: [(one, other) for one in (0, 1, None) for other in (0, 1, None) if Gate(head, one).moves(other)]
+        for kind, head in heads.items()
+    }
+    assert len(moved["binary"]) == 9
+    assert set(moved["multiclass"]) == {(0, 0), (1, 1), *((None, one) for one in (0, 1, None)), (0, None), (1, None)}
+    assert moved["multilabel"] == [(0, 0), (1, 1), (None, None)]

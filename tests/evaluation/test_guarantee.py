@@ -82,6 +82,19 @@ def test_the_highest_threshold_is_taken(name: str) -> None:
     assert found.p_value <= 0.05 < measure(aim, rows, above).p_value
 
 
+@pytest.mark.parametrize("name", ["recall", "coverage"])
+@pytest.mark.parametrize("level", [0.001, 0.5, 0.8, 0.999])
+def test_the_highest_threshold_is_that_of_one_test_after_the_other(name: str, level: float) -> None:
+    rows = drawn(150, 6)
+    rows = GatedRows(np.where(rows.scores < 0.1, -np.inf, rows.scores.round(2)), rows.right, rows.missed)  # with ties
+    aim, last = Aim(name, level), None
+    for threshold in np.unique(rows.scores[np.isfinite(rows.scores)]).tolist():
+        if measure(aim, rows, threshold).p_value > aim.error:
+            break
+        last = measure(aim, rows, threshold)
+    assert prove(aim, rows) == last
+
+
 def test_the_error_rate_is_kept() -> None:
     aim = Aim("precision", 0.9, confidence=0.9)
     true = {}
@@ -148,3 +161,9 @@ def test_verdicts_on_new_rows(share: float, num_rows: int, expected: str) -> Non
     assert verdict_on(aim, measure(aim, rows, 0.8), rows) == expected
     cost = Aim("cost", 0.1)
     assert verdict_on(cost, measure(cost, rows, 0.8), rows) == ("open" if expected == "open" else expected)
+
+
+def test_a_threshold_is_never_above_1() -> None:
+    certain = GatedRows(np.ones(200), np.arange(200) % 2 == 0, np.ones(200, bool))
+    found = prove(Aim("cost", 0.9, cost_of_wrong=1.0, cost_of_none=0.1), certain)
+    assert found is not None and (found.threshold, found.given) == (1.0, len(certain) // 2)

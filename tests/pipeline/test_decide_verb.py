@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from kits.runs import Listener, reviews, write_csv
 import textune
 from textune.errors import ConfigError, RunError
 from textune.evaluation.guarantee import Aim
-from textune.evaluation.rowsfile import read_rows
+from textune.evaluation.rowsfile import read_rows, write_rows
 from textune.pipeline.decide import check_guarantees
 from textune.pipeline.guarantees import read_guarantees
+from textune.pipeline.proofrows import rows_of_proof
 from textune.prediction.card import read_card
 from textune.prediction.load import find_model
 from textune.run.deciding import GUARANTEES
@@ -71,9 +73,43 @@ def test_a_promise_locks_its_threshold(run: Path, fresh: Path) -> None:
     assert (find_model(run) / "textune.json").read_bytes() == before
     textune.decide(run, Aim("recall", 0.6), data=fresh, force=True)
     assert [one.level for one in read_guarantees(find_model(run))] == [0.6]
-    # The first class of the two has a promise of its own.
-    textune.decide(run, Aim("coverage", 0.5), data=fresh)
-    assert [one.label for one in read_guarantees(find_model(run))] == ["pos", None]
+    # Withheld answers are missing from the recall, and the other class has the same threshold.
+    for aim, label in ((Aim("coverage", 0.5), ()), (Aim("recall", 0.5), "neg")):
+        with pytest.raises(RunError) as caught:
+            textune.decide(run, aim, data=fresh, label=label)
+        assert caught.value.reason == "a guarantee locks it"
+        (found,) = textune.decide(run, aim, data=fresh, label=label, force=True)
+        assert read_guarantees(find_model(run)) == [found]
+        assert check_guarantees(run, fresh)[0].measured.given == found.given
+    # The bound of all answers went with its promise.
+    assert read_card(find_model(run)).heads[0].decision.abstain_below is None
+
+
+def test_two_classes_share_one_threshold(run: Path, fresh: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        textune.decide(run, Aim("recall", 0.5), label=["neg", "pos"], data=fresh)
+    assert (caught.value.key, caught.value.value) == ("label", "neg, pos")
+    assert len(textune.decide(run, Aim("recall", 0.5), label=["pos", "pos"], data=fresh)) == 1
+
+
+def test_what_proves_has_no_part_in_what_is_proposed(run: Path) -> None:
+    validation = read_rows(run / "evaluations" / "validation.rows.parquet")
+    proving, proposing = rows_of_proof(run, "test", None, None, (), Listener())
+    assert proposing is not None and 0 < len(proposing) <= len(validation)
+    assert not np.isin(proposing.facts.content, proving.facts.content).any()
+    # The same rows under another name propose nothing for themselves.
+    write_rows(replace(validation, name="test"), run / "evaluations" / "test.rows.parquet")
+    assert rows_of_proof(run, "test", None, None, (), Listener())[1] is None
+
+
+def test_rows_of_a_run_that_is_not_complete_are_scored_again(run: Path) -> None:
+    path = run / "evaluations" / "test.rows.parquet"
+    rows = read_rows(path)
+    write_rows(rows.take(np.arange(3)), path)  # as if by an earlier model
+    assert len(rows_of_proof(run, "test", None, None, (), Listener())[0]) == 3
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps(manifest | {"status": "interrupted"}))
+    assert len(rows_of_proof(run, "test", None, None, (), Listener())[0]) == len(rows)
 
 
 def test_new_rows_hold_or_break_a_promise(run: Path, fresh: Path, tmp_path: Path) -> None:
@@ -126,6 +162,7 @@ def test_another_model_or_rule_is_not_that_of_the_proof(run: Path, fresh: Path) 
         (Aim("coverage", 0.5), {"label": "pos"}, "label"),
         (Aim("recall", 0.5), {"task": "tone"}, "task"),
         (Aim("recall", 0.5), {"part": "test", "data": "x.csv"}, "part"),
+        (Aim("recall", 0.5), {"part": "train"}, "part"),
     ],
 )
 def test_what_cannot_be_promised(run: Path, aim: Aim, how: dict[str, Any], key: str) -> None:
@@ -160,7 +197,8 @@ def test_the_command_line(
     assert call("decide", run, "--check", tmp_path / "turned.csv").code == 1
     assert call("decide", run).code == 2
     assert call("decide", run, "--target-recall", "0.5", "--target-cost", "1").code == 2
-    answer = call("decide", run, "--target-coverage", "0.5", "--data", fresh, "--json")
+    assert call("decide", run, "--target-coverage", "0.5", "--data", fresh).code != 0
+    answer = call("decide", run, "--target-coverage", "0.5", "--data", fresh, "--json", "--force")
     (found,) = json.loads(answer.out)["guarantees"]
     assert found["label"] is None
     predicted = textune.load(run).predict_table({"text": [row["text"] for row in reviews(260, seed=5)]})

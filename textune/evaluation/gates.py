@@ -42,11 +42,11 @@ class Gate:
         """The rows whose scores are kept, each with the probability that is compared with the threshold."""
         ranked = scored.ranked
         assert ranked.scores is not None
-        probabilities = self.head.calibrated(ranked.scores)
+        probabilities = np.minimum(self.head.calibrated(ranked.scores), 1.0)  # in float32 some exceed it by a rounding
         hits = ranked.hits
         if not self._withholds:
             assert self.label is not None
-            column = -probabilities[:, 1] if self._is_turned else probabilities[:, self.label]
+            column = np.where(self._never_given(probabilities), -np.inf, self._compared(probabilities))
             return GatedRows(column, hits[:, self.label], hits[:, self.label])
         every = np.arange(len(ranked))
         best_N = self.head.decision.best(ranked.scores)
@@ -55,6 +55,26 @@ class Gate:
             return GatedRows(best, right, np.ones(len(ranked), bool))
         true = hits[:, self.label]
         return GatedRows(np.where(best_N == self.label, best, -np.inf), true, true)
+
+    def _compared(self, probabilities_NK: np.ndarray) -> np.ndarray:
+        """float64 [N] what is compared with the threshold of a label that is given by itself."""
+        return np.asarray(-probabilities_NK[:, 1] if self._is_turned else probabilities_NK[:, self.label])
+
+    def _never_given(self, probabilities_NK: np.ndarray) -> np.ndarray:
+        """bool [N] where no threshold makes the label the answer: it would be withheld, or the other class is certain,
+        and no threshold of that one is above 1."""
+        if not self.head.label_map.exclusive:
+            return np.zeros(len(probabilities_NK), bool)
+        answered = np.full(len(probabilities_NK), self.label)
+        withheld = self.head.decision.withholds(probabilities_NK[:, self.label], answered)
+        return np.asarray(withheld | (self._is_turned & (probabilities_NK[:, 1] >= 1.0)))
+
+    def moves(self, label: int | None) -> bool:
+        """Whether setting this threshold changes which rows pass that of `label`: two classes share one threshold, and
+        the bound of all answers is also that of each class."""
+        if self.label == label:
+            return True
+        return self.head.label_map.exclusive and (len(self.head.labels) == 2 or None in (self.label, label))
 
     @property
     def threshold(self) -> float:

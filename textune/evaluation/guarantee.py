@@ -13,6 +13,7 @@ The guarantee is about rows that are drawn as the proving rows were. Shapes: N r
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -102,13 +103,11 @@ def prove(aim: Aim, proving: GatedRows, proposing: GatedRows | None = None, *, s
     them, precision and cost give half of the proving rows to that, drawn with `seed`.
     """
     if aim.name in ("recall", "coverage"):
-        candidates: Iterator[float] = iter(np.unique(proving.scores[np.isfinite(proving.scores)]).tolist())
-    else:
-        if proposing is None:
-            proposing, proving = proving.halves(seed)
-        candidates = _PROPOSED[aim.name](aim, proposing)
+        return _highest(aim, proving)
+    if proposing is None:
+        proposing, proving = proving.halves(seed)
     accepted = None
-    for threshold in candidates:
+    for threshold in _PROPOSED[aim.name](aim, proposing):
         measured = measure(aim, proving, threshold)
         if measured.p_value > aim.error:
             break
@@ -171,6 +170,15 @@ _SHARES: dict[str, Callable[[GatedRows, np.ndarray], tuple[int, int]]] = {
 """Hits, and the rows that they are counted among."""
 
 
+def _highest(aim: Aim, rows: GatedRows) -> Measured | None:
+    """The last threshold, upwards, before the first that is not proved; p-values only rise on the way."""
+    scores = np.unique(rows.scores[np.isfinite(rows.scores)]).tolist()
+    unproved = bisect.bisect_left(
+        scores, True, key=lambda threshold: measure(aim, rows, threshold).p_value > aim.error
+    )
+    return measure(aim, rows, scores[unproved - 1]) if unproved else None
+
+
 def _candidates(rows: GatedRows) -> np.ndarray:
     """Thresholds in ascending order: halfway between scores that occur, evenly spread over the rows."""
     scores = np.unique(rows.scores[np.isfinite(rows.scores)])
@@ -193,10 +201,11 @@ def _safest_downwards(aim: Aim, rows: GatedRows) -> Iterator[float]:
 
 
 def _cheapest(aim: Aim, rows: GatedRows) -> Iterator[float]:
-    """The candidate of the lowest cost; the last one gives no answer."""
+    """The candidate of the lowest cost; the last one gives no answer, unless one is certain: no threshold is above
+    1."""
     candidates = _candidates(rows)
     if len(candidates):
-        none = np.nextafter(rows.scores.max(), math.inf)
+        none = min(np.nextafter(rows.scores.max(), math.inf), 1.0)
         found = [measure(aim, rows, threshold) for threshold in (*candidates.tolist(), float(none))]
         yield min(found, key=lambda measured: measured.value).threshold
 

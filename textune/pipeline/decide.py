@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -25,14 +25,14 @@ from textune.evaluation import (
     Verdict,
     measure,
     prove,
-    read_rows,
     verdict_on,
 )
-from textune.pipeline.evaluate import answer_files, evaluate
+from textune.pipeline.evaluate import answer_files
 from textune.pipeline.guarantees import Guarantee, read_guarantees, weights_hash, write_guarantees
+from textune.pipeline.proofrows import rows_of_proof
 from textune.prediction import ModelCard, find_model, no_classifier, read_card, write_card
-from textune.run import GUARANTEES, RunFolder, SilentTracker, Tracker, now, read_manifest
-from textune.tasks import Head
+from textune.run import GUARANTEES, SilentTracker, Tracker, now
+from textune.tasks import Decision, Head
 from textune.wording import count, listing, nearest
 
 
@@ -80,19 +80,22 @@ def decide(
     labels = _labels(head, [label] if isinstance(label, str) else list(label), aim)
     known = read_guarantees(folder)
     _require_unlocked(known, head, labels, folder, force=force)
-    proving, proposing = _rows(run, part, data, columns, code, tracker)
+    proving, proposing = rows_of_proof(run, part, data, columns, code, tracker)
     weights, found = weights_hash(folder), []
+    kept = [old for old in known if not any(_is_moved(old, head, one) for one in labels)]
+    if any(old.label is None and old not in kept for old in known):
+        # The bound of all answers is taken back with its promise.
+        card, head = _deciding(card, head, replace(head.decision, abstain_below=None))
     for one in labels:
         gate = Gate(head, one)
         proved = _proved(aim, gate, proving, proposing)
         rule = gate.with_threshold(proved.threshold)
         if head.decision.costs is not None and rule.costs is None:
             tracker.notice("the rule of costs gives way to the threshold: a head has one of them")
-        card = card.with_decisions({own.name: own.decision for own in card.heads} | {head.name: rule})
-        head = next(own for own in card.build_task().heads if own.name == head.name)
+        card, head = _deciding(card, head, rule)
         found.append(_guarantee(aim, Gate(head, one), proved, proving, weights))
     write_card(card, folder)
-    write_guarantees(folder, [*(old for old in known if not any(_same_place(old, new) for new in found)), *found])
+    write_guarantees(folder, [*kept, *found])
     return found
 
 
@@ -150,6 +153,12 @@ def _head(card: ModelCard, task: str | None) -> Head:
     return heads[name]
 
 
+def _deciding(card: ModelCard, head: Head, rule: Decision) -> tuple[ModelCard, Head]:
+    """The card and its head with this rule."""
+    card = card.with_decisions({own.name: own.decision for own in card.heads} | {head.name: rule})
+    return card, next(own for own in card.build_task().heads if own.name == head.name)
+
+
 def _require_sensible(aim: Aim) -> None:
     """ConfigError for numbers that no threshold can be held to."""
     wrong = [
@@ -184,7 +193,15 @@ def _labels(head: Head, wanted: list[str], aim: Aim) -> list[int | None]:
             value=listing(wanted, 8) or None,
         )
     if wanted:
-        return [names.index(name) for name in wanted]
+        labels = [names.index(name) for name in dict.fromkeys(wanted)]
+        if len(labels) > 1 and Gate(head, labels[0]).moves(labels[1]):
+            raise ConfigError(
+                "two classes share one threshold: it cannot keep a promise about each of them.",
+                hint="Name one of them with --label.",
+                key="label",
+                value=listing(wanted, 8),
+            )
+        return list(labels)
     if not head.label_map.exclusive:
         raise ConfigError(
             f"each of the {len(names)} labels has a threshold of its own.",
@@ -199,75 +216,30 @@ def _labels(head: Head, wanted: list[str], aim: Aim) -> list[int | None]:
 def _require_unlocked(
     known: Sequence[Guarantee], head: Head, labels: Sequence[int | None], folder: Path, *, force: bool
 ) -> None:
-    for one in labels:
-        name = None if one is None else head.labels[one]
-        locked = [old for old in known if (old.task, old.label) == (head.name, name)]
-        if locked and not force:
-            raise RunError(
-                f"a guarantee locks this threshold: {locked[0].for_whom} {locked[0].level:g}, of {locked[0].at}.",
-                hint="Set another one with --force, or see whether it still holds with --check FILE.",
-                place=str(folder / GUARANTEES),
-                value=locked[0].threshold,
-                reason="a guarantee locks it",
-            )
-
-
-def _same_place(one: Guarantee, other: Guarantee) -> bool:
-    return (one.task, one.label) == (other.task, other.label)
-
-
-# --- the rows of the proof -------------------------------------------------------------------------------------------
-
-
-def _rows(
-    run: Path,
-    part: str | None,
-    data: str | Path | Sequence[str | Path] | FilesSource | None,
-    columns: Columns | Mapping[str, object] | None,
-    code: str | Sequence[str],
-    tracker: Tracker,
-) -> tuple[EvaluatedSet, EvaluatedSet | None]:
-    """The rows that prove and, where there are others, those that propose."""
-    if data is not None and part is not None:
-        raise ConfigError(
-            "part chooses among the run's own rows, but data names other rows.",
-            hint="Give only one of them.",
-            key="part",
-            value=part,
-        )
-    own = (run / "manifest.json").is_file()
-    if data is not None:
-        proving = answer_files(run, data, columns=columns, code=code, tracker=tracker)
-        return proving, _own_rows(run, "validation", code, tracker) if own and _has(run, "validation") else None
-    if not own:
+    """RunError where an earlier guarantee is about rows that a new threshold moves, unless `force` is set."""
+    locked = [old for old in known for one in labels if _is_moved(old, head, one)]
+    if locked and not force:
         raise RunError(
-            f"{run} is a model folder without a run: its data is unknown.",
-            hint="Name a file of labelled rows with --data FILE.",
-            place=str(run),
+            f"a guarantee locks this threshold: {locked[0].for_whom} {locked[0].level:g}, of {locked[0].at}.",
+            hint="Set another one with --force, which takes that guarantee back, or see whether it still holds with"
+            " --check FILE.",
+            place=str(folder / GUARANTEES),
+            value=locked[0].threshold,
+            reason="a guarantee locks it",
         )
-    name = part or ("test" if _has(run, "test") else "validation")
-    if name == "validation":
-        tracker.notice(
-            "the validation rows prove it, on which the best model was chosen: rows that it has never seen"
-            " (--data FILE, or data.test) prove more"
-        )
-        return _own_rows(run, name, code, tracker), None
-    return _own_rows(run, name, code, tracker), (
-        _own_rows(run, "validation", code, tracker) if _has(run, "validation") else None
-    )
 
 
-def _has(run: Path, name: str) -> bool:
-    """Whether the run has rows of this name."""
-    return bool(read_manifest(run).rows.get(name))
+def _is_moved(old: Guarantee, head: Head, label: int | None) -> bool:
+    """Whether the threshold of `label` changes what an earlier guarantee is about."""
+    if old.task != head.name:
+        return False
+    names = list(head.labels)
+    if old.label not in (None, *names):  # of an earlier model
+        return True
+    return Gate(head, label).moves(None if old.label is None else names.index(old.label))
 
 
-def _own_rows(run: Path, name: str, code: str | Sequence[str], tracker: Tracker) -> EvaluatedSet:
-    """A set of the run with its answers; it is evaluated where the file of its rows is not there."""
-    path = RunFolder(run).rows_of(name)
-    if not path.is_file():  # a run of an earlier version
-        evaluate(run, part=name, code=code, tracker=tracker)
-    return read_rows(path)
+# --- the proof -------------------------------------------------------------------------------------------------------
 
 
 def _gated(gate: Gate, rows: EvaluatedSet) -> GatedRows:
@@ -282,11 +254,10 @@ def _gated(gate: Gate, rows: EvaluatedSet) -> GatedRows:
     return gate.rows(scored)
 
 
-# --- the proof -------------------------------------------------------------------------------------------------------
-
-
 def _proved(aim: Aim, gate: Gate, proving: EvaluatedSet, proposing: EvaluatedSet | None) -> Measured:
     rows = _gated(gate, proving)
+    if proposing is not None and gate.head.name not in proposing.scored.by_head:
+        proposing = None  # no row with a label for it
     found = prove(aim, rows, None if proposing is None else _gated(gate, proposing))
     if found is None:
         raise _not_reached(aim, rows, proving)
@@ -359,12 +330,11 @@ def _require_as_proved(known: Sequence[Guarantee], card: ModelCard, folder: Path
     """RunError where the model is another than that of the proof, or decides by another rule."""
     weights = weights_hash(folder)
     for guarantee in known:
-        gate = _gate_of(guarantee, card)
-        changed = ""
-        if guarantee.weights != weights:
-            changed = "the weights"
-        elif (gate.threshold, gate.head.decision.temperature) != (guarantee.threshold, guarantee.temperature):
-            changed = "the rule of decision"
+        changed = "the weights" if guarantee.weights != weights else ""
+        if not changed:
+            gate = _gate_of(guarantee, card)
+            if (gate.threshold, gate.head.decision.temperature) != (guarantee.threshold, guarantee.temperature):
+                changed = "the rule of decision"
         if changed:
             raise RunError(
                 f"{changed} of {folder} changed after the guarantee of {guarantee.at} ({guarantee.for_whom}"
