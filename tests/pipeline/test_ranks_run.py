@@ -49,7 +49,8 @@ def test_evaluate_with_processes_writes_the_same_report(trained: Any, tmp_path: 
     # One document: the first rank alone prints, the first rank alone writes.
     assert json.loads(printed) == alone.to_dict()
     files = {folder: sorted((tmp_path / folder / "evaluations").iterdir()) for folder in ("alone", "ranks")}
-    assert [file.name for file in files["ranks"]] == ["validation.json", "validation.md"]
+    kinds = ("html", "json", "md", "rows.parquet")
+    assert [file.name for file in files["ranks"]] == [f"validation.{kind}" for kind in kinds]
     for one, other in zip(files["alone"], files["ranks"], strict=True):
         assert one.read_bytes() == other.read_bytes()
 
@@ -165,6 +166,7 @@ def test_one_rank_writes_and_speaks(trained: Any, tmp_path: Path, monkeypatch: p
     # The row that was left out stands in the report.
     assert reports[0]["rows_left_out"] == 1 and not any(listener.notices for listener in listeners)
     assert sorted(file.name for file in (run / "evaluations").iterdir()) == [
+        "rows.csv.html",
         "rows.csv.json",
         "rows.csv.md",
         "rows.csv.rows.parquet",

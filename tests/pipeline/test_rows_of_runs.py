@@ -53,10 +53,8 @@ def test_a_run_keeps_the_rows_of_every_set_that_it_reports_on(trained: Any) -> N
         assert (rows.name, rows.dataset, rows.fingerprint) == (name, report.dataset, report.fingerprint)
         assert int((~scored.right).sum()) == report.num_mistakes and scored.scores is not None
         assert folder.rows_of(name) in folder.files().values()
-    assert sorted(path.name for path in folder.evaluations.glob("*.parquet")) == [
-        "test.rows.parquet",
-        "validation.rows.parquet",
-    ]
+    kept = {path.name for path in folder.evaluations.glob("*.parquet")}  # other tests may have evaluated more
+    assert {"test.rows.parquet", "validation.rows.parquet"} <= kept
 
 
 def test_a_row_is_that_of_the_file_with_the_answer_of_predict(home: Path, trained: Any) -> None:
@@ -81,10 +79,10 @@ def test_an_evaluation_keeps_its_rows_beside_its_report(home: Path, trained: Any
     textune.evaluate(run)
     assert RunFolder(run).rows_of("test").read_bytes() == before  # of the same rows, by the same model
     for content in (reviews(12, seed=5), reviews(14, seed=6)):
-        write_csv(tmp_path / "new.csv", content)
-        textune.evaluate(run, data=tmp_path / "new.csv")
-    found = [read_rows(path) for path in sorted((run / "evaluations").glob("new.csv*.parquet"))]
-    assert sorted(len(rows) for rows in found) == [12, 14] and {rows.name for rows in found} == {"new.csv"}
+        write_csv(tmp_path / "fresh.csv", content)
+        textune.evaluate(run, data=tmp_path / "fresh.csv")
+    found = [read_rows(path) for path in sorted((run / "evaluations").glob("fresh.csv*.parquet"))]
+    assert sorted(len(rows) for rows in found) == [12, 14] and {rows.name for rows in found} == {"fresh.csv"}
     # another file by the name of one of the run's sets takes nothing's place
     write_jsonl(tmp_path / "test", reviews(9, seed=7))
     textune.evaluate(run, data=FilesSource(files=(str(tmp_path / "test"),), format="jsonl"))

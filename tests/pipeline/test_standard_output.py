@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,7 @@ def test_a_report_that_cannot_be_kept_is_printed(
 ) -> None:
     monkeypatch.chdir(folder)
     assert call("train", "my config.toml", "--run", "kept", "--quiet") == 0
+    shutil.rmtree(folder / "kept" / "evaluations")
     (folder / "kept" / "evaluations").write_text("in the way")
     capsys.readouterr()
     assert call("evaluate", "kept", "--json") == 0

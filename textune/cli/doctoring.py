@@ -13,7 +13,7 @@ from textune.imports import importing
 
 @click.command(
     cls=Examples,
-    short_help="Find labels and rows worth mending; apply corrections and see what they gain.",
+    short_help="Find labels and rows worth mending, and see what that gains.",
     examples="textune doctor config.toml\n"
     "textune doctor config.toml --folds 10 --run runs/examined\n"
     "textune doctor config.toml --apply runs/config-doctor/corrections.csv",

@@ -25,11 +25,15 @@ class Guarantee(Section):
     label: str | None
     """The label that is given from the threshold on; None: answers of all classes, which are withheld below it."""
     aim: AimName
+    """What is promised."""
     level: float
     """The least precision, recall or coverage; the most cost of a row."""
     confidence: float = Field(gt=0, lt=1)
+    """How sure the promise is."""
     cost_of_wrong: float = 1.0
+    """Of a wrong answer."""
     cost_of_none: float = 1.0
+    """Of an answer that is not given where that costs something."""
     threshold: float
     """A calibrated probability; of the first of two classes, minus that of the second."""
     temperature: float
@@ -39,15 +43,21 @@ class Guarantee(Section):
     limit: float
     """What the true value is at least (cost: at most), at this confidence."""
     p_value: float
+    """How likely such rows are where the promise is broken."""
     counted: int
+    """Rows that the value is about."""
     given: int
+    """Rows at or above the threshold."""
     rows: int
+    """All rows of the proof."""
     proved_on: str
+    """What they are, for a reader."""
     fingerprint: str
     """Of the rows of the proof."""
     weights: str
     """Hash of the model's weights."""
     at: str
+    """When it was proved."""
 
     @property
     def for_whom(self) -> str:
@@ -63,7 +73,9 @@ class _File(Section):
     """`guarantees.json`."""
 
     version: Literal[1] = 1
+    """Of this form."""
     guarantees: tuple[Guarantee, ...] = ()
+    """In the order in which they were proved."""
 
 
 def read_guarantees(folder: Path) -> list[Guarantee]:
