@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from textune.cli.options import Examples, config_options, json_option, quiet_option
+from textune.cli.options import Examples, config_options, jobs_option, json_option, quiet_option
 from textune.cli.output import RunLines, print_json, result_console, say
 from textune.imports import importing
 
@@ -35,14 +35,7 @@ from textune.imports import importing
     metavar="FOLDER",
     help="The folder for the runs and what is found; by default runs/NAME-OF-CONFIG-doctor.",
 )
-@click.option(
-    "--jobs",
-    type=int,
-    default=1,
-    show_default=True,
-    metavar="NUMBER",
-    help="Runs at once, each in a process of its own, on the devices in turn.",
-)
+@jobs_option
 @json_option
 @quiet_option
 def doctor(

@@ -87,6 +87,14 @@ def resume_and_overrides(resume: str | None, overrides: tuple[str, ...]) -> tupl
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as JSON, or the error: error, hint, exit_code."
 )
+jobs_option = click.option(
+    "--jobs",
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="NUMBER",
+    help="Runs at once, each in a process of its own, on the devices in turn.",
+)
 quiet_option = click.option("--quiet", is_flag=True, help="Print only errors on standard error.")
 
 

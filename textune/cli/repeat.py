@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from textune.cli.options import Examples, config_options, json_option, quiet_option
+from textune.cli.options import Examples, config_options, jobs_option, json_option, quiet_option
 from textune.cli.output import RunLines, print_json, result_console, say
 from textune.imports import importing
 
@@ -28,14 +28,7 @@ from textune.imports import importing
     metavar="FOLDER",
     help="The folder for the runs and their results; by default runs/NAME-OF-CONFIG-repeat.",
 )
-@click.option(
-    "--jobs",
-    type=int,
-    default=1,
-    show_default=True,
-    metavar="NUMBER",
-    help="Runs at once, each in a process of its own, on the devices in turn.",
-)
+@jobs_option
 @click.option("--keep-going", is_flag=True, help="A run that fails does not stop the others.")
 @json_option
 @quiet_option

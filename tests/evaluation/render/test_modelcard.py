@@ -25,7 +25,7 @@ def test_the_hub_reads_its_header(kind: str) -> None:
 
 
 def test_a_backbone_of_this_machine_is_not_named_as_one_of_the_hub() -> None:
-    text = model_card({"test": classes_report(2, 60)}, replace(story(), backbone="/home/me/model"))
+    text = model_card({"test": classes_report(2, 60)}, replace(story(), backbone="/models/own"))
     assert "base_model" not in yaml.safe_load(text.split("---\n")[1])
 
 
