@@ -18,7 +18,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt
 # Everything, with byte code made by all cores; a file for a later Python than this one has none.
 setup: .venv/all $(KERNELS)
 .venv/all: .venv/demo
-	$(INSTALL) -e ".[starter,datasets,dev,bench,8bit,lora,qlora,launch,tag,tensorboard,mlflow,accelerate,plots,sklearn,doctor,optuna]"
+	$(INSTALL) -e ".[starter,datasets,dev,bench,8bit,lora,qlora,launch,tag,tensorboard,mlflow,accelerate,plots,sklearn,doctor,optuna,onnx,openvino,text,serve,ray]"
 	$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	touch $@
 

@@ -47,6 +47,7 @@ FLOW = [
     "evaluation",
     "run",
     "exports",
+    "serving",
     "pipeline",
     "studies",
     "sklearn",
@@ -340,7 +341,7 @@ def test_every_dependency_has_its_line() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)]
     text = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
-    names = [dependency.split(">")[0] for dependency in wanted]
+    names = [re.split(r"[>\[]", dependency)[0] for dependency in wanted]
     assert [name for name in names if name not in text] == []
     constraints = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
     assert [name for name in names if name.lower() not in constraints] == []
