@@ -286,7 +286,7 @@ def test_a_rule_that_a_guarantee_locks_stays(model: Path) -> None:
     (model / GUARANTEES).write_text("{}", encoding="utf-8")
     assert "guarantees.json" in keep_decisions({}, model)
     assert read_card(model).heads[0].decision == rule
-    assert keep_decisions({"label": RULE}, model) == ""
+    assert keep_decisions({"label": rule}, model) == ""
     (model / GUARANTEES).unlink()
     assert keep_decisions({}, model) == "" and read_card(model).heads[0].decision == USUAL
 

@@ -66,7 +66,7 @@ def rule_in_words(decision: Decision) -> str:
         parts.append("a slope and a shift of logits" + (" for each label" if len(decision.platt) > 1 else ""))
     if decision.costs is not None:
         parts.append("the lowest expected cost")
-    elif decision.thresholds == decision.as_usual:
+    elif decision.thresholds is None or decision.thresholds == decision.as_usual:
         parts.append("the usual rule (the highest score, or 0.5)")
     elif len(decision.thresholds) == 1:
         parts.append(f"a threshold of {decision.thresholds[0]:.4g}")
