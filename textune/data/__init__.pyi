@@ -84,6 +84,7 @@ from .reading.streamoptions import is_lasting as is_lasting
 from .reading.streamoptions import output_format_of as output_format_of
 from .reading.streamoptions import stream_format as stream_format
 from .reading.streamoptions import stream_name as stream_name
+from .reading.streamoptions import stream_options as stream_options
 from .reading.tables import open_tables as open_tables
 from .reading.windows import Window as Window
 from .reading.windows import open_rows as open_rows
