@@ -19,7 +19,6 @@ from .parameters import as_tables as as_tables
 from .parameters import headline as headline
 from .parameters import parameters as parameters
 from .predict import predict_file as predict_file
-from .predict_files import FilesPredicted as FilesPredicted
 from .predict_files import predict_files as predict_files
 from .render import render as render
 from .renderedpage import html_page as html_page

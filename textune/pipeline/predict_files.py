@@ -26,11 +26,28 @@ from textune.data import (
 )
 from textune.errors import DataError, RunError, TextuneError
 from textune.partfiles import PartFiles, alone, job_key, no_output
-from textune.pipeline.sharded.output import assemble, assemble_folder, complete_listing, full
-from textune.pipeline.sharded.plan import MANIFEST, MAX_SKIPPED, Plan, Shard, read_plan
-from textune.pipeline.sharded.reading import ShardRows, changed, open_pass, rows_to_do, shards_of, states_of
-from textune.pipeline.sharded.settings import Opening, Settings
-from textune.pipeline.sharded.worker import Outcome, by_processes, seats
+from textune.pipeline.sharded import (
+    MANIFEST,
+    MAX_SKIPPED,
+    Opening,
+    Outcome,
+    Plan,
+    Settings,
+    Shard,
+    ShardRows,
+    assemble,
+    assemble_folder,
+    by_processes,
+    changed,
+    complete_listing,
+    full,
+    open_pass,
+    read_plan,
+    rows_to_do,
+    seats,
+    shards_of,
+    states_of,
+)
 from textune.pipeline.targets import require_folder, require_target
 from textune.prediction import ModelCard, find_model, no_classifier, prediction_fields, read_as_run, read_card
 from textune.run import SilentTracker, Tracker
@@ -148,7 +165,7 @@ class _Engine:
         before = f"{done:,} of them done already, {len(left):,} left" if done else "none of them done"
         tracker.notice(f"{count(len(plan.shards), 'shard')} of {count(plan.num_rows, 'row')}, {before}")
         if self.kind == "ray":
-            from textune.pipeline.sharded.rayengine import by_ray
+            from textune.pipeline.sharded import by_ray
 
             return by_ray(settings, plan, parts, left, num_workers=num, address=self.address, on_notice=tracker.notice)
         places = seats(num, cpu=settings.opening.device == "cpu" or settings.opening.precision == "int8")
