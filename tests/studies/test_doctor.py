@@ -153,7 +153,7 @@ def test_only_what_is_worth_so_much_is_applied(examined: tuple[Path, Diagnosis, 
     config, found, _ = examined
     least = sorted(line.worth for line in found.lines)[len(found.lines) // 2]
     mended = apply_corrections(config, found.corrections, run=found.study, least_worth=least)
-    written = read_corrections(next((found.study / "mending").glob("corrections-*.csv")))
+    written = read_corrections(mended.after.with_name(mended.after.name.replace("after", "corrections") + ".csv"))
     kept = [line.row for line in found.lines if float(f"{line.worth:.4g}") >= float(f"{least:.4g}")]
     assert [line.row for line in written.lines] == kept and mended.num_lines == len(kept) < len(found.lines)
     assert written.lines[0].why == found.lines[0].why and mended.after.name == f"after-{written.fingerprint}"
