@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textune.config import Config, Overrides, load_config, user_path
-from textune.data import read_corrections
+from textune.data import Corrections, read_corrections, write_corrections
 from textune.errors import ConfigError
 from textune.evaluation import SetComparison, number
 from textune.run import RunFolder
@@ -78,11 +78,14 @@ def apply_corrections(
     run: str | Path | None = None,
     overrides: Overrides = (),
     unset: Iterable[str] = (),
+    least_worth: float = 0.0,
     jobs: int = 1,
     keep_going: bool = False,
     watch: Watch | None = None,
 ) -> Mended:
     """Train before and after the corrections of a file, and compare both on rows that neither changes.
+
+    Only those of `least_worth` or more, which are then a file of their own in the folder.
 
     These are the test rows, or without any the validation rows. The runs are in `run/mending` (by default
     `runs/<name of the config>-doctor/mending`): `before`, and `after-` with a number for what the file does, so a file
@@ -97,6 +100,8 @@ def apply_corrections(
             f"{path} has no lines: there is nothing to apply.", key="apply", value=str(path), place=str(path)
         )
     folder = (user_path(run) if run is not None else default_folder(loaded)) / "mending"
+    if least_worth > 0:
+        read, path = _worth_it(read, least_worth, folder)
     planned = [
         PlannedRun("before", loaded, folder / "before"),
         PlannedRun("after", loaded, folder / f"after-{read.fingerprint}", {KEY: str(path.absolute())}),
@@ -110,6 +115,24 @@ def apply_corrections(
     name = "test" if "test" in kept else "validation"
     compared = compare([before.folder, after.folder], sets=name).sets[name]
     return Mended(before.folder, after.folder, len(read.lines), compared)
+
+
+def _worth_it(read: Corrections, least: float, folder: Path) -> tuple[Corrections, Path]:
+    """The corrections that are worth so much, and where they are written; ConfigError where there is none."""
+    kept = read.worth_at_least(least)
+    if not kept.lines:
+        most = max(line.worth for line in read.lines)
+        raise ConfigError(
+            f"no correction of {read.source} is worth {least:g} or more: the most is {most:.4g}.",
+            hint="Lower --least-worth.",
+            key="least_worth",
+            value=least,
+            place=read.source,
+        )
+    path = folder / f"corrections-{kept.fingerprint}.csv"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_corrections(kept.lines, path)
+    return kept, path
 
 
 def default_folder(loaded: Loaded) -> Path:
