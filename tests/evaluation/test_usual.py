@@ -25,7 +25,6 @@ from textune.prediction import (
     given,
     histogram,
     length_bounds,
-    lengths_seen,
     read_usual,
     write_usual,
 )
@@ -33,6 +32,7 @@ from textune.prediction.usual import PROBABILITIES
 from textune.tasks import Decision, shown, with_decision
 
 TOKENS = TokensSection(max_length=100)
+LENGTHS = np.random.default_rng(0).integers(1, 101, 80)
 RULES = {
     "binary": Decision(temperature=1.7, thresholds=(0.3,), abstain_below=0.6),
     "multiclass": Decision(temperature=0.6, abstain_below=(0.5, 0.2, 0.9, 0.4)),
@@ -59,7 +59,7 @@ def test_rows_are_counted_as_users_see_them(problem: str, decided: bool) -> None
     head = with_decision(rows.head, RULES[problem]) if decided else rows.head
     if decided:
         known = replace(known, scored=one_head(scored_rows(head, _targets(problem, rows), scores)))
-    usual = usual_rows(known, TOKENS)
+    usual = usual_rows(known, LENGTHS[: len(known)], TOKENS)
     assert usual is not None
     assert usual.rows == 80
     (own,) = usual.heads
@@ -76,8 +76,7 @@ def test_rows_are_counted_as_users_see_them(problem: str, decided: bool) -> None
         assert own.none == said[None]
         assert own.scores.bounds == PROBABILITIES
     assert list(own.scores.counts) == in_a_loop(own.scores.bounds, seen.best_N)
-    tokens = [min(int(number), 100) for number in known.facts.tokens]
-    assert list(usual.lengths.counts) == in_a_loop(usual.lengths.bounds, tokens)
+    assert list(usual.lengths.counts) == in_a_loop(usual.lengths.bounds, LENGTHS)
     assert usual.of(head) == own
     if problem != "regression":  # which has no rule
         assert usual.of(with_decision(head, Decision(temperature=3.0))) is None
@@ -93,14 +92,14 @@ def test_several_heads_count_their_own_rows() -> None:
     one, other = (random_set("multiclass", seed=seed, num_rows=50).scored.by_head["label"] for seed in (1, 2))
     part = replace(other.take(np.arange(0, 50, 2)), rows=np.arange(0, 50, 2))
     several = ScoredRows((one.head, replace(other.head, name="tone")), 50, {"label": one, "tone": part})
-    usual = usual_rows(evaluated(several), TOKENS)
+    usual = usual_rows(evaluated(several), LENGTHS[:50], TOKENS)
     assert usual is not None
     assert [(head.name, sum(head.labels) + head.none) for head in usual.heads] == [("label", 50), ("tone", 25)]
 
 
 def test_a_sample_counts_where_not_all_scores_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("textune.evaluation.reduction.MAX_SCORES", 80)
-    usual = usual_rows(random_set("multiclass", num_rows=60), TOKENS)
+    usual = usual_rows(random_set("multiclass", num_rows=60), LENGTHS[:60], TOKENS)
     assert usual is not None
     assert usual.rows == sum(usual.lengths.counts) == 60
     assert sum(usual.heads[0].labels) == sum(usual.heads[0].scores.counts) == 20
@@ -115,16 +114,14 @@ def test_answers_of_no_rows_are_none() -> None:
 
 def test_lengths_end_at_the_longest_row_that_is_read() -> None:
     assert length_bounds(TOKENS) == (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 100)
-    assert lengths_seen(TOKENS, np.array([3, 100, 5000])).tolist() == [3, 100, 100]
     windows = TokensSection(max_length=100, long="windows", max_windows=8)
     assert length_bounds(windows)[-1] == 65536
-    assert lengths_seen(windows, np.array([3, 5000])).tolist() == [3, 5000]
     assert histogram((1.0, 2.0), np.array([0.5, 1.0, 1.5, 9.0])).counts == (2, 1, 1)
 
 
 def test_a_file_says_the_same_and_holds_no_text(tmp_path: Path) -> None:
     known = random_set("multilabel")
-    usual = usual_rows(known, TOKENS)
+    usual = usual_rows(known, LENGTHS[: len(known)], TOKENS)
     assert usual is not None
     write_usual(usual, tmp_path)
     assert read_usual(tmp_path) == usual
@@ -134,7 +131,7 @@ def test_a_file_says_the_same_and_holds_no_text(tmp_path: Path) -> None:
 
 
 def test_another_version_or_a_damaged_file_is_refused(tmp_path: Path) -> None:
-    usual = usual_rows(random_set("binary"), TOKENS)
+    usual = usual_rows(random_set("binary"), LENGTHS, TOKENS)
     assert usual is not None
     path = tmp_path / USUAL_NAME
     good = json.loads(usual.model_dump_json())

@@ -12,7 +12,7 @@ from kits.runs import reviews, write_place
 import textune
 from textune.evaluation import read_rows
 from textune.exports import export
-from textune.prediction import USUAL_NAME, Predictor, UsualRows, bins_of, lengths_seen, load_scorer, read_usual
+from textune.prediction import USUAL_NAME, Predictor, UsualRows, bins_of, load_scorer, read_usual
 
 
 def counts(usual: UsualRows, head: int = 0) -> tuple[list[int], list[int]]:
@@ -34,7 +34,7 @@ def test_a_run_keeps_them_beside_its_best_model(trained: Any, tmp_path: Path) ->
     bins = bins_of(usual.heads[0].scores.bounds, np.array([one.score for one in predicted]))
     assert counts(usual) == (labels, np.bincount(bins, minlength=len(usual.heads[0].scores.counts)).tolist())
     store = Predictor(load_scorer(run)).encode(given)
-    read = bins_of(usual.lengths.bounds, lengths_seen(predictor.card.tokens, store.raw_lengths))
+    read = bins_of(usual.lengths.bounds, store.lengths)
     assert list(usual.lengths.counts) == np.bincount(read, minlength=len(usual.lengths.counts)).tolist()
     export(run, tmp_path / "exported")
     assert read_usual(tmp_path / "exported") == usual

@@ -7,19 +7,18 @@ import numpy as np
 from textune.config import TokensSection
 from textune.evaluation.evaluated import EvaluatedSet
 from textune.evaluation.scored import Scored
-from textune.prediction import UsualHead, UsualRows, given, histogram, length_bounds, lengths_seen, score_bounds
+from textune.prediction import UsualHead, UsualRows, given, histogram, length_bounds, score_bounds
 from textune.tasks import Head
 
 
-def usual_rows(evaluated: EvaluatedSet, section: TokensSection) -> UsualRows | None:
-    """Lengths, scores and labels of the N rows of a set, as its model answers them; `section`: how it reads texts.
-    None for documents, which have no labels, and where no score was kept."""
+def usual_rows(evaluated: EvaluatedSet, lengths_N: np.ndarray, section: TokensSection) -> UsualRows | None:
+    """Lengths, scores and labels of the N rows of a set, as its model answers them; `lengths_N`: int64, the tokens
+    that it reads of each, `section`: how. None for documents, which have no labels."""
     scored = evaluated.scored
     heads = [_of_head(head, rows) for head in scored.heads if (rows := scored.of(head.name)) is not None]
     counted = tuple(one for one in heads if one is not None)
     if not counted:
         return None
-    lengths_N = lengths_seen(section, evaluated.facts.tokens)
     return UsualRows(rows=len(evaluated), lengths=histogram(length_bounds(section), lengths_N), heads=counted)
 
 

@@ -30,7 +30,6 @@ from .usual import bins_of as bins_of
 from .usual import given as given
 from .usual import histogram as histogram
 from .usual import length_bounds as length_bounds
-from .usual import lengths_seen as lengths_seen
 from .usual import read_usual as read_usual
 from .usual import score_bounds as score_bounds
 from .usual import write_usual as write_usual

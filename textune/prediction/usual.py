@@ -79,7 +79,7 @@ class UsualRows(BaseModel):
     rows: int = Field(ge=1)
     """Their number; of so many that not all scores were kept, those whose were have been counted in the heads."""
     lengths: Histogram
-    """Tokens of a text, as `lengths_seen` counts them."""
+    """Tokens that the model reads of a text: those of all its windows together."""
     heads: tuple[UsualHead, ...]
 
     def of(self, head: Head) -> UsualHead | None:
@@ -144,12 +144,6 @@ def length_bounds(section: TokensSection) -> tuple[float, ...]:
     longest = _MOST_TOKENS if section.window_pooling is not None else section.longest
     steps = (size for power in range(2, 17) for size in (2**power, 3 * 2 ** (power - 1)))
     return (*(float(size) for size in steps if size < longest), float(longest))
-
-
-def lengths_seen(section: TokensSection, tokens_N: np.ndarray) -> np.ndarray:
-    """int64 [N] the tokens that the model reads of texts of so many: no more than its longest row, unless it reads a
-    long text in windows."""
-    return np.asarray(tokens_N if section.window_pooling is not None else np.minimum(tokens_N, section.longest))
 
 
 def write_usual(usual: UsualRows, folder: Path) -> None:

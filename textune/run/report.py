@@ -243,15 +243,15 @@ def write_reports(parts: Parts, folder: RunFolder, tracker: Tracker) -> dict[str
             folder.evaluations.mkdir(exist_ok=True)
             write_rows(evaluated, folder.rows_of(name))
             if name == FITTED_ON:
-                keep_usual(evaluated, saved.card, folder.best)
+                keep_usual(evaluated, rows, saved.card, folder.best)
     if parts.ranks.is_first:
         folder.keep_reports(reports)
     return reports
 
 
-def keep_usual(evaluated: EvaluatedSet, card: ModelCard, folder: Path) -> None:
+def keep_usual(evaluated: EvaluatedSet, rows: TokenRows, card: ModelCard, folder: Path) -> None:
     """Write into a model's folder what its validation rows looked like, by which a server tells drift."""
-    if (usual := usual_rows(evaluated, card.tokens)) is not None:
+    if (usual := usual_rows(evaluated, rows.lengths, card.tokens)) is not None:
         write_usual(usual, folder)
 
 
