@@ -18,7 +18,8 @@ from textune.errors import RunError
 from textune.evaluation import usual_rows
 from textune.evaluation.heads import ScoredRows, one_head
 from textune.evaluation.reduction import scored_rows
-from textune.prediction import (
+from textune.prediction.usual import (
+    PROBABILITIES,
     USUAL_NAME,
     Histogram,
     UsualRows,
@@ -28,7 +29,6 @@ from textune.prediction import (
     read_usual,
     write_usual,
 )
-from textune.prediction.usual import PROBABILITIES
 from textune.tasks import Decision, shown, with_decision
 
 TOKENS = TokensSection(max_length=100)

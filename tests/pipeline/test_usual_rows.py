@@ -12,7 +12,8 @@ from kits.runs import reviews, write_place
 import textune
 from textune.evaluation import read_rows
 from textune.exports import export
-from textune.prediction import USUAL_NAME, Predictor, UsualRows, bins_of, load_scorer, read_usual
+from textune.prediction import Predictor, load_scorer
+from textune.prediction.usual import USUAL_NAME, UsualRows, bins_of, read_usual
 
 
 def counts(usual: UsualRows, head: int = 0) -> tuple[list[int], list[int]]:
