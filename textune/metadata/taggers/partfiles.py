@@ -12,16 +12,18 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from textune import partfiles
 from textune.atomic import written_aside
 from textune.data import COMPRESSION
 from textune.metadata.taggers.tagging import TagCounts
+from textune.partfiles import PartFiles as AnyPartFiles
+from textune.partfiles import unique_aside
+from textune.partfiles import write_part as write_any_part
 
 _GZIP_LEVEL = 6
 
 
 @dataclass(frozen=True)
-class PartFiles(partfiles.PartFiles):
+class PartFiles(AnyPartFiles):
     """The parts of one output, each with the ending of the output, which it becomes a piece of."""
 
     def counts(self, number: int) -> tuple[TagCounts, list[str]] | None:
@@ -32,7 +34,7 @@ class PartFiles(partfiles.PartFiles):
     def assemble(self, num_parts: int) -> None:
         """Make the output of its parts."""
         paths = [self.path(number) for number in range(num_parts)]
-        with written_aside(self.target, partfiles.unique_aside(self.target)) as aside:
+        with written_aside(self.target, unique_aside(self.target)) as aside:
             if self.target.suffix == ".parquet":
                 _join_tables(paths, aside)
             else:  # packed files put one after the other are one packed file
@@ -45,7 +47,7 @@ class PartFiles(partfiles.PartFiles):
 def write_part(path: Path, content: bytes | pa.Table, counts: TagCounts, skipped: list[str]) -> None:
     """Write a part, which other processes may write, too."""
     facts = {"counts": counts.to_dict(), "skipped": skipped}
-    partfiles.write_part(path, partial(_write, content, path.suffix.lower()), facts)
+    write_any_part(path, partial(_write, content, path.suffix.lower()), facts)
 
 
 def _write(content: bytes | pa.Table, suffix: str, path: Path) -> None:
