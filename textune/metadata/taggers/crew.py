@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from textune.crew import NOWHERE, ending
-from textune.crew import Crew as Processes
+from textune.crew import Crew as AnyCrew
 from textune.errors import RunError
 from textune.metadata.taggers.table import TagSettings, build_taggers
 from textune.metadata.taggers.worker import MAX_SECONDS, Outcome, Task, work
@@ -30,7 +30,7 @@ class Crew:
         self._names = [tagger.name for tagger in build_taggers(settings)]
         self._losses: dict[Path, Counter[tuple[int, int]]] = {}
         """By part: where processes died on it."""
-        self._crew = Processes[Task, Outcome](
+        self._crew = AnyCrew[Task, Outcome](
             num_workers, work, lambda _: (settings, seconds), after_loss=self.after_loss, name="textune-tag"
         )
 
