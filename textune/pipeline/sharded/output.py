@@ -41,7 +41,7 @@ def assemble_folder(parts: PartFiles, plan: Plan, settings: Settings, added: pa.
             where = {"source": settings.paths[shard.source], "first": shard.first, "last": shard.last}
             rows.append({"file": name, **where, "rows": (parts.facts(number) or {})["rows"]})
         listed = {"job": parts.job, "order": _ORDER, "unit": settings.reading.unit, "shards": rows}
-        write_text(folder / LISTING, json.dumps(listed, indent=1))
+        write_text(folder / LISTING, json.dumps(listed, indent=1, allow_nan=False))
 
     try:
         replace_folder(parts.target, write)

@@ -7,7 +7,6 @@ the output of several processes is that of one.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +86,7 @@ def _hash(window: Window) -> str:
     """Of the rows with all of their columns."""
     digest = hashlib.blake2b(digest_size=16)
     if isinstance(window.rows, list):
-        digest.update(json.dumps(window.rows, default=str).encode())
+        digest.update(repr(window.rows).encode())
     else:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, window.rows.schema) as stream:

@@ -92,7 +92,7 @@ class Settings:
             "--precision": self.opening.precision,
             "--code": list(self.opening.code),
         }
-        return dict(parse_json(json.dumps(facts).encode()))
+        return dict(parse_json(json.dumps(facts, allow_nan=False).encode()))
 
 
 def _content(model: Path) -> str:
