@@ -85,11 +85,12 @@ def apply_corrections(
 ) -> Mended:
     """Train before and after the corrections of a file, and compare both on rows that neither changes.
 
-    Only those of `least_worth` or more, which are then a file of their own in the folder.
+    Only those of `least_worth` or more are applied.
 
     These are the test rows, or without any the validation rows. The runs are in `run/mending` (by default
-    `runs/<name of the config>-doctor/mending`): `before`, and `after-` with a number for what the file does, so a file
-    that was changed gets a run of its own. Runs that are complete are not repeated.
+    `runs/<name of the config>-doctor/mending`): `before`, and `after-` with a number for what the corrections do, so a
+    file that was changed gets a run of its own. A copy of what is applied stands beside them. Runs that are complete
+    are not repeated.
     """
     loaded = load_config(config, overrides, unset)
     require_uncorrected(loaded)
@@ -100,25 +101,26 @@ def apply_corrections(
             f"{path} has no lines: there is nothing to apply.", key="apply", value=str(path), place=str(path)
         )
     folder = (user_path(run) if run is not None else default_folder(loaded)) / "mending"
-    if least_worth > 0:
-        read, path = _worth_it(read, least_worth, folder)
+    kept = read if least_worth <= 0 else _worth_it(read, least_worth)
+    applied = folder / f"corrections-{kept.fingerprint}.csv"
     planned = [
         PlannedRun("before", loaded, folder / "before"),
-        PlannedRun("after", loaded, folder / f"after-{read.fingerprint}", {KEY: str(path.absolute())}),
+        PlannedRun("after", loaded, folder / f"after-{kept.fingerprint}", {KEY: str(applied.absolute())}),
     ]
     with opened_study(folder, Study("doctor", loaded.resolved, {})):
+        write_corrections(kept.lines, applied)
         before, after = carry_out(planned, jobs=jobs, keep_going=keep_going, watch=watch)
     for one in (before, after):
         if one.error is not None:
             raise one.error
-    kept = RunFolder(before.folder).evaluated_sets()
-    name = "test" if "test" in kept else "validation"
+    evaluated = RunFolder(before.folder).evaluated_sets()
+    name = "test" if "test" in evaluated else "validation"
     compared = compare([before.folder, after.folder], sets=name).sets[name]
-    return Mended(before.folder, after.folder, len(read.lines), compared)
+    return Mended(before.folder, after.folder, len(kept.lines), compared)
 
 
-def _worth_it(read: Corrections, least: float, folder: Path) -> tuple[Corrections, Path]:
-    """The corrections that are worth so much, and where they are written; ConfigError where there is none."""
+def _worth_it(read: Corrections, least: float) -> Corrections:
+    """The corrections that are worth so much; ConfigError where there is none."""
     kept = read.worth_at_least(least)
     if not kept.lines:
         most = max(line.worth for line in read.lines)
@@ -129,10 +131,7 @@ def _worth_it(read: Corrections, least: float, folder: Path) -> tuple[Correction
             value=least,
             place=read.source,
         )
-    path = folder / f"corrections-{kept.fingerprint}.csv"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_corrections(kept.lines, path)
-    return kept, path
+    return kept
 
 
 def default_folder(loaded: Loaded) -> Path:
