@@ -10,13 +10,14 @@ from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Request
 from fastapi.exceptions import HTTPException
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException as AnyHTTPException
 
 from textune import __version__
 from textune.errors import TextuneError
 from textune.serving.guarded import guarded
+from textune.serving.metrics import Measured, Metrics
 from textune.serving.models import Models, Served
 from textune.serving.refusals import Refusal
 from textune.serving.settings import Settings
@@ -61,12 +62,15 @@ def build_app(models: Models, settings: Settings) -> FastAPI:
         description="Text models that answer in the shapes that clients of other servers know.",
         lifespan=lifespan,
     )
+    metrics = Metrics(models)
+    models.watchers.append(metrics)
+    app.add_middleware(Measured, metrics=metrics)
     app.add_exception_handler(AnyHTTPException, _unknown_path)
     for name in SHAPES:
         router = shape_router(name)(models, settings)
         app.include_router(router)
         app.include_router(router, prefix="/models/{model}", dependencies=[Depends(_named)])
-    app.include_router(_own_routes(models, settings))
+    app.include_router(_own_routes(models, settings, metrics))
     return app
 
 
@@ -80,7 +84,7 @@ def _named(model: Annotated[str, Path(description="The name of a model.")]) -> N
     """The name in the path, for the description of a route; `Models.of` reads it."""
 
 
-def _own_routes(models: Models, settings: Settings) -> APIRouter:
+def _own_routes(models: Models, settings: Settings, metrics: Metrics) -> APIRouter:
     routes = APIRouter(route_class=guarded(models, settings, write_error), tags=["server"])
     of_models = refused(401, 404)
 
@@ -107,6 +111,12 @@ def _own_routes(models: Models, settings: Settings) -> APIRouter:
             return _info(await models.reload(model))
         except TextuneError as error:
             raise Refusal("conflict", f"The model stays as it was: {error}") from error
+
+    @routes.get("/metrics", response_class=PlainTextResponse, responses=refused(401))
+    async def measured(request: Request) -> Response:
+        """What the server measures, as Prometheus reads it."""
+        text, kind = metrics.text(request.headers.get("accept", ""))
+        return Response(text, headers={"content-type": kind})
 
     unguarded = APIRouter(tags=["server"])
 

@@ -72,7 +72,8 @@ class Labels:
         named = np.sort(np.argsort(-counts_K, kind="stable")[:MAX_LABELS])
         names = [head.labels[label] for label in named]
         are_others = num_labels > len(named)
-        self.names: Final = [*names, *([OTHERS] if are_others else []), NONE]
+        groups = [_apart(name, names) for name in ([OTHERS] if are_others else []) + [NONE]]
+        self.names: Final = [*names, *groups]
         """What is told apart, bin by bin."""
         self._bin_K1 = np.full(num_labels + 1, len(named))
         self._bin_K1[named] = np.arange(len(named))
@@ -98,6 +99,11 @@ def _drift(usual_B: np.ndarray | None, recent: Recent, min_rows: int) -> Drift |
     if usual_B is None or usual_B.sum() < min_rows or recent.num_rows < min_rows:
         return None
     return drift(usual_B, recent.counts)
+
+
+def _apart(name: str, names: Sequence[str]) -> str:
+    """The name, in more brackets where a label of the model has it."""
+    return _apart(f"({name})", names) if name in names else name
 
 
 class HeadSeen:
