@@ -15,7 +15,9 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException as AnyHTTPException
 
 from textune import __version__
+from textune.data import LabelMap
 from textune.errors import TextuneError
+from textune.serving import page
 from textune.serving.guarded import guarded
 from textune.serving.metrics import Measured, Metrics
 from textune.serving.models import Models, Served
@@ -31,6 +33,15 @@ class Health(BaseModel):
     status: str = "ok"
 
 
+class TaskInfo(BaseModel):
+    """One thing that a served model predicts."""
+
+    name: str
+    problem: str
+    labels: list[str]
+    """As they are answered."""
+
+
 class ModelInfo(BaseModel):
     """What a served model answers."""
 
@@ -38,6 +49,7 @@ class ModelInfo(BaseModel):
     problem: str
     labels: list[str]
     """Of several tasks as `task/label`."""
+    tasks: list[TaskInfo]
     takes_pairs: bool
     max_length: int
     fields: list[str]
@@ -71,6 +83,7 @@ def build_app(models: Models, settings: Settings) -> FastAPI:
         app.include_router(router)
         app.include_router(router, prefix="/models/{model}", dependencies=[Depends(_named)])
     app.include_router(_own_routes(models, settings, metrics))
+    app.include_router(page.router())
     return app
 
 
@@ -137,11 +150,17 @@ def _info(served: Served) -> ModelInfo:
         name=served.name,
         problem=card.problem,
         labels=list(card.names),
+        tasks=[_task_info(name, one, alone=len(card.heads) == 1) for name, one in card.label_maps.items()],
         takes_pairs=card.columns.text_pair is not None,
         max_length=card.max_length,
         fields=[] if card.metadata is None else list(card.metadata.columns),
         step=card.step,
     )
+
+
+def _task_info(name: str, label_map: LabelMap, *, alone: bool) -> TaskInfo:
+    labels = list(label_map.names) if alone else [f"{name}/{label}" for label in label_map.names]
+    return TaskInfo(name=name, problem=label_map.problem, labels=labels)
 
 
 async def _unknown_path(request: Request, error: Exception) -> Response:
