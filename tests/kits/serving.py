@@ -29,7 +29,9 @@ from textune.model.loading import load_model
 from textune.model.tokenizer import load_tokenizer
 from textune.prediction.card import HeadCard
 from textune.prediction.scorer import Scorer
-from textune.serving import LoadOptions, Models, Settings, build_app
+from textune.serving.app import build_app
+from textune.serving.models import Models
+from textune.serving.settings import LoadOptions, Settings
 from textune.tasks.decision import USUAL, Decision
 
 TOPICS = LabelMap("multiclass", ("red", "green", "blue"))

@@ -1,4 +1,3 @@
-from .app import build_app as build_app
 from .models import Models as Models
 from .models import named_folders as named_folders
 from .server import serve as serve
