@@ -14,6 +14,7 @@ from .ownfiles import data_source as data_source
 from .ownfiles import read_as_run as read_as_run
 from .predictor import Prediction as Prediction
 from .predictor import Predictor as Predictor
+from .predictor import require_pairs as require_pairs
 from .rows import encode_rows as encode_rows
 from .rows import named_scores as named_scores
 from .rows import predict_table as predict_table
