@@ -25,7 +25,9 @@ TEXTS = ["a good film", "the worst movie of the year", "a dull and boring and po
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Adapters:
-    return write_adapters(tmp_path_factory.mktemp("adapters"))
+    """Of a backbone of 28 MB."""
+    wide = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 4, "num_attention_heads": 6}
+    return write_adapters(tmp_path_factory.mktemp("adapters"), num=4, **wide)
 
 
 def frozen(scorer: Scorer) -> dict[str, torch.Tensor]:
@@ -90,14 +92,11 @@ print(json.dumps(grown))
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read as Linux tells it")
-def test_memory_grows_by_little_for_each_further_adapter(tmp_path: Path) -> None:
-    """Of a backbone of 40 MB."""
-    wide = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 3, "num_attention_heads": 8}
-    backbone, folders = write_adapters(tmp_path, num=4, **wide)
-    size = (backbone / "model.safetensors").stat().st_size
-    assert size > 30e6
+def test_memory_grows_by_little_for_each_further_adapter(trained: Adapters) -> None:
+    size = (trained.backbone / "model.safetensors").stat().st_size
     done = subprocess.run(
-        [sys.executable, "-c", GROWTH, *map(str, folders)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", GROWTH, *map(str, trained.folders)], capture_output=True, text=True, check=True
     )
-    grown = json.loads(done.stdout)
-    assert all(more < size / 4 for more in grown[1:]), grown
+    first, *further = json.loads(done.stdout)
+    assert first > size > 25e6
+    assert all(more < size / 5 for more in further), further

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 from collections.abc import Iterable
 
 import torch
@@ -30,7 +32,17 @@ def hold_once(model: TextModel, others: Iterable[TextModel]) -> int:
         freed += sum(_share(alone[name], theirs[name]) for name in same)
         join_copies([alone[name] for name in same], [theirs[name] for name in same])
         alone = {name: weight for name, weight in alone.items() if name not in same}
+    if freed:
+        _give_back()
     return freed
+
+
+def _give_back() -> None:
+    """Give freed memory back to the system, where the C library can: glibc keeps what is less than 32 MB for itself,
+    which every weight of a small model is."""
+    gc.collect()
+    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(ctypes.c_size_t(0))
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
