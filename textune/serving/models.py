@@ -12,9 +12,9 @@ from typing import Final
 from fastapi import Request
 
 from textune.config import user_path
-from textune.errors import ConfigError
+from textune.errors import ConfigError, RunError
 from textune.model import CARD_NAME
-from textune.prediction import ModelCard, Predictor, find_model, load
+from textune.prediction import ModelCard, Predictor, UsualRows, find_model, load, read_usual
 from textune.serving.engine import Engine
 from textune.serving.refusals import Refusal
 from textune.serving.settings import LoadOptions, Settings
@@ -38,6 +38,8 @@ class Served:
     predictor: Predictor
     engine: Engine
     stamp: Stamp
+    usual: UsualRows | None
+    """What its validation rows looked like; None where that is not known."""
 
     @property
     def card(self) -> ModelCard:
@@ -136,7 +138,16 @@ class Models:
             batch_tokens=settings.batch_tokens,
             watchers=self.watchers,
         )
-        return Served(name, folder, predictor, engine, stamp)
+        return Served(name, folder, predictor, engine, stamp, self._usual(folder))
+
+    def _usual(self, folder: Path) -> UsualRows | None:
+        """What the validation rows of a model looked like. A file that cannot be read is said, and no more: without it
+        everything is answered as with it."""
+        try:
+            return read_usual(find_model(folder))
+        except RunError as error:
+            self.on_notice(str(error))
+            return None
 
     def _load(self, folder: Path, options: LoadOptions) -> Predictor:
         return load(
