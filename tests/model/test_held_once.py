@@ -116,7 +116,7 @@ def copies_of(model: TextModel) -> dict[tuple[int, ...], WorkingCopy]:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_copies_of_the_kernels_are_shared_until_a_weight_changes(dtype: torch.dtype, tmp_path: Path) -> None:
-    built, folders = spread(tmp_path)
+    _, folders = spread(tmp_path)
     one, other = (opened(folder) for folder in folders[:2])
     if not copies_of(one):
         pytest.skip("there are no compiled kernels here")

@@ -47,7 +47,12 @@ def _give_back() -> None:
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether two weights are the same numbers bit for bit, laid out alike on the same device."""
-    alike = (one.dtype, one.shape, one.stride(), one.device) == (other.dtype, other.shape, other.stride(), other.device)
+    alike = (one.dtype, one.shape, one.stride(), one.device) == (
+        other.dtype,
+        other.shape,
+        other.stride(),
+        other.device,
+    )
     return alike and (one.data_ptr() == other.data_ptr() or torch.equal(_bytes(one), _bytes(other)))
 
 

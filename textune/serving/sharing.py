@@ -9,12 +9,12 @@ from textune.prediction import Scorer
 
 
 def share_backbone(scorer: Scorer, served: Iterable[Scorer]) -> int:
-    """Let a newly opened adapter folder use the backbone that others in memory hold already; return the bytes of weights
-    that this frees.
+    """Let a newly opened adapter folder use the backbone that others in memory hold already; return the bytes of
+    weights that this frees.
 
-    The backbone is the same where its hash is, with weights of the same bits on the same device. Any other model is left
-    as it is, and so is whatever else the adapter was trained with: the head, and biases. What is answered stays the same
-    bit for bit.
+    The backbone is the same where its hash is, with weights of the same bits on the same device. Any other model is
+    left as it is, and so is whatever else the adapter was trained with: the head, and biases. What is answered stays
+    the same bit for bit.
     """
     mine = _backbone_of(scorer)
     if mine is None:
