@@ -1,5 +1,5 @@
-"""Weights that several opened models have in common are held once, such as the backbone beneath several adapters; after
-`recipe.py`."""
+"""Weights that several opened models have in common are held once, such as the backbone beneath several adapters;
+after `recipe.py`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def hold_once(model: TextModel, others: Iterable[TextModel]) -> int:
     """Let the weights of `model` that one of the `others` has too, under the same name and bit for bit, be the same
     memory; return the bytes that this frees.
 
-    All of them are prepared for prediction. Copies that compiled kernels make are shared with the weights. Nothing that
-    a model computes changes, and what becomes of one model later leaves the others as they are: a weight must only
-    never be written in place.
+    All of them are prepared for prediction. Copies that compiled kernels make are shared with the weights. Nothing
+    that a model computes changes, and what becomes of one model later leaves the others as they are: a weight must
+    only never be written in place.
     """
     freed = 0
     alone = {name: weight for name, weight in model.named_parameters() if weight.numel()}
