@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from textune.model.backbone import TextModel
-from textune.model.native.copies import join_copies
+from textune.model.native import join_copies
 
 
 def hold_once(model: TextModel, others: Iterable[TextModel]) -> int:

@@ -24,6 +24,7 @@ from textune.serving.models import Models
 from textune.serving.refusals import Refusal
 from textune.serving.settings import Settings
 from textune.serving.shapes import openai
+from textune.serving.shapes.questions import is_of_two_classes
 from textune.tasks import Head
 
 
@@ -107,7 +108,7 @@ def texts_of(given: str | list[str] | list[Part], *, max_batch: int) -> list[str
 
 def flagging(heads: tuple[Head, ...]) -> list[Head]:
     """The tasks whose labels are categories; Refusal where there is none."""
-    found = [head for head in heads if head.label_map.problem in ("multilabel", "binary")]
+    found = [head for head in heads if head.label_map.several or is_of_two_classes(head)]
     if not found:
         problem = heads[0].label_map.problem
         raise Refusal(
@@ -130,7 +131,7 @@ def moderated(heads: list[Head], scores: Scores, *, alone: bool) -> list[dict[st
 def _categories(head: Head, scores_NK: np.ndarray, prefix: str) -> dict[str, tuple[list[bool], list[float]]]:
     """For each category whether each text has it, and how probable that is."""
     probabilities_NK, decided = head.calibrated(scores_NK), head.decide(scores_NK)
-    if head.label_map.problem == "binary":
+    if is_of_two_classes(head):
         return {f"{prefix}{head.labels[1]}": ((decided == 1).tolist(), probabilities_NK[:, 1].tolist())}
     return {
         f"{prefix}{name}": ((decided[:, k] == 1).tolist(), probabilities_NK[:, k].tolist())

@@ -9,7 +9,7 @@ A question is answered where its name says what the model was trained for:
 | `noul` | a label (`toxic`, or `task/toxic`), or a head of two classes, for its second one | the probability of yes |
 
 Instructions and descriptions are not read: the model knows its own. Definitions of `confidence` are those of
-transformers (`transformers/decision/template_utils.py`); it is 0 where the model withholds its answer.
+transformers (its `Question.answer`); it is 0 where the model withholds its answer.
 """
 
 from __future__ import annotations
@@ -118,6 +118,11 @@ class Plan(NamedTuple):
     answer: Answering
 
 
+def is_of_two_classes(head: Head) -> bool:
+    """Whether it answers yes or no: yes is its second class."""
+    return head.label_map.exclusive and len(head.labels) == 2
+
+
 def said_by(head: Head, scores: np.ndarray) -> Said:
     """What a head says by its decision; `scores` [1, K] of one state."""
     answers, _, probabilities = shown(head, scores)
@@ -182,7 +187,7 @@ def _plan_noul(name: str, heads: Sequence[Head]) -> Plan | str:
         for index, label in enumerate(head.label_map.choices)
         if name == f"{head.name}/{label}" or name == label
     ]
-    two_classes = [(head, 1) for head in heads if head.name == name and head.label_map.problem == "binary"]
+    two_classes = [(head, 1) for head in heads if head.name == name and is_of_two_classes(head)]
     if len(found) > 1:
         return f"is a label of several tasks ({listing(f'{head.name}/{name}' for head, _ in found)})"
     if not (found or two_classes):

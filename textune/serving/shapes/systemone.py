@@ -1,5 +1,5 @@
 """`POST /v1/systemone`: typed questions about a state, answered with probabilities, as `transformers serve` of 5.23
-and TypeSafe's API have it (`transformers/cli/serving/systemone.py`, https://api.typesafe.ai/openapi.json).
+and TypeSafe's API have it (`transformers.cli.serving`, https://api.typesafe.ai/openapi.json).
 
 The state is a text, or an object with the columns that the model was trained on. A question that names what the model
 was trained for is answered by it; any other is refused with the questions that can be answered (`questions.py`).
