@@ -10,5 +10,7 @@ from __future__ import annotations
 
 SHAPES: dict[str, str] = {
     "tei": "textune.serving.shapes.tei:router",
+    "inference": "textune.serving.shapes.inference:router",
+    "batch": "textune.serving.shapes.batch:router",
 }
 """Name -> where its router is made."""
