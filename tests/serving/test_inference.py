@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from huggingface_hub import InferenceClient
+from huggingface_hub import InferenceClient, constants
 from huggingface_hub.errors import HfHubHTTPError
 from kits.serving import client, running, some_texts
 from starlette.testclient import TestClient
@@ -80,8 +80,9 @@ def test_requests_that_cannot_be(served: TestClient, body: Any, status: int) -> 
     assert answer.status_code == status and set(answer.json()) == {"error"}, answer.text
 
 
-def test_the_client_of_the_hub(folders: dict[str, Path]) -> None:
+def test_the_client_of_the_hub(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """And several of them at once: each gets the answer to its own text."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     texts = some_texts(24)
     expected = [one.scores for one in load(folders["topic"], device="cpu").predict(texts)]
     with running(

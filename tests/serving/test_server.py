@@ -1,6 +1,6 @@
 """A server in a process of its own: token, signals, reload; and its command."""
 
-import json
+import contextlib
 import shutil
 import signal
 import threading
@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 from kits.cli import runner
+from kits.languagefolders import saved_language_model
 from kits.serving import TOPICS, client, running, save_model, some_texts
 from starlette.testclient import TestClient
 
@@ -27,17 +28,20 @@ def test_sigterm_answers_what_is_in_flight(folders: dict[str, Path]) -> None:
             assert asking.post(f"{at.url}/models/topic/predict", json=body).status_code == 200
 
         def ask() -> None:
-            answers.append(httpx2.post(f"{at.url}/predict", json=body, timeout=60))
+            with contextlib.suppress(httpx2.TransportError):  # it came after the signal
+                answers.append(httpx2.post(f"{at.url}/predict", json=body, timeout=60))
 
         threads = [threading.Thread(target=ask) for _ in range(4)]
         for thread in threads:
             thread.start()
-        time.sleep(0.15)
+        once = len(load(folders["topic"], device="cpu").encoder.encode(texts).ids)
+        while httpx2.get(f"{at.url}/models", timeout=60).json()[0]["queued_tokens"] <= 2 * once:
+            assert not answers, "all of them were answered before they were in flight together"
         assert at.stop(signal.SIGTERM) == 0
         for thread in threads:
             thread.join()
     expected = [prediction.label for prediction in load(folders["topic"], device="cpu").predict(texts)]
-    assert len(answers) == 4
+    assert len(answers) >= 3, "those that were in flight"
     for answer in answers:
         assert [row[0]["label"] for row in answer.json()] == expected
 
@@ -160,12 +164,8 @@ def test_a_port_that_is_taken(
 
 
 def test_a_language_model_is_refused(
-    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tmp_path / "language"
-    shutil.copytree(folders["topic"], folder)
-    card = json.loads((folder / "textune.json").read_text())
-    card["heads"][0]["task"] = {"kind": "conditional_lm"}
-    (folder / "textune.json").write_text(json.dumps(card))
+    folder = saved_language_model(tmp_path / "language")
     done = runner(capsys, monkeypatch, tmp_path)("serve", str(folder))
     assert done.code == 2 and "language model" in done.err

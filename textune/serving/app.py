@@ -43,6 +43,9 @@ class ModelInfo(BaseModel):
     fields: list[str]
     """Columns that are read before each text."""
     step: int | None
+    """Optimizer steps of its run."""
+    queued_tokens: int
+    """Tokens that wait or are computed."""
 
 
 def build_app(models: Models, settings: Settings) -> FastAPI:
@@ -142,6 +145,7 @@ def _info(served: Served) -> ModelInfo:
         max_length=card.max_length,
         fields=[] if card.metadata is None else list(card.metadata.columns),
         step=card.step,
+        queued_tokens=served.engine.held_tokens,
     )
 
 

@@ -174,7 +174,7 @@ class _Stream:
         until = asyncio.get_running_loop().time() + self.settings.timeout
         while True:
             served = self._models.get(self._name)  # by name: it may have been reloaded since the lines before
-            estimate = min(estimate, served.engine.max_queue_tokens, len(values) * served.card.max_length)
+            estimate = min(estimate, len(values) * served.card.max_length)
             try:
                 scored = await served.engine.answer(partial(encode, served.predictor), estimate)
             except Refusal as refusal:
