@@ -6,13 +6,16 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 from starlette.testclient import TestClient
 
 from kits.backbones import WORDS, tiny_backbone
@@ -126,3 +129,19 @@ def running(*words: str | Path, **environment: str) -> Iterator[Running]:
         process.wait(START)
         if process.stderr is not None:
             process.stderr.close()
+
+
+@contextlib.contextmanager
+def listening(folders: Mapping[str, Path], **settings: Any) -> Iterator[str]:
+    """The address of a server in a thread of this process, for clients that need a real one."""
+    chosen = Settings(port=0, **settings)
+    models = Models(folders, chosen, LoadOptions(device="cpu"))
+    with socket.create_server(("127.0.0.1", 0)) as place:
+        server = uvicorn.Server(uvicorn.Config(build_app(models, chosen), log_level="warning"))
+        thread = threading.Thread(target=lambda: server.run(sockets=[place]))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{place.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(START)

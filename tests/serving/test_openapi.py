@@ -59,9 +59,8 @@ def test_many_drawn_requests(served: TestClient) -> None:
 
 
 LEAF = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
-NESTED = (
-    LEAF | st.lists(LEAF, max_size=3) | st.dictionaries(st.sampled_from(["text", "text_pair", "a"]), LEAF, max_size=2)
-)
+KEYS = st.sampled_from(["text", "text_pair", "a"])
+NESTED = LEAF | st.lists(LEAF, max_size=3) | st.dictionaries(KEYS, LEAF, max_size=2)
 ANYTHING = NESTED | st.lists(NESTED, max_size=3) | st.dictionaries(KEYS, NESTED, max_size=2)
 
 

@@ -10,14 +10,17 @@ from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Request
 from fastapi.exceptions import HTTPException
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException as AnyHTTPException
 
 from textune import __version__
+from textune.data import LabelMap
 from textune.errors import TextuneError
+from textune.serving import page
 from textune.serving.guarded import guarded
+from textune.serving.metrics import Measured, Metrics
 from textune.serving.models import Models, Served
 from textune.serving.refusals import Refusal
 from textune.serving.settings import Settings
@@ -31,6 +34,15 @@ class Health(BaseModel):
     status: str = "ok"
 
 
+class TaskInfo(BaseModel):
+    """One thing that a served model predicts."""
+
+    name: str
+    problem: str
+    labels: list[str]
+    """As they are answered."""
+
+
 class ModelInfo(BaseModel):
     """What a served model answers."""
 
@@ -38,6 +50,7 @@ class ModelInfo(BaseModel):
     problem: str
     labels: list[str]
     """Of several tasks as `task/label`."""
+    tasks: list[TaskInfo]
     takes_pairs: bool
     max_length: int
     fields: list[str]
@@ -65,13 +78,17 @@ def build_app(models: Models, settings: Settings) -> FastAPI:
         description="Text models that answer in the shapes that clients of other servers know.",
         lifespan=lifespan,
     )
+    metrics = Metrics(models)
+    models.watchers.append(metrics)
+    app.add_middleware(Measured, metrics=metrics)
     app.add_exception_handler(AnyHTTPException, _unknown_path)
     for name in SHAPES:
         router = shape_router(name)(models, settings)
         app.include_router(router)
         for routes in (router, _without_slash(router)):
             app.include_router(routes, prefix="/models/{model}", dependencies=[Depends(_named)])
-    app.include_router(_own_routes(models, settings))
+    app.include_router(_own_routes(models, settings, metrics))
+    app.include_router(page.router())
     return app
 
 
@@ -94,7 +111,7 @@ def _named(model: Annotated[str, Path(description="The name of a model.")]) -> N
     """The name in the path, for the description of a route; `Models.of` reads it."""
 
 
-def _own_routes(models: Models, settings: Settings) -> APIRouter:
+def _own_routes(models: Models, settings: Settings, metrics: Metrics) -> APIRouter:
     routes = APIRouter(route_class=guarded(models, settings, write_error), tags=["server"])
     of_models = refused(401, 404)
 
@@ -122,6 +139,12 @@ def _own_routes(models: Models, settings: Settings) -> APIRouter:
         except TextuneError as error:
             raise Refusal("conflict", f"The model stays as it was: {error}") from error
 
+    @routes.get("/metrics", response_class=PlainTextResponse, responses=refused(401))
+    async def measured(request: Request) -> Response:
+        """What the server measures, as Prometheus reads it."""
+        text, kind = metrics.text(request.headers.get("accept", ""))
+        return Response(text, headers={"content-type": kind})
+
     unguarded = APIRouter(tags=["server"])
 
     @unguarded.get("/health", responses=refused(503))
@@ -141,12 +164,18 @@ def _info(served: Served) -> ModelInfo:
         name=served.name,
         problem=card.problem,
         labels=list(card.names),
+        tasks=[_task_info(name, one, alone=len(card.heads) == 1) for name, one in card.label_maps.items()],
         takes_pairs=card.columns.text_pair is not None,
         max_length=card.max_length,
         fields=[] if card.metadata is None else list(card.metadata.columns),
         step=card.step,
         queued_tokens=served.engine.held_tokens,
     )
+
+
+def _task_info(name: str, label_map: LabelMap, *, alone: bool) -> TaskInfo:
+    labels = list(label_map.names) if alone else [f"{name}/{label}" for label in label_map.names]
+    return TaskInfo(name=name, problem=label_map.problem, labels=labels)
 
 
 async def _unknown_path(request: Request, error: Exception) -> Response:

@@ -89,6 +89,11 @@ class Engine:
         """Tokens that wait or are computed."""
         return self._held
 
+    @property
+    def num_requests(self) -> int:
+        """Requests that wait or are computed."""
+        return self._num_requests
+
     async def score(
         self,
         texts: Sequence[str],
@@ -113,7 +118,6 @@ class Engine:
     async def answer(self, encode: Callable[[], TokenStore], estimate: int) -> Scored:
         """Score the rows that `encode` makes, in a thread; `estimate`: about how many tokens they are. Raises as
         `score`; a DataError of `encode` becomes `unusable`."""
-        started = time.perf_counter()
         estimate = min(estimate, self.max_queue_tokens)  # whether it is too large is known once it is tokenised
         self._admit(estimate)
         self._num_requests += 1
@@ -143,9 +147,8 @@ class Engine:
                 job.is_gone = True
             self._hold(-held)
             self._num_requests -= 1
-        seconds = time.perf_counter() - started
         for watcher in self._watchers:
-            watcher.answered(self.name, scored.num_tokens, scored.scores, seconds)
+            watcher.answered(self.name, self.predictor, scored.num_tokens, scored.scores)
         return scored
 
     async def close(self, within: float = math.inf) -> None:
@@ -162,8 +165,6 @@ class Engine:
 
     def _hold(self, more: int) -> None:
         self._held += more
-        for watcher in self._watchers:
-            watcher.queued(self.name, self._held)
 
     def _admit(self, num_tokens: int, *, own: int = 0) -> None:
         """Refusal where so many tokens more are too many; `own` are those of the request that are counted already."""
@@ -241,7 +242,10 @@ class Engine:
             started = time.perf_counter()
             self._compute(shares)
             seconds = max(time.perf_counter() - started, 1e-6)
-            now = sum(int(share.job.lengths[share.positions].sum()) for share in shares) / seconds
+            num_tokens = sum(int(share.job.lengths[share.positions].sum()) for share in shares)
+            for watcher in self._watchers:
+                watcher.computed(self.name, num_tokens, seconds)
+            now = num_tokens / seconds
             self._tokens_per_second = now if not self._tokens_per_second else 0.9 * self._tokens_per_second + 0.1 * now
 
     def _compute(self, shares: list[Share]) -> None:

@@ -12,12 +12,13 @@ from typing import Final
 from fastapi import Request
 
 from textune.config import user_path
-from textune.errors import ConfigError
+from textune.errors import ConfigError, RunError
 from textune.model import CARD_NAME
-from textune.prediction import ModelCard, Predictor, find_model, load
+from textune.prediction import ModelCard, Predictor, UsualRows, find_model, load, read_usual
 from textune.serving.engine import Engine
 from textune.serving.refusals import Refusal
 from textune.serving.settings import LoadOptions, Settings
+from textune.serving.sharing import share_backbone
 from textune.serving.watcher import Watcher
 from textune.wording import listing
 
@@ -37,6 +38,8 @@ class Served:
     predictor: Predictor
     engine: Engine
     stamp: Stamp
+    usual: UsualRows | None
+    """What its validation rows looked like; None where that is not known."""
 
     @property
     def card(self) -> ModelCard:
@@ -70,7 +73,9 @@ class Models:
         self._open: Final = open_model or self._load
         self._reloading = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
-        self._served = {name: self._serve(name, folder) for name, folder in folders.items()}
+        self._served: dict[str, Served] = {}
+        for name, folder in folders.items():
+            self._served[name] = self._serve(name, folder)
 
     def __iter__(self) -> Iterator[Served]:
         return iter(list(self._served.values()))
@@ -123,6 +128,7 @@ class Models:
     def _serve(self, name: str, folder: Path) -> Served:
         stamp = _stamp(folder) or (0, 0)  # before it is read: a change meanwhile is seen later
         predictor = self._open(folder, self.options)
+        share_backbone(predictor.scorer, [one.predictor.scorer for one in self])
         settings = self.settings
         engine = Engine(
             name,
@@ -132,7 +138,16 @@ class Models:
             batch_tokens=settings.batch_tokens,
             watchers=self.watchers,
         )
-        return Served(name, folder, predictor, engine, stamp)
+        return Served(name, folder, predictor, engine, stamp, self._usual(folder))
+
+    def _usual(self, folder: Path) -> UsualRows | None:
+        """What the validation rows of a model looked like. A file that cannot be read is said, and no more: without it
+        everything is answered as with it."""
+        try:
+            return read_usual(find_model(folder))
+        except RunError as error:
+            self.on_notice(str(error))
+            return None
 
     def _load(self, folder: Path, options: LoadOptions) -> Predictor:
         return load(
