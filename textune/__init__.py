@@ -14,6 +14,7 @@ from textune.imports import importing
 if TYPE_CHECKING:
     from textune.errors import TextuneError as TextuneError
     from textune.evaluation import Aim as Aim
+    from textune.exports import push as push
     from textune.pipeline import check as check
     from textune.pipeline import decide as decide
     from textune.pipeline import evaluate as evaluate
@@ -35,6 +36,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "load",
+    "push",
     "repeat",
     "sweep",
     "train",
@@ -49,6 +51,7 @@ _HOMES = {
     "doctor": "textune.studies",
     "evaluate": "textune.pipeline",
     "load": "textune.pipeline",
+    "push": "textune.exports",
     "repeat": "textune.studies",
     "sweep": "textune.studies",
     "train": "textune.pipeline",
