@@ -27,6 +27,8 @@ BELOW = {
     "jsontext",
     "inside",
     "locks",
+    "crew",
+    "partfiles",
     "atomic",
     "caches",
     "imports",

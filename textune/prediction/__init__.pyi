@@ -22,6 +22,13 @@ from .rows import prediction_fields as prediction_fields
 from .rows import without_room as without_room
 from .scorer import Scorer as Scorer
 from .scorer import Scores as Scores
+from .usual import UsualHead as UsualHead
+from .usual import UsualRows as UsualRows
+from .usual import given as given
+from .usual import histogram as histogram
+from .usual import length_bounds as length_bounds
+from .usual import score_bounds as score_bounds
+from .usual import write_usual as write_usual
 from .windows import Input as Input
 from .windows import InputPass as InputPass
 from .writing import Continuation as Continuation
