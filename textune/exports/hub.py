@@ -16,11 +16,13 @@ from textune.exports.hf import Exported, Form, export
 from textune.exports.hubrepo import MAIN, Held, Repository, require_name
 from textune.exports.readme import readme
 from textune.model import CARD_NAME, README
-from textune.prediction import read_card
+from textune.prediction import USUAL_NAME, read_card
 from textune.wording import listing
 
 PROBE = "probe.jsonl"
-"""Texts of the validation rows, with the model's scores: it is pushed only where that is asked for."""
+"""Texts of the validation rows, with the model's scores."""
+OF_ROWS = (PROBE, USUAL_NAME)
+"""What a model's folder says of the validation rows: pushed only where that is asked for."""
 MODEL_FILES = (
     README,
     CARD_NAME,
@@ -89,10 +91,11 @@ def push(
     with its card as README.md. A repository that does not exist is made, `private` or not; of an earlier model of
     textune there, the files that this one lacks are removed.
 
-    `revision`: a branch that exists, by default `main`. `with_probe`: texts of the validation rows as well. `form` and
-    `code`: as of `export`. `dry_run`: nothing is sent and nobody is asked; the result says what would be. `on_notice`
-    is called with what is left out. Raises RunError as `export` does, before anything is on the hub, and HubError
-    where the hub refuses the name, the token or the files, cannot be reached, or has other files there.
+    `revision`: a branch that exists, by default `main`. `with_probe`: what the folder says of the validation rows as
+    well, with texts. `form` and `code`: as of `export`. `dry_run`: nothing is sent and nobody is asked; the result
+    says what would be. `on_notice` is called with what is left out. Raises RunError as `export` does, before anything
+    is on the hub, and HubError where the hub refuses the name, the token or the files, cannot be reached, or has other
+    files there.
     """
     require_name(name)
     source, branch = user_path(source), revision or MAIN
@@ -173,7 +176,7 @@ def _looked_at(repository: Repository, branch: str, *, private: bool | None) -> 
 def _others(held: Held) -> list[str]:
     """The files there that are not of a model that textune could have pushed."""
     if CARD_NAME in held.files:
-        return [path for path in held.files if path not in _OF_THE_HUB and path != PROBE and not _is_model_file(path)]
+        return [path for path in held.files if path not in (*_OF_THE_HUB, *OF_ROWS) and not _is_model_file(path)]
     return [path for path in held.files if path not in _OF_THE_HUB]
 
 
@@ -189,13 +192,14 @@ def _is_model_file(path: str) -> bool:
 def _chosen(folder: Path, *, with_probe: bool) -> tuple[dict[str, Path], tuple[str, ...]]:
     """The files to push by name, and the names of the others."""
     found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    chosen = {path: file for path, file in found.items() if _is_model_file(path) or (with_probe and path == PROBE)}
+    chosen = {path: file for path, file in found.items() if _is_model_file(path) or (with_probe and path in OF_ROWS)}
     return chosen, tuple(path for path in found if path not in chosen)
 
 
 def _why_left_out(path: str, done: Exported) -> str:
-    if path == PROBE:
-        return f"{PROBE} is not pushed: it holds texts of the validation rows (--with-probe pushes it)"
+    if path in OF_ROWS:
+        what = "texts" if path == PROBE else "figures"
+        return f"{path} is not pushed: it holds {what} of the validation rows (--with-probe pushes it)"
     return f"{path} is not pushed: it is no file of a model ({done.source})"
 
 

@@ -46,7 +46,7 @@ def require_name(name: str) -> None:
         reason = " ".join(str(error).split()).rstrip(".")
     if reason:
         raise HubError(
-            f"{shorten(name)!r} cannot be a name on the hub: {reason}.",
+            f"{shorten(name)} cannot be a name on the hub: {reason}.",
             hint="Give OWNER/NAME, such as ada/reviews: letters, digits, -, _ and . alone.",
             key="name",
             value=name,
@@ -136,20 +136,20 @@ class Repository:
             yield
         except HfHubHTTPError as error:
             raise self._refusal(error, what) from error
-        except (HTTPError, OSError, RuntimeError, ValueError) as error:  # RuntimeError: of hf_xet, which uploads
-            said = self._without_token(str(error) or type(error).__name__)
-            lost = isinstance(error, HTTPError | OSError)
-            raise HubError(
-                f"{self.name} {what}: {said}.",
-                hint=(
-                    f"Is {self._api.endpoint} reachable from here? Then run the same command again; --dry-run needs no"
-                    " network."
-                    if lost
-                    else "Run the same command again."
-                ),
-                place=self.url,
-                reason=said,
-            ) from error
+        except RuntimeError as error:  # of the upload of a file: what went wrong is its cause
+            raise self._failure(error.__cause__ or error, what) from error
+        except (HTTPError, OSError, ValueError) as error:
+            raise self._failure(error, what) from error
+
+    def _failure(self, error: BaseException, what: str) -> HubError:
+        if isinstance(error, HfHubHTTPError):
+            return self._refusal(error, what)
+        said = self._without_token(str(error) or type(error).__name__)
+        again = "Run the same command again."
+        if isinstance(error, HTTPError | OSError):
+            again = f"Is {self._api.endpoint} reachable from here? Then run the same command again; --dry-run needs no"
+            again += " network."
+        return HubError(f"{self.name} {what}: {said}.", hint=again, place=self.url, reason=said)
 
     def _refusal(self, error: HfHubHTTPError, what: str) -> HubError:
         status = error.response.status_code
@@ -180,7 +180,7 @@ class Repository:
         return HubError(f"{self.name} {what}: {reason}.", hint=hint, place=self.url, value=status, reason=reason)
 
     def _without_token(self, text: str) -> str:
-        return shorten(" ".join(text.replace(self._token, "…").split()).rstrip("."), MAX_SAID)
+        return " ".join(text.replace(self._token, "…").split())[:MAX_SAID].rstrip(".")
 
 
 def _in_brackets(said: str) -> str:

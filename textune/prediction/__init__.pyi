@@ -22,6 +22,7 @@ from .rows import prediction_fields as prediction_fields
 from .rows import without_room as without_room
 from .scorer import Scorer as Scorer
 from .scorer import Scores as Scores
+from .usual import USUAL_NAME as USUAL_NAME
 from .usual import UsualHead as UsualHead
 from .usual import UsualRows as UsualRows
 from .usual import given as given

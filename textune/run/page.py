@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -28,6 +29,9 @@ from textune.run.manifest import Manifest, read_manifest
 FIRST = ("test", "validation")
 """Test rows say more than those that chose the model; the set that stands first on a page is open."""
 
+_PLACE = re.compile(r"(?<![\w:/.])/(?:[^\s/,;'\"]+/)+([^\s/,;'\"]+)")
+"""An absolute path, and the last name of it."""
+
 
 def write_page(folder: RunFolder) -> list[Path]:
     """Write the page about a run and the card of its model; nothing where it has no report yet. RunError where the
@@ -44,13 +48,15 @@ def write_page(folder: RunFolder) -> list[Path]:
 
 
 def card_of_run(folder: RunFolder, *, name: str = "", opened: Opened | None = None) -> str | None:
-    """The card of a run's best model for readers who find it as `opened`, under another `name` than the run's; None
-    where the run has no report yet. Errors as in `write_page`."""
+    """The card of a run's best model for readers who find it as `opened`, under another `name` than the run's, and to
+    whom folders of this machine say nothing; None where the run has no report yet. Errors as in `write_page`."""
     story = story_of(folder)
     reports = {name: read_report(path) for name, path in folder.reports().items()}
     if not reports:
         return None
-    story = replace(story, name=name or story.name, limits=_limits(folder))
+    facts = {key: _PLACE.sub(r"\1", said) for key, said in story.facts.items()}
+    command = _PLACE.sub(r"\1", story.command)
+    story = replace(story, name=name or story.name, limits=_limits(folder), facts=facts, command=command)
     return model_card(in_order(reports), story, opened=opened)
 
 
