@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from textune.pipeline import decide as decide
     from textune.pipeline import evaluate as evaluate
     from textune.pipeline import load as load
+    from textune.pipeline import predict_files as predict_files
     from textune.pipeline import train as train
     from textune.studies import compare as compare
     from textune.studies import doctor as doctor
@@ -36,6 +37,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "load",
+    "predict_files",
     "push",
     "repeat",
     "sweep",
@@ -51,6 +53,7 @@ _HOMES = {
     "doctor": "textune.studies",
     "evaluate": "textune.pipeline",
     "load": "textune.pipeline",
+    "predict_files": "textune.pipeline",
     "push": "textune.exports",
     "repeat": "textune.studies",
     "sweep": "textune.studies",

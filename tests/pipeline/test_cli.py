@@ -38,6 +38,7 @@ def test_verbs_stand_in_the_order_of_the_work() -> None:
     others = [
         "export",
         "push",
+        "serve",
         "launch",
         "show",
         "presets",

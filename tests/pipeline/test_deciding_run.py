@@ -291,6 +291,28 @@ def test_a_rule_that_a_guarantee_locks_stays(model: Path) -> None:
     assert keep_decisions({}, model) == "" and read_card(model).heads[0].decision == USUAL
 
 
+def test_a_better_model_is_not_that_of_the_proof(home: Path, tmp_path: Path) -> None:
+    """The rule that was proved goes with the model; its proof is kept, and that is said."""
+    run, listener = tmp_path / "run", Listener()
+
+    def stop(result: Any) -> None:
+        if result.step == 5:
+            raise KeyboardInterrupt
+
+    words = [*SHORT, "train.checkpoint.every=1 steps", "train.evaluate_every=4 steps"]
+    with pytest.raises(KeyboardInterrupt):
+        textune.train(home / "config.toml", run=run, overrides=words, after_step=stop)
+    (run / "best" / GUARANTEES).write_text('{"proof": 1}', encoding="utf-8")
+    card = read_card(run / "best")
+    write_card(card.model_copy(update={"value": -1.0}), run / "best")  # so that any other model is better
+    textune.train(home / "config.toml", run=run, overrides=words, resume="latest", tracker=listener)
+    assert read_card(run / "best").step != card.step
+    assert (run / f"guarantees-step-{card.step}.json").read_text() == '{"proof": 1}'
+    assert not (run / "best" / GUARANTEES).exists()
+    (said,) = [notice for notice in listener.notices if "textune decide" in notice]
+    assert f"guarantees-step-{card.step}.json" in said
+
+
 def test_all_ranks_have_the_decision_of_the_first() -> None:
     """Each has the same scores; one fits, and the others are told."""
     head = build_task(AutoTask(), {"label": LabelMap("binary", ("no", "yes"))}).head

@@ -3,6 +3,7 @@ them is worth."""
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 import sys
@@ -19,6 +20,7 @@ from kits.runs import reviews, write_config, write_csv, write_jsonl
 import textune
 from textune.data.corrections import Correction, read_corrections, write_corrections
 from textune.errors import ConfigError, DataError
+from textune.evaluation.render.json import read_report
 from textune.evaluation.rowsfile import read_rows
 from textune.jsontext import parse_json
 from textune.studies.diagnosis import Diagnosis
@@ -99,6 +101,22 @@ def test_the_suspects_are_those_of_cleanlab(examined: tuple[Path, Diagnosis, set
             (place,) = np.flatnonzero(held_out.facts.row == line.row)
             assert scored.scores is not None
             assert line.worth == pytest.approx(1 - scored.scores[place, scored.targets[place]])
+
+
+def test_a_repeat_lists_the_same_suspects_without_texts(examined: tuple[Path, Diagnosis, set[int]]) -> None:
+    _, found, _ = examined
+    with (found.study / "suspects.csv").open(newline="") as file:
+        listed = list(csv.DictReader(file))
+    suspects = {line.row: line for line in found.lines if "suspect label" in line.why}
+    assert {int(one["row"]) for one in listed} == suspects.keys() and listed
+    worths = [float(one["worth"]) for one in listed]
+    assert worths == sorted(worths, reverse=True)
+    for one in listed:
+        line = suspects[int(one["row"])]
+        assert one["label"] == line.label and f"suspect label: {one['why']}" in line.why
+        assert line.proposed in (one["proposed"], "")
+    (note,) = [note for note in read_report(found.study / "report.json").notes if "suspects.csv" in note]
+    assert note.startswith(f"{len(listed)} labels of {found.num_rows} rows are probably wrong")
 
 
 def test_texts_that_occur_twice_and_leaks(examined: tuple[Path, Diagnosis, set[int]]) -> None:
@@ -291,6 +309,9 @@ def test_each_task_and_each_of_several_labels_is_asked_about(tmp_path: Path, col
         expected = {(number, "label", "-pos" if train[number]["tone"] == "pos" else "+pos") for number in wrong}
     proposed = {(line.row, line.task, line.proposed) for line in found.lines}
     assert len(proposed & expected) / len(expected) > 0.6
+    with (tmp_path / "study" / "suspects.csv").open(newline="") as file:
+        listed = {(int(one["row"]), one["task"], one["proposed"]) for one in csv.DictReader(file)}
+    assert listed == {(line.row, line.task, line.proposed) for line in found.lines if "suspect label" in line.why}
     mended = apply_corrections(config, found.corrections, run=tmp_path / "study", overrides=["train.duration=1 steps"])
     assert mended.compared.num_rows == 30 and mended.num_lines == len(found.lines)
 

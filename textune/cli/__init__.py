@@ -32,6 +32,7 @@ from textune.cli.output import print_any_character, print_json
 from textune.cli.pushing import push
 from textune.cli.repeat import repeat
 from textune.cli.runs import train
+from textune.cli.serving import serve
 from textune.cli.sweeping import sweep
 from textune.cli.tagging import tag
 from textune.cli.tracking import tracking
@@ -163,6 +164,7 @@ class _Verbs(click.Group):
         info,
         export,
         push,
+        serve,
         launch,
         show,
         presets,
