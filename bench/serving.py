@@ -42,13 +42,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     with tempfile.TemporaryDirectory() as folder:
         model = _trained(rows[:64], Path(folder))
-        print(json.dumps(measure(model, [row["sentence"] for row in rows], options.pairs, options.seconds), indent=2))
+        print(
+            json.dumps(
+                measure(model, [row["sentence"] for row in rows], options.pairs, options.seconds),
+                indent=2,
+                allow_nan=False,
+            )
+        )
     return 0
 
 
 def _trained(rows: list[dict[str, str]], folder: Path) -> Path:
     """A model that says something; how well does not matter here."""
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (folder / "rows.jsonl").write_text(
+        "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows), encoding="utf-8"
+    )
     config = {
         "data": {
             "train": {"kind": "files", "files": str(folder / "rows.jsonl")},
@@ -92,7 +100,7 @@ def measure(model: Path, texts: Sequence[str], num_pairs: int, seconds: float) -
 
 
 def _request(text: str) -> bytes:
-    body = json.dumps({"inputs": text}).encode()
+    body = json.dumps({"inputs": text}, allow_nan=False).encode()
     head = (
         f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )

@@ -157,7 +157,7 @@ class _Stream:
             answers = [await self._predict_alone(value) for value in values.values()]
         for index, answer in zip(values, answers, strict=True):
             said[index] = answer
-        return b"".join(json.dumps(one, ensure_ascii=False).encode() + b"\n" for one in said)
+        return b"".join(json.dumps(one, ensure_ascii=False, allow_nan=False).encode() + b"\n" for one in said)
 
     async def _predict_alone(self, value: _Value) -> dict[str, Any]:
         try:
