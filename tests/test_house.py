@@ -27,6 +27,8 @@ BELOW = {
     "jsontext",
     "inside",
     "locks",
+    "crew",
+    "partfiles",
     "atomic",
     "caches",
     "imports",
@@ -291,6 +293,7 @@ def test_the_page_says_where_a_thing_is_added() -> None:
         "PACKED_FAMILIES",
         "SCRIPTS",
         "TAGGERS",
+        "SHAPES",
     }
     for path, table in rows:
         module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
@@ -366,6 +369,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
             *("textune", "torchx", "datasets", "peft", "bitsandbytes", "selectolax"),
             *("onnxruntime", "onnxscript", "onnx_ir", "optuna", "sklearn", "datasketch", "matplotlib"),
             *("tensorboard", "mlflow", "accelerate"),
+            *("fastapi", "starlette", "uvicorn", "prometheus_client"),
         }
     )
     assert {other_names.get(name, name) for name in third_party} == declared

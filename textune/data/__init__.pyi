@@ -2,6 +2,7 @@ from .columns import Examples as Examples
 from .columns import select_texts as select_texts
 from .columns import text_columns as text_columns
 from .corrections import Correction as Correction
+from .corrections import Corrections as Corrections
 from .corrections import read_corrections as read_corrections
 from .corrections import write_corrections as write_corrections
 from .fields import fields_in as fields_in

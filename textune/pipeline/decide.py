@@ -301,6 +301,7 @@ def _guarantee(aim: Aim, gate: Gate, proved: Measured, proving: EvaluatedSet, we
         cost_of_none=aim.cost_of_none,
         threshold=gate.threshold,
         temperature=gate.head.decision.temperature,
+        platt=gate.head.decision.platt,
         value=proved.value,
         limit=proved.limit,
         p_value=proved.p_value,
@@ -333,7 +334,9 @@ def _require_as_proved(known: Sequence[Guarantee], card: ModelCard, folder: Path
         changed = "the weights" if guarantee.weights != weights else ""
         if not changed:
             gate = _gate_of(guarantee, card)
-            if (gate.threshold, gate.head.decision.temperature) != (guarantee.threshold, guarantee.temperature):
+            rule = gate.head.decision
+            proved = (guarantee.threshold, guarantee.temperature, guarantee.platt)
+            if (gate.threshold, rule.temperature, rule.platt) != proved:
                 changed = "the rule of decision"
         if changed:
             raise RunError(
