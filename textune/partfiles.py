@@ -78,18 +78,26 @@ class PartFiles:
 
     def remove(self) -> None:
         """Remove the parts, and after them the lock, which keeps others away meanwhile."""
+        self.clear()
+        with contextlib.suppress(OSError):  # somewhere, open files cannot be removed
+            self.lock.unlink(missing_ok=True)
+            self.folder.rmdir()
+
+    def clear(self) -> None:
+        """Remove the parts of every job and what stands beside them, but for the lock."""
         for path in list(self.folder.glob("*")):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             elif path != self.lock:
                 path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # somewhere, open files cannot be removed
-            self.lock.unlink(missing_ok=True)
-            self.folder.rmdir()
+
+    def is_empty(self) -> bool:
+        """Whether no part of any job is done."""
+        return not any(path.suffix != WRITING for path in self.folder.glob("*/*"))
 
     def remove_if_empty(self) -> None:
         """Remove the folder of the parts where none is done."""
-        if not any(path.suffix != WRITING for path in self.folder.glob("*/*")):
+        if self.is_empty():
             self.remove()
 
 
