@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-import textune
+from textune import __version__
 from textune.data import text_columns
 from textune.errors import RunError
 from textune.exports.pyfuncform import ALL_SCORES, CONFIG, DECISION, MODEL, takes_lists
@@ -75,12 +75,12 @@ def _save(model: Path, folder: Path, card: ModelCard) -> None:
         path=str(folder),
         python_model=str(Path(__file__).with_name(SCRIPT)),
         artifacts={MODEL: str(model)},
-        code_paths=[str(Path(textune.__file__).parent)],
+        code_paths=[str(Path(__file__).parents[1])],
         signature=_signature(card),
         input_example=_example(card),
         pip_requirements=requirements(),
         model_config=CONFIG,
-        metadata={"textune": textune.__version__, "problem": card.problem, "labels": list(card.names)},
+        metadata={"textune": __version__, "problem": card.problem, "labels": list(card.names)},
     )
     _settle_paths(folder)
 
