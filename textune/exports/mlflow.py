@@ -20,7 +20,7 @@ from textune.errors import RunError
 from textune.exports.pyfuncform import ALL_SCORES, CONFIG, DECISION, MODEL, takes_lists
 from textune.imports import quietly
 from textune.prediction import ModelCard, no_classifier, prediction_fields, read_card
-from textune.run.tracking import GOOD_MANNERS, import_client
+from textune.run import GOOD_MANNERS, import_client
 from textune.wording import listing
 
 PACKAGES = (

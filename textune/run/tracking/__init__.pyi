@@ -1,6 +1,4 @@
 from .lines import cut_lines as cut_lines
-from .mlflowmanners import GOOD_MANNERS as GOOD_MANNERS
-from .mlflowmanners import import_client as import_client
 from .outbox import Outbox as Outbox
 from .table import TRACKERS as TRACKERS
 from .tracker import EvaluationValues as EvaluationValues
