@@ -164,6 +164,18 @@ def test_several_tasks_and_numbers_have_their_own_series(served: TestClient) -> 
     assert not [1 for name, labels in samples if name == "textune_labels_total" and ("model", "number") in labels]
 
 
+def test_the_page_names_every_metric(trained_run: Path) -> None:
+    page = (Path(textune.__file__).parents[1] / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    with client({"film": trained_run}) as served:
+        send(served, [row["text"] for row in reviews(150)])
+        served.post("/predict", json={"inputs": []})
+        for family in text_string_to_metric_families(served.get("/metrics").text):
+            name = family.name + ("_total" if family.type == "counter" else "")
+            if not (name.startswith("process_") or name.endswith("_created")):
+                assert any(f"`{name}`" in row for row in rows), name
+
+
 def test_every_application_has_its_own_metrics(folders: dict[str, Path], served: TestClient) -> None:
     with client({"topic": folders["topic"]}) as other:
         served.post("/predict", json={"inputs": "a"})
