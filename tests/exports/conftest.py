@@ -1,4 +1,4 @@
-"""One trained run, shared by all tests of exports."""
+"""One trained run, shared by all tests of the exports."""
 
 from kits.trained import home, trained
 
