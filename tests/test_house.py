@@ -392,8 +392,8 @@ def test_nothing_heavy_is_imported_before_it_is_used(statement: str, absent: set
 def test_the_public_names_are_these_and_exist() -> None:
     import textune
 
-    verbs = ["check", "compare", "decide", "doctor", "evaluate", "load", "predict_files", "repeat", "sweep"]
-    verbs += ["train"]
+    verbs = ["check", "compare", "decide", "doctor", "evaluate", "load", "predict_files", "push", "repeat"]
+    verbs += ["sweep", "train"]
     assert textune.__all__ == ["Aim", "TextuneError", "__version__", *verbs]
     for name in textune.__all__:
         assert getattr(textune, name) is not None

@@ -8,6 +8,7 @@ from .manifest import Ending as Ending
 from .manifest import Manifest as Manifest
 from .manifest import now as now
 from .manifest import read_manifest as read_manifest
+from .page import card_of_run as card_of_run
 from .page import write_page as write_page
 from .page import write_plots as write_plots
 from .parts import Parts as Parts
