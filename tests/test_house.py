@@ -368,7 +368,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
         - {
             *("textune", "torchx", "datasets", "peft", "bitsandbytes", "selectolax"),
             *("onnxruntime", "onnxscript", "onnx_ir", "optuna", "sklearn", "datasketch", "matplotlib"),
-            *("tensorboard", "mlflow", "accelerate"),
+            *("tensorboard", "mlflow", "pandas", "accelerate"),
             *("fastapi", "starlette", "uvicorn", "prometheus_client", "ray"),
         }
     )
