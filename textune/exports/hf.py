@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import torch
 
-from textune.atomic import write_folder
+from textune.atomic import write_folder, write_text
 from textune.config import Model, ModelSection, PythonModel, Quantize, load_config, load_tree, user_path
 from textune.errors import ConfigError, ModelError, RunError
+from textune.exports.readme import readme
 from textune.inside import require_inside
 from textune.model import (
     CARD_NAME,
+    README,
     Adapting,
     Device,
     FullTable,
@@ -99,16 +101,26 @@ def export(
         chosen = _form(form, None if card.adapters is None else card.adapters.merge, source, model)
         if card.adapters is not None and chosen == "merged":
             scorer = load_scorer(model, device="cpu", precision="fp32", compile="off", code=code)
-            write_folder(target, lambda folder: _save_merged(scorer, card, folder))
+            write_folder(target, _with_page(model, lambda folder: _save_merged(scorer, card, folder)))
         else:
-            write_folder(target, lambda folder: _copy_model(model, folder))
+            write_folder(target, _with_page(model, lambda folder: _copy_model(model, folder)))
         return Exported(target, card.step, model, chosen, read_card(target).merge_change)
     checkpoint = _find_checkpoint(source)
     written = _rebuild(checkpoint, [code] if isinstance(code, str) else code)
     merge = None if written.adapters is None else written.adapters.lora.merge
     chosen = _form(form, merge, source, checkpoint.folder)
-    write_folder(target, lambda folder: _save(written, checkpoint, folder, chosen))
+    write_folder(target, _with_page(checkpoint.folder, lambda folder: _save(written, checkpoint, folder, chosen)))
     return Exported(target, checkpoint.step, checkpoint.folder, chosen, read_card(target).merge_change)
+
+
+def _with_page(model: Path, write: Callable[[Path], None]) -> Callable[[Path], None]:
+    """What writes the model, and its card beside it."""
+
+    def both(folder: Path) -> None:
+        write(folder)
+        write_text(folder / README, readme(model, folder))
+
+    return both
 
 
 def _form(asked: Form | None, merge: str | None, source: Path, model: Path) -> Form:
