@@ -1,3 +1,4 @@
+from .card import ExportNote as ExportNote
 from .card import ModelCard as ModelCard
 from .card import card_of as card_of
 from .card import no_classifier as no_classifier
