@@ -17,6 +17,7 @@ from .device import resolve_device as resolve_device
 from .exported import ExportedFiles as ExportedFiles
 from .exported import open_exported as open_exported
 from .faces import ClassifierFace as ClassifierFace
+from .heldonce import hold_once as hold_once
 from .language import language_skeleton as language_skeleton
 from .language import load_language_model as load_language_model
 from .language import require_language_model as require_language_model
