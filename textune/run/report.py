@@ -38,6 +38,7 @@ from textune.prediction import Scorer, load_scorer
 from textune.run.deciding import RunDecision, decided_again, fit_decisions, keep_decisions
 from textune.run.folder import RunFolder, report_stem
 from textune.run.parts import Parts
+from textune.run.probing import keep_probe
 from textune.run.rowfacts import facts_of
 from textune.run.tracking import Tracker
 from textune.tasks import Task
@@ -243,6 +244,8 @@ def write_reports(parts: Parts, folder: RunFolder, tracker: Tracker) -> dict[str
             write_rows(evaluated, folder.rows_of(name))
     if parts.ranks.is_first:
         folder.keep_reports(reports)
+        if said := keep_probe(parts, folder.best, saved, FITTED_ON):
+            tracker.notice(said)
     return reports
 
 
