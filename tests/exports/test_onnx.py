@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,14 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from textune.config.sources import Columns
 from textune.config.taskkinds import BinaryTask, MultilabelTask, MultitaskTask, RegressionTask
 from textune.errors import ExportError, ModelError
+from textune.exports import export
 from textune.exports.onnx import FILE, OPSET, write_onnx, write_onnx_int8
+from textune.exports.table import KINDS
 from textune.model import processor
 from textune.model.exported import ExportedFiles
 from textune.model.onnxmodel import open_onnx
 from textune.model.pretrained import find_pretrained, require_weights
-from textune.prediction import load, read_card, write_card
+from textune.prediction import Probe, load, read_card, read_probe, write_card
 from textune.prediction.card import HeadCard
 
 WRITERS: dict[str, Callable[..., None]] = {"onnx": write_onnx, "onnx-int8": write_onnx_int8}
@@ -41,6 +44,8 @@ WITHIN = {"onnx": 1e-4, "onnx-int8": 0.3}
 them is that most of an answer stays."""
 MOST_CHANGED = {"onnx": 0.0, "onnx-int8": 0.25}
 """Share of answers that may be others."""
+NO_PROBE = Probe((), {}, is_kept=False)
+"""These writers read none."""
 PAGE = Path(__file__).parents[2] / "docs" / "exports.md"
 
 
@@ -50,7 +55,7 @@ def quiet(_: str) -> None:
 
 def exported(model: Path, folder: Path, kind: str = "onnx", **options: Any) -> Path:
     folder.mkdir()
-    WRITERS[kind](model, folder, probe=None, on_notice=quiet, **options)
+    WRITERS[kind](model, folder, probe=NO_PROBE, on_notice=quiet, **options)
     return folder
 
 
@@ -417,3 +422,63 @@ def test_bytes_do_not_saturate_whatever_the_file_was_made_on(tmp_path: Path) -> 
     model = open_onnx(files, device="cpu", on_notice=quiet)
     (found,) = model._session.run(["logits"], {"input_ids": ids})
     np.testing.assert_array_equal(found, np.tile(exact, (4, 1)))
+
+
+# --- through the gate ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_run_becomes_an_export_that_passes_the_gate(
+    trained: Any, tmp_path: Path, forked_gate: Any, kind: str
+) -> None:
+    run: Path = trained[0].run
+    done = export(run, tmp_path / "out", to=kind)
+    assert done.parity.opened_by == ("textune",) and done.parity.of == "validation rows"
+    assert (
+        read_probe(tmp_path / "out") is not None and read_card(tmp_path / "out").step == read_card(run / "best").step
+    )
+    texts = ["a charming film", "so boring"]
+    labels = [answer.label for answer in load(run).predict(texts)]
+    assert [answer.label for answer in load(tmp_path / "out").predict(texts)] == labels
+
+
+def change_a_weight(folder: Path) -> None:
+    change_head(folder, lambda weight: weight + np.float32(0.5))
+
+
+def swap_the_labels(folder: Path) -> None:
+    change_head(folder, lambda weight: -weight)
+
+
+def change_head(folder: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Change the last two-dimensional weight, which is that of the head."""
+    model = onnx.load(folder / FILE)
+    name = [one.name for one in model.graph.initializer if "classifier" in one.name and len(one.dims) == 2][-1]
+    for one in model.graph.initializer:
+        if one.name == name:
+            one.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(change(numpy_helper.to_array(one))), name))
+    onnx.save(model, folder / FILE)
+
+
+def write_and(model: Path, folder: Path, *, probe: Probe, on_notice: Any, sabotage: Callable[[Path], None]) -> None:
+    """A writer that spoils what it has written."""
+    write_onnx(model, folder, probe=probe, on_notice=on_notice)
+    sabotage(folder)
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "said"),
+    [
+        (change_a_weight, "does not answer as the model does"),
+        (swap_the_labels, "does not answer as the model does"),
+        (another_opset, "of opset 13, and its card says 18"),
+    ],
+    ids=["weight", "labels", "opset"],
+)
+def test_a_sabotaged_export_is_refused_and_leaves_nothing(
+    trained: Any, tmp_path: Path, forked_gate: Any, monkeypatch: pytest.MonkeyPatch, sabotage: Any, said: str
+) -> None:
+    monkeypatch.setitem(KINDS, "onnx", replace(KINDS["onnx"], writer=f"{__name__}:write_and"))
+    with pytest.raises(ExportError, match=said):
+        export(trained[0].run, tmp_path / "out", to="onnx", sabotage=sabotage)
+    assert list(tmp_path.iterdir()) == []

@@ -1,1 +1,2 @@
-from .hf import export as export
+from .export import export as export
+from .export import plain_folder as plain_folder

@@ -23,12 +23,10 @@ import transformers
 from textune.errors import ExportError
 from textune.imports import quietly
 from textune.model import TextModel, processor, quiet_transformers
-from textune.prediction import ExportNote, load_scorer, read_card, write_card
+from textune.prediction import ExportNote, Probe, load_scorer, read_card, write_card
 
 if TYPE_CHECKING:
     from transformers.exporters.base import ExportedModel
-
-    from textune.prediction import Probe
 
 FILE = "model.onnx"
 OPSET = 18
