@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -427,6 +428,12 @@ def test_bytes_do_not_saturate_whatever_the_file_was_made_on(tmp_path: Path) -> 
 # --- through the gate ------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="session")
+def of_run(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The export of a run, in fp32 and without a gate."""
+    return exported(trained[0].run / "best", tmp_path_factory.mktemp("of_run") / "onnx")
+
+
 @pytest.mark.parametrize("kind", WRITERS)
 def test_a_run_becomes_an_export_that_passes_the_gate(
     trained: Any, tmp_path: Path, forked_gate: Any, kind: str
@@ -434,51 +441,65 @@ def test_a_run_becomes_an_export_that_passes_the_gate(
     run: Path = trained[0].run
     done = export(run, tmp_path / "out", to=kind)
     assert done.parity.opened_by == ("textune",) and done.parity.of == "validation rows"
-    assert (
-        read_probe(tmp_path / "out") is not None and read_card(tmp_path / "out").step == read_card(run / "best").step
-    )
+    assert read_probe(tmp_path / "out") is not None
+    assert read_card(tmp_path / "out").step == read_card(run / "best").step
     texts = ["a charming film", "so boring"]
     labels = [answer.label for answer in load(run).predict(texts)]
     assert [answer.label for answer in load(tmp_path / "out").predict(texts)] == labels
 
 
-def change_a_weight(folder: Path) -> None:
-    change_head(folder, lambda weight: weight + np.float32(0.5))
+def change_a_weight(weight: np.ndarray) -> None:
+    weight[0, 0] += 0.5
 
 
-def swap_the_labels(folder: Path) -> None:
-    change_head(folder, lambda weight: -weight)
+def swap_the_labels(weight: np.ndarray) -> None:
+    weight *= -1  # of two labels
 
 
-def change_head(folder: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Change the last two-dimensional weight, which is that of the head."""
+def change_head(folder: Path, change: Callable[[np.ndarray], None]) -> None:
+    """Change the weight of the head."""
     model = onnx.load(folder / FILE)
-    name = [one.name for one in model.graph.initializer if "classifier" in one.name and len(one.dims) == 2][-1]
-    for one in model.graph.initializer:
-        if one.name == name:
-            one.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(change(numpy_helper.to_array(one))), name))
+    (old,) = (one for one in model.graph.initializer if "classifier" in one.name and len(one.dims) == 2)
+    weight = numpy_helper.to_array(old).copy()
+    change(weight)
+    old.CopyFrom(numpy_helper.from_array(weight, old.name))
     onnx.save(model, folder / FILE)
 
 
-def write_and(model: Path, folder: Path, *, probe: Probe, on_notice: Any, sabotage: Callable[[Path], None]) -> None:
-    """A writer that spoils what it has written."""
-    write_onnx(model, folder, probe=probe, on_notice=on_notice)
+def write_copy(
+    model: Path,
+    folder: Path,
+    *,
+    probe: Probe,
+    on_notice: Any,
+    written: Path,
+    sabotage: Callable[[Path], None],
+) -> None:
+    """A writer that spoils what another one has written."""
+    shutil.copytree(written, folder, dirs_exist_ok=True)
     sabotage(folder)
 
 
 @pytest.mark.parametrize(
     ("sabotage", "said"),
     [
-        (change_a_weight, "does not answer as the model does"),
-        (swap_the_labels, "does not answer as the model does"),
+        (partial(change_head, change=change_a_weight), "does not answer as the model does"),
+        (partial(change_head, change=swap_the_labels), "does not answer as the model does"),
         (another_opset, "of opset 13, and its card says 18"),
+        (cut_off, "no ONNX model, or was cut off"),
     ],
-    ids=["weight", "labels", "opset"],
+    ids=["weight", "labels", "opset", "cut off"],
 )
 def test_a_sabotaged_export_is_refused_and_leaves_nothing(
-    trained: Any, tmp_path: Path, forked_gate: Any, monkeypatch: pytest.MonkeyPatch, sabotage: Any, said: str
+    trained: Any,
+    of_run: Path,
+    tmp_path: Path,
+    forked_gate: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    sabotage: Any,
+    said: str,
 ) -> None:
-    monkeypatch.setitem(KINDS, "onnx", replace(KINDS["onnx"], writer=f"{__name__}:write_and"))
+    monkeypatch.setitem(KINDS, "onnx", replace(KINDS["onnx"], writer=f"{__name__}:write_copy"))
     with pytest.raises(ExportError, match=said):
-        export(trained[0].run, tmp_path / "out", to="onnx", sabotage=sabotage)
+        export(trained[0].run, tmp_path / "out", to="onnx", written=of_run, sabotage=sabotage)
     assert list(tmp_path.iterdir()) == []
