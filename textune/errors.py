@@ -7,6 +7,7 @@
     ├── CodeError           code of the user's own: it is not there, lacks a method, or raises
     ├── ModelError          a backbone, a tokenizer, a device or a precision
     ├── RunError            a run folder: occupied, incomplete, or not one at all
+    ├── ExportError         a kind of export that cannot hold a model, or one that does not answer as the model does
     ├── RanksError          processes that work together: one is missing or lost
     ├── Preempted           not an error: a scheduler stopped the run, and everything is saved (exit code 128 + signal)
     ├── LaunchError         a job for a scheduler: its size, its options, or a missing package
@@ -151,6 +152,10 @@ class ModelError(TextuneError):
 
 class RunError(TextuneError):
     """A run folder that is occupied, incomplete or not a run folder."""
+
+
+class ExportError(TextuneError):
+    """A kind of export that cannot take a model, or an export that does not answer as the model does."""
 
 
 class RanksError(TextuneError):

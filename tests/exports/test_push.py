@@ -19,8 +19,10 @@ from kits.fakehub import TOKEN, Hub, Repo, hub_on_loopback
 
 import textune
 from textune.errors import HubError, RunError
-from textune.exports.hf import Exported
+from textune.exports.export import Exported
 from textune.exports.hub import MODEL_FILES, Pushed
+from textune.exports.parity import Parity
+from textune.exports.table import Tolerance
 from textune.prediction import read_card, write_card
 
 NAME = "ada/reviews"
@@ -49,7 +51,8 @@ def copied(monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
 
     def copy(source: Path, target: Path, **_: object) -> Exported:
         shutil.copytree(run / "best", target)
-        return Exported(target, 7, run / "best", "merged")
+        parity = Parity("hf", 0, "validation rows", (), 0.0, 0, Tolerance())
+        return Exported(target, 7, run / "best", "merged", "hf", parity)
 
     monkeypatch.setattr("textune.exports.hub.export", copy)
 
