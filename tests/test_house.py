@@ -27,6 +27,8 @@ BELOW = {
     "jsontext",
     "inside",
     "locks",
+    "crew",
+    "partfiles",
     "atomic",
     "caches",
     "imports",
@@ -291,6 +293,7 @@ def test_the_page_says_where_a_thing_is_added() -> None:
         "PACKED_FAMILIES",
         "SCRIPTS",
         "TAGGERS",
+        "SHAPES",
     }
     for path, table in rows:
         module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
@@ -366,6 +369,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
             *("textune", "torchx", "datasets", "peft", "bitsandbytes", "selectolax"),
             *("onnxruntime", "onnxscript", "onnx_ir", "optuna", "sklearn", "datasketch", "matplotlib"),
             *("tensorboard", "mlflow", "accelerate"),
+            *("fastapi", "starlette", "uvicorn", "prometheus_client", "ray"),
         }
     )
     assert {other_names.get(name, name) for name in third_party} == declared
@@ -388,7 +392,8 @@ def test_nothing_heavy_is_imported_before_it_is_used(statement: str, absent: set
 def test_the_public_names_are_these_and_exist() -> None:
     import textune
 
-    verbs = ["check", "compare", "decide", "doctor", "evaluate", "load", "repeat", "sweep", "train"]
+    verbs = ["check", "compare", "decide", "doctor", "evaluate", "load", "predict_files", "repeat", "sweep"]
+    verbs += ["train"]
     assert textune.__all__ == ["Aim", "TextuneError", "__version__", *verbs]
     for name in textune.__all__:
         assert getattr(textune, name) is not None

@@ -35,7 +35,7 @@ def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     found: dict[str, Any] = {}
     for block in blocks("python"):
         exec(compile(block, "docs/python.md", "exec"), found)
-    assert len(blocks("python")) == 8
+    assert len(blocks("python")) == 9
     printed = capsys.readouterr().out
     assert "True" in printed and "['neg' 'pos']" in printed and "Prediction(label=" in printed
     probabilities = found["model"].predict_proba(found["texts"])

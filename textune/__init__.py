@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from textune.pipeline import decide as decide
     from textune.pipeline import evaluate as evaluate
     from textune.pipeline import load as load
+    from textune.pipeline import predict_files as predict_files
     from textune.pipeline import train as train
     from textune.studies import compare as compare
     from textune.studies import doctor as doctor
@@ -35,6 +36,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "load",
+    "predict_files",
     "repeat",
     "sweep",
     "train",
@@ -49,6 +51,7 @@ _HOMES = {
     "doctor": "textune.studies",
     "evaluate": "textune.pipeline",
     "load": "textune.pipeline",
+    "predict_files": "textune.pipeline",
     "repeat": "textune.studies",
     "sweep": "textune.studies",
     "train": "textune.pipeline",

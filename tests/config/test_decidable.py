@@ -72,6 +72,7 @@ def experiment_of(kind: str, decide: DecideSection, **data: Any) -> Experiment:
         ("multilabel", DecideSection(abstain_below=0.5), ("decide", "abstain_below")),
         ("multilabel", DecideSection(thresholds=Costs(matrix=((0, 1, 1),) * 3)), ("decide", "thresholds", "matrix")),
         ("multiclass", DecideSection(thresholds=F1Thresholds()), ("decide", "thresholds")),
+        ("multiclass", DecideSection(calibrate="platt"), ("decide", "calibrate")),
         ("multiclass", DecideSection(thresholds=PrecisionThresholds(floor=0.9)), ("decide", "thresholds")),
         ("auto", DecideSection(thresholds=Costs(matrix=((0, 1), (1,)))), ("decide", "thresholds", "matrix")),
         ("auto", DecideSection(thresholds=Costs(matrix=((1, 1), (1, 1)))), ("decide", "thresholds", "matrix")),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
@@ -14,6 +16,7 @@ from textune.evaluation.calibration import (
     HOTTEST,
     NUM_BINS,
     calibration_error,
+    fit_platt,
     fit_temperature,
     row_log_losses,
 )
@@ -143,3 +146,51 @@ def test_log_losses_are_those_of_scikit_learn() -> None:
     labels, of_labels = drawn_labels(1.0)
     each = [log_loss(labels[:, one], of_labels[:, one]) for one in range(4)]
     assert row_log_losses(labels, of_labels).mean() == pytest.approx(np.mean(each))
+
+
+@pytest.mark.parametrize(("slope", "shift"), [(1.0, 0.0), (0.5, -2.0), (2.5, 1.0)])
+def test_slope_and_shift_are_those_of_scipy_and_scikit_learn(slope: float, shift: float) -> None:
+    random = np.random.default_rng(2)
+    logits = random.normal(size=800) * 2 - 1
+    has = random.random(800) < 1 / (1 + np.exp(-(slope * logits + shift)))
+    scores = 1 / (1 + np.exp(-logits))
+    found = fit_platt(has, scores)
+
+    num_has = int(has.sum())
+    targets = np.where(has, (num_has + 1) / (num_has + 2), 1 / (800 - num_has + 2))
+
+    def loss(at: np.ndarray) -> float:
+        moved = at[0] * logits + at[1]
+        return float((np.logaddexp(0, moved) - moved * targets).mean())
+
+    best = minimize(loss, [1.0, 0.0], method="BFGS", options={"gtol": 1e-9})
+    assert loss(np.array(found)) <= best.fun + 1e-12
+    np.testing.assert_allclose(found, best.x, atol=1e-4)
+
+    pair = np.stack([1 - scores, scores], axis=1)
+    theirs = CalibratedClassifierCV(FrozenEstimator(Given().fit(pair, has)), method="sigmoid").fit(pair, has)
+    ours = Decision(platt=(found,)).calibrated_classes(pair)
+    np.testing.assert_allclose(ours, theirs.predict_proba(pair), atol=1e-4)
+
+
+def test_a_label_of_few_rows_is_not_made_certain() -> None:
+    slope, shift = fit_platt(np.array([True, False, False, False]), np.array([0.9, 0.2, 0.1, 0.3]))
+    seen = Decision(platt=((slope, shift),)).calibrated_labels(np.array([[0.9], [0.2], [0.1]]))[:, 0]
+    assert 0.5 < seen[0] < 0.9 and (seen[1:] > 0.02).all()
+
+
+@pytest.mark.parametrize("scores", [np.full(200, 0.3), np.linspace(0.9, 0.1, 200)])
+def test_scores_that_know_nothing_of_a_label_get_its_share(scores: np.ndarray) -> None:
+    has = np.arange(200) >= 160 if scores[0] > 0.5 else np.arange(200) % 5 == 0
+    slope, shift = fit_platt(has, scores)
+    assert slope >= 1 / HOTTEST
+    seen = Decision(platt=((slope, shift),)).calibrated_labels(scores[:, None])
+    assert float(seen.mean()) == pytest.approx(0.2, abs=0.01)
+
+
+def test_slopes_and_shifts_move_no_usual_answer() -> None:
+    random = np.random.default_rng(3)
+    scores = random.random((300, 3))
+    decision = Decision(platt=((0.5, -2.0), (2.0, 1.0), (1.0, 0.0)))
+    decision = replace(decision, thresholds=decision.as_usual)
+    np.testing.assert_array_equal(decision.given(scores), Decision().given(scores))

@@ -10,6 +10,7 @@ import pytest
 from textune.config.deciding import Costs, DecideSection, F1Thresholds, PrecisionThresholds
 from textune.config.taskkinds import AutoTask
 from textune.data.labels.map import LabelMap
+from textune.evaluation.calibration import calibration_error
 from textune.evaluation.deciding import FitRows, cross_fit, fit_decision, mean_cost
 from textune.evaluation.decisionpart import decision_part, fit_rows, redecided
 from textune.evaluation.guard import LEVEL, chance_of_lead, chance_of_luck, f1_of, leading, precision_of
@@ -49,6 +50,45 @@ def classes_of(seed: int, temperature: float, head: Any = CLASSES, rows: int = 1
     targets = np.array([random.choice(len(row), p=row) for row in chances])
     raised = np.exp(logits * temperature)
     return rows_of(targets, raised / raised.sum(axis=1, keepdims=True))
+
+
+# --- calibration -----------------------------------------------------------------------------------------------------
+
+
+def test_labels_that_are_off_by_a_shift_are_calibrated_one_by_one() -> None:
+    """Scores of `labels_of` are too low by a shift of the logit, which a temperature does not mend."""
+    section = DecideSection(calibrate="platt")
+    rows, fresh = labels_of(0, noise=False, rows=4000), labels_of(1, noise=False, rows=4000)
+    fitted = fit_decision(LABELS, section, rows)
+    assert fitted.decision.platt is not None and not fitted.fit.temperature_reason
+    by_temperature = fit_decision(LABELS, DecideSection(), rows).decision
+    errors = [
+        calibration_error(fresh.targets, rule.calibrated_labels(fresh.scores_NK))
+        for rule in (USUAL, by_temperature, fitted.decision)
+    ]
+    assert errors[2] < min(errors[:2]) / 2
+    np.testing.assert_array_equal(fitted.decision.given(fresh.scores_NK), USUAL.given(fresh.scores_NK))
+
+
+def test_slopes_and_shifts_are_not_kept_where_scores_are_calibrated() -> None:
+    kept = sum(
+        fit_decision(BINARY, DecideSection(calibrate="platt"), classes_of(seed, 1.0, BINARY)).decision != USUAL
+        for seed in range(40)
+    )
+    assert kept <= 6  # at most 5 % each: more than 6 of 40 with a probability of 0.003
+
+
+def test_classes_of_several_are_calibrated_by_a_temperature() -> None:
+    rule = fit_decision(CLASSES, DecideSection(calibrate="platt"), classes_of(0, 2.5)).decision
+    assert rule == fit_decision(CLASSES, DecideSection(), classes_of(0, 2.5)).decision != USUAL
+
+
+def test_thresholds_of_labels_are_probabilities_after_the_shift() -> None:
+    rows = labels_of(0, noise=False, rows=3000)
+    plain = fit_decision(LABELS, F1, rows).decision
+    shifted = fit_decision(LABELS, DecideSection(calibrate="platt", thresholds=F1Thresholds()), rows).decision
+    assert shifted.platt is not None and shifted.thresholds != plain.thresholds
+    np.testing.assert_array_equal(shifted.given(rows.scores_NK), plain.given(rows.scores_NK))
 
 
 # --- the guard -------------------------------------------------------------------------------------------------------

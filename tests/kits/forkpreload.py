@@ -13,6 +13,7 @@ NEEDED = (
     "textune.cli",
     "textune.console",
     "textune.pipeline.train",
+    "textune.pipeline.predict_files",
     "textune.training.sharing.ddp",
     "textune.training.sharing.fsdp",
     "torch.distributed.run",

@@ -51,13 +51,15 @@ def decided(home: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 
 RULE = Decision(temperature=1.8, thresholds=(0.62,), abstain_below=0.6)
 """A decision that moves answers, written where a fitted one would be."""
+SHIFTED = Decision(platt=((0.7, -0.4),), thresholds=(0.55,), abstain_below=0.52)
+"""Another one, which is calibrated by a slope and a shift."""
 
 
-@pytest.fixture
-def model(trained: Any, tmp_path: Path) -> Path:
+@pytest.fixture(params=[RULE, SHIFTED], ids=["temperature", "platt"])
+def model(trained: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     folder = tmp_path / "model"
     export(trained[0].run, folder)
-    write_card(read_card(folder).with_decisions({"label": RULE}), folder)
+    write_card(read_card(folder).with_decisions({"label": request.param}), folder)
     return folder
 
 
@@ -87,6 +89,7 @@ def test_the_weights_are_those_of_a_run_without_it(home: Path, decided: tuple[Pa
             "thresholds": None,
             "costs": None,
             "abstain_below": None,
+            "platt": None,
         }
     )
     assert plain.reports["validation"].decision is None
@@ -122,10 +125,12 @@ def test_decided_answers_are_the_same_everywhere(model: Path, tmp_path: Path, cl
     rows = reviews(80, seed=5)
     opened, usual = textune.load(model, device="cpu"), textune.load(model, device="cpu", decision=False)
     scores = np.asarray(usual.score([row["text"] for row in rows]))
-    second = RULE.calibrated_classes(scores)[:, 1]
-    names = np.where(second >= 0.62, "pos", "neg")
-    sure = np.where(second >= 0.62, second, 1 - second)
-    wanted = [None if one < 0.6 else str(name) for one, name in zip(sure, names, strict=True)]
+    rule = read_card(model).heads[0].decision
+    assert rule.thresholds is not None and isinstance(rule.abstain_below, float)
+    second, threshold, bound = rule.calibrated_classes(scores)[:, 1], rule.thresholds[0], rule.abstain_below
+    names = np.where(second >= threshold, "pos", "neg")
+    sure = np.where(second >= threshold, second, 1 - second)
+    wanted = [None if one < bound else str(name) for one, name in zip(sure, names, strict=True)]
     assert None in wanted and {"pos", "neg"} <= set(wanted)
     assert [one.label for one in opened.predict([row["text"] for row in rows])] == wanted  # type: ignore[union-attr]
     np.testing.assert_allclose(np.asarray(opened.score([row["text"] for row in rows]))[:, 1], second)
@@ -211,7 +216,7 @@ def test_several_tasks_have_a_decision_each(home: Path, tmp_path: Path) -> None:
             *SHORT,
             *(f"data.train.files={path}", "data.columns.labels=['label', 'long']", "task.kind=multitask"),
             "task.groups={label = ['neg', 'pos'], long = ['no', 'yes']}",
-            *_as_words({"thresholds": "f1"}),
+            *_as_words({"thresholds": "f1", "calibrate": "platt"}),
         ],
     )
     card = read_card(tmp_path / "run" / "best")
@@ -277,12 +282,35 @@ def test_the_usual_decision_is_put_back_where_none_is_wanted(decided: tuple[Path
 
 def test_a_rule_that_a_guarantee_locks_stays(model: Path) -> None:
     """A run that trains on, and keeps its best model, writes its reports again."""
+    rule = read_card(model).heads[0].decision
     (model / GUARANTEES).write_text("{}", encoding="utf-8")
     assert "guarantees.json" in keep_decisions({}, model)
-    assert read_card(model).heads[0].decision == RULE
-    assert keep_decisions({"label": RULE}, model) == ""
+    assert read_card(model).heads[0].decision == rule
+    assert keep_decisions({"label": rule}, model) == ""
     (model / GUARANTEES).unlink()
     assert keep_decisions({}, model) == "" and read_card(model).heads[0].decision == USUAL
+
+
+def test_a_better_model_is_not_that_of_the_proof(home: Path, tmp_path: Path) -> None:
+    """The rule that was proved goes with the model; its proof is kept, and that is said."""
+    run, listener = tmp_path / "run", Listener()
+
+    def stop(result: Any) -> None:
+        if result.step == 5:
+            raise KeyboardInterrupt
+
+    words = [*SHORT, "train.checkpoint.every=1 steps", "train.evaluate_every=4 steps"]
+    with pytest.raises(KeyboardInterrupt):
+        textune.train(home / "config.toml", run=run, overrides=words, after_step=stop)
+    (run / "best" / GUARANTEES).write_text('{"proof": 1}', encoding="utf-8")
+    card = read_card(run / "best")
+    write_card(card.model_copy(update={"value": -1.0}), run / "best")  # so that any other model is better
+    textune.train(home / "config.toml", run=run, overrides=words, resume="latest", tracker=listener)
+    assert read_card(run / "best").step != card.step
+    assert (run / f"guarantees-step-{card.step}.json").read_text() == '{"proof": 1}'
+    assert not (run / "best" / GUARANTEES).exists()
+    (said,) = [notice for notice in listener.notices if "textune decide" in notice]
+    assert f"guarantees-step-{card.step}.json" in said
 
 
 def test_all_ranks_have_the_decision_of_the_first() -> None:

@@ -190,3 +190,28 @@ def test_sets_that_do_not_fit_are_said_before_anything_is_written(
     with refused(error, **said):
         textune.train(overrides=settings(home), run=tmp_path / "run", **({"train": table} | given))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_is_evaluated_on_rows_in_memory_like_the_file_they_came_from(
+    home: Path, table: pa.Table, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    files = {"data.train.files": str(home / "reviews.csv"), "data.test.kind": "none"}
+    textune.train(run=run, overrides={**settings(home), **files})
+    rows = table.slice(0, 30)
+    pyarrow.csv.write_csv(rows, tmp_path / "some.csv")
+    expected = textune.evaluate(run, data=tmp_path / "some.csv")
+    pair = (rows["text"].to_pylist(), rows["label"].to_pylist())
+    for given in (rows, rows.to_pandas(), rows.to_pylist(), rows.to_pydict(), pair):
+        report = textune.evaluate(run, data=given)
+        assert report.metrics == expected.metrics and report.num_rows == 30
+    assert (run / "evaluations" / "data.json").is_file() and (run / "evaluations" / "some.csv.json").is_file()
+    renamed = rows.rename_columns(["t" if name == "text" else name for name in rows.column_names])
+    assert textune.evaluate(run, data=renamed, columns={"text": "t"}).metrics == expected.metrics
+
+
+@pytest.mark.parametrize("data", [5, [], {"text": ["a"], "label": []}, [{"words": "a"}]], ids=repr)
+def test_what_a_model_cannot_be_evaluated_on_is_said(data: object, trained: Any) -> None:
+    with refused((InputError, DataError)) as caught:
+        textune.evaluate(trained[0].run, data=data)
+    assert "data" in str(caught.value)

@@ -3,6 +3,7 @@ them is worth."""
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 import sys
@@ -19,6 +20,7 @@ from kits.runs import reviews, write_config, write_csv, write_jsonl
 import textune
 from textune.data.corrections import Correction, read_corrections, write_corrections
 from textune.errors import ConfigError, DataError
+from textune.evaluation.render.json import read_report
 from textune.evaluation.rowsfile import read_rows
 from textune.jsontext import parse_json
 from textune.studies.diagnosis import Diagnosis
@@ -101,6 +103,22 @@ def test_the_suspects_are_those_of_cleanlab(examined: tuple[Path, Diagnosis, set
             assert line.worth == pytest.approx(1 - scored.scores[place, scored.targets[place]])
 
 
+def test_a_repeat_lists_the_same_suspects_without_texts(examined: tuple[Path, Diagnosis, set[int]]) -> None:
+    _, found, _ = examined
+    with (found.study / "suspects.csv").open(newline="") as file:
+        listed = list(csv.DictReader(file))
+    suspects = {line.row: line for line in found.lines if "suspect label" in line.why}
+    assert {int(one["row"]) for one in listed} == suspects.keys() and listed
+    worths = [float(one["worth"]) for one in listed]
+    assert worths == sorted(worths, reverse=True)
+    for one in listed:
+        line = suspects[int(one["row"])]
+        assert one["label"] == line.label and f"suspect label: {one['why']}" in line.why
+        assert line.proposed in (one["proposed"], "")
+    (note,) = [note for note in read_report(found.study / "report.json").notes if "suspects.csv" in note]
+    assert note.startswith(f"{len(listed)} labels of {found.num_rows} rows are probably wrong")
+
+
 def test_texts_that_occur_twice_and_leaks(examined: tuple[Path, Diagnosis, set[int]]) -> None:
     """Of equal texts the label of most, of nearly equal ones too; a row of the test set is left out."""
     _, found, _ = examined
@@ -149,6 +167,16 @@ def test_mending_gains(examined: tuple[Path, Diagnosis, set[int]]) -> None:
     assert again == mended
 
 
+def test_only_what_is_worth_so_much_is_applied(examined: tuple[Path, Diagnosis, set[int]]) -> None:
+    config, found, _ = examined
+    least = sorted(line.worth for line in found.lines)[len(found.lines) // 2]
+    mended = apply_corrections(config, found.corrections, run=found.study, least_worth=least)
+    written = read_corrections(mended.after.with_name(mended.after.name.replace("after", "corrections") + ".csv"))
+    kept = [line.row for line in found.lines if float(f"{line.worth:.4g}") >= float(f"{least:.4g}")]
+    assert [line.row for line in written.lines] == kept and mended.num_lines == len(kept) < len(found.lines)
+    assert written.lines[0].why == found.lines[0].why and mended.after.name == f"after-{written.fingerprint}"
+
+
 def numbers(folder: Path) -> Path:
     train, test = reviews(40, 1), reviews(20, 2)
     train += [dict(train[0], number=train[0]["number"] + by) for by in (0.0, 2.0)]
@@ -189,6 +217,7 @@ def test_the_command_finds_and_applies(
     mended = call("doctor", *quick, "--apply", "study/corrections.csv", "--json")
     assert parse_json(mended.out)["sentence"] == applied.out.strip()
     assert call("doctor", *quick, "--apply", "x.csv", "--folds", 2).code == 2
+    assert call("doctor", *quick, "--least-worth", 0.9).code == 2
 
 
 def test_what_cannot_be_examined_or_applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,6 +237,11 @@ def test_what_cannot_be_examined_or_applied(tmp_path: Path, monkeypatch: pytest.
     write_corrections([], tmp_path / "empty.csv")
     with refused(ConfigError, key="apply", place="empty.csv"):
         apply_corrections(config, tmp_path / "empty.csv", run=tmp_path / "study")
+    with refused(ConfigError, key="least_worth", value=0.5):
+        apply_corrections(config, tmp_path / "other.csv", run=tmp_path / "study", least_worth=0.5)
+    (tmp_path / "own.csv").write_text("row,task,label,proposed,content\n1,label,odd,neg,0\n")
+    with refused(DataError, key="data.corrections", place="own.csv", reason="no number for `worth`"):
+        apply_corrections(config, tmp_path / "own.csv", run=tmp_path / "study", least_worth=0.5)
     with refused(ConfigError, key="data.corrections"):
         textune.doctor(config, overrides={"data.corrections": str(tmp_path / "other.csv")})
     monkeypatch.setitem(sys.modules, "datasketch", None)
@@ -275,6 +309,9 @@ def test_each_task_and_each_of_several_labels_is_asked_about(tmp_path: Path, col
         expected = {(number, "label", "-pos" if train[number]["tone"] == "pos" else "+pos") for number in wrong}
     proposed = {(line.row, line.task, line.proposed) for line in found.lines}
     assert len(proposed & expected) / len(expected) > 0.6
+    with (tmp_path / "study" / "suspects.csv").open(newline="") as file:
+        listed = {(int(one["row"]), one["task"], one["proposed"]) for one in csv.DictReader(file)}
+    assert listed == {(line.row, line.task, line.proposed) for line in found.lines if "suspect label" in line.why}
     mended = apply_corrections(config, found.corrections, run=tmp_path / "study", overrides=["train.duration=1 steps"])
     assert mended.compared.num_rows == 30 and mended.num_lines == len(found.lines)
 
@@ -310,9 +347,9 @@ def test_the_commands_of_the_page_are_run(
     call = runner(capsys, monkeypatch, tmp_path)
     fences = PAGE.read_text(encoding="utf-8").split("```")[1::2]
     lines = [line for fence in fences for line in fence.splitlines() if line.startswith("textune ")]
-    assert len(lines) == 3
+    assert len(lines) == 4
     for line in lines:
-        words = [word.replace("10", "2") for word in line.split()[1:]]  # ten folds are five times as slow
+        words = [word.replace("10", "2").replace("0.9", "0.1") for word in line.split()[1:]]  # quick, and unsure
         answer = call(*words, "train.duration=1 steps", "evaluate.bootstrap=0")
         assert answer.code == 0, answer.err
     python = next(fence for fence in fences if fence.startswith("python\n")).removeprefix("python\n")

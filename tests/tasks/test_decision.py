@@ -40,6 +40,17 @@ def test_a_temperature_divides_the_logits(label_map: LabelMap, section: Any, tem
     assert usual.calibrated(scores) is scores  # not a bit of it
 
 
+def test_slopes_and_shifts_move_the_logits() -> None:
+    scores = np.random.default_rng(0).random((50, 3))
+    seen = head_of(MULTILABEL, Decision(platt=((1.0, 0.0), (0.5, -2.0), (3.0, 1.0)))).calibrated(scores)
+    logits = np.log(scores / (1 - scores)) * [1.0, 0.5, 3.0] + [0.0, -2.0, 1.0]
+    np.testing.assert_allclose(seen, 1 / (1 + np.exp(-logits)), rtol=1e-12)
+    pair = np.stack([1 - scores[:, 1], scores[:, 1]], axis=1)
+    of_two = head_of(BINARY, Decision(platt=((0.5, -2.0),))).calibrated(pair)
+    np.testing.assert_allclose(of_two[:, 1], seen[:, 1], rtol=1e-12)
+    np.testing.assert_allclose(of_two.sum(axis=1), 1.0)
+
+
 def test_scores_without_a_finite_logit_stay_probabilities() -> None:
     classes = np.array([[1.0, 0.0, 0.0], [1e-300, 1.0, 0.0]])
     two, labels = np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([[0.0, 1.0, 0.5]])
@@ -104,6 +115,9 @@ def test_an_unsure_answer_is_withheld_and_its_probability_stays() -> None:
         (Decision(costs=((0.0, 1.0), (1.0, 0.0))), MULTICLASS),
         (Decision(costs=((0.0,) * 3,) * 3), MULTILABEL),
         (Decision(abstain_below=0.5), MULTILABEL),
+        (Decision(platt=((1.0, 0.0),)), MULTICLASS),
+        (Decision(platt=((1.0, 0.0), (1.0, 0.0))), MULTILABEL),
+        (Decision(platt=((1.0, 0.0), (1.0, 0.0))), BINARY),
         (Decision(abstain_below=(0.5, 0.5)), MULTICLASS),
     ],
 )
@@ -119,6 +133,9 @@ def test_numbers_that_are_no_rule_are_refused() -> None:
         *({"costs": value} for value in (((0.0, 1.0),), ((0.0, -1.0), (1.0, 0.0)), ((0.0, float("nan")), (1.0, 0.0)))),
         {"thresholds": (0.5,), "costs": ((0.0, 1.0), (1.0, 0.0))},
         {"abstain_below": 1.5},
+        *({"platt": ((slope, 0.0),)} for slope in (0.0, -1.0, float("nan"), float("inf"))),
+        {"platt": ((1.0, float("nan")),)},
+        {"platt": ((1.0, 0.0),), "temperature": 2.0},
         {"abstain_below": (0.5, -0.5, 0.5)},
     ]
     for fields in wrong:

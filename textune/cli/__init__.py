@@ -32,6 +32,7 @@ from textune.cli.options import as_setting
 from textune.cli.output import print_any_character, print_json
 from textune.cli.repeat import repeat
 from textune.cli.runs import train
+from textune.cli.serving import serve
 from textune.cli.sweeping import sweep
 from textune.cli.tagging import tag
 from textune.cli.tracking import tracking
@@ -162,6 +163,7 @@ class _Verbs(click.Group):
         predict,
         info,
         export,
+        serve,
         launch,
         show,
         presets,

@@ -29,6 +29,12 @@ from textune.imports import importing
     help="Train before and after these corrections, and compare both on rows that they leave alone.",
 )
 @click.option(
+    "--least-worth",
+    type=click.FloatRange(min=0),
+    metavar="NUMBER",
+    help="With --apply: only corrections of this worth or more, such as 0.9.",
+)
+@click.option(
     "--run",
     "--run-folder",
     "run",
@@ -44,6 +50,7 @@ def doctor(
     unset: tuple[str, ...],
     folds: int | None,
     corrections: str | None,
+    least_worth: float | None,
     run: str | None,
     jobs: int,
     as_json: bool,
@@ -56,6 +63,8 @@ def doctor(
     """
     if corrections is not None and folds is not None:
         raise click.UsageError("--folds is for finding corrections; --apply takes them from a file.")
+    if least_worth is not None and corrections is None:
+        raise click.UsageError("--least-worth chooses among corrections: it needs --apply FILE.")
     common: dict[str, Any] = {"run": run, "overrides": overrides, "unset": unset, "jobs": jobs}
     common["watch"] = RunLines(quiet=quiet)
     with importing(for_good=True):
@@ -63,7 +72,7 @@ def doctor(
         from textune.studies import doctor as examine
 
     if corrections is not None:
-        mended = apply_corrections(config, corrections, **common)
+        mended = apply_corrections(config, corrections, least_worth=least_worth or 0.0, **common)
         if as_json:
             print_json(mended.to_dict())
         else:

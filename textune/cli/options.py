@@ -15,7 +15,6 @@ from textune.errors import ConfigError, Setting, TextuneError
 
 if TYPE_CHECKING:
     from textune.config import Columns, FilesSource
-    from textune.data import StreamOptions
 
 
 class Examples(click.Command):
@@ -352,30 +351,3 @@ def predict_columns(columns: Columns, options: dict[str, object]) -> Columns:
     if "text" in changed:
         changed["template"] = None
     return columns.model_copy(update=changed)
-
-
-def stream_options(
-    source: str, target: str, files: FilesSource, output_format: str | None
-) -> tuple[StreamOptions, StreamOptions]:
-    """How `predict` reads its input and writes its output."""
-    from dataclasses import replace
-
-    from textune.data import StreamOptions, output_format_of, require_fitting, stream_format, stream_name
-
-    wanted = None if files.format == "auto" else files.format
-    source_format = stream_format(source, wanted, default="text" if source == "-" else None)
-    require_fitting(files, {source_format}, stream_name(source))
-    reading = StreamOptions(
-        format=source_format,
-        encoding=files.encoding,
-        delimiter=files.delimiter,
-        quoting=files.quoting,
-        column_names=files.column_names,
-        pattern=files.pattern,
-        skip_lines=files.skip_lines,
-        extra_cells=files.extra_cells,
-    )
-    target_format = output_format_of(target, output_format, source_format)
-    if target_format != source_format:  # options of the input's format do not apply to another format
-        return reading, StreamOptions(format=target_format)
-    return reading, replace(reading, skip_lines=0)

@@ -123,8 +123,14 @@ def _about_labels(section: DecideSection) -> Iterator[Problem]:
 
 
 def _about_classes(section: DecideSection) -> Iterator[Problem]:
-    """A threshold where one of many classes is answered."""
+    """A threshold, or a shift of a logit, where one of many classes is answered."""
     rule = section.thresholds
+    if section.calibrate == "platt":
+        message = (
+            'decide.calibrate = "platt" needs labels that are given one by one, or two classes, but here a row has one'
+            " of several classes."
+        )
+        yield Problem(("decide", "calibrate"), message, 'Set decide.calibrate = "temperature".', section.calibrate)
     if rule is not None and not isinstance(rule, Costs):
         message = (
             f"decide.thresholds = {format_value(rule.kind)} needs labels that are given one by one, or two classes,"

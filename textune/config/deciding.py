@@ -48,8 +48,10 @@ class DecideSection(Section):
     """The decision of the model: fitted on the validation rows after training, and kept with the model. No weight
     depends on it, so a run that is resumed may change it."""
 
-    calibrate: Computed[Literal["temperature", "none"]] = "temperature"
-    """`temperature` divides logits by one number, so that probabilities say how often answers are right."""
+    calibrate: Computed[Literal["temperature", "platt", "none"]] = "temperature"
+    """`temperature` divides logits by one number, so that probabilities say how often answers are right. `platt`
+    multiplies the logit of each label, or of the second of two classes, by a number and adds another: for labels,
+    whose rare ones need a shift that no temperature gives."""
     thresholds: Computed[Annotated[Thresholds | None, ShortForm("kind")]] = None
     """By what labels, or the second of two classes, are given: a table, or its `kind` alone, such as `"f1"`. Without
     it by the highest score, or 0.5."""

@@ -2,6 +2,7 @@ from .columns import Examples as Examples
 from .columns import select_texts as select_texts
 from .columns import text_columns as text_columns
 from .corrections import Correction as Correction
+from .corrections import Corrections as Corrections
 from .corrections import read_corrections as read_corrections
 from .corrections import write_corrections as write_corrections
 from .fields import fields_in as fields_in
@@ -58,7 +59,6 @@ from .reading.files import text_blocks as text_blocks
 from .reading.files import undecodable as undecodable
 from .reading.foreign import is_lfs_pointer as is_lfs_pointer
 from .reading.formats import ENDINGS as ENDINGS
-from .reading.formats import require_fitting as require_fitting
 from .reading.given import GivenTexts as GivenTexts
 from .reading.given import given_fields as given_fields
 from .reading.given import given_rows as given_rows
@@ -82,9 +82,9 @@ from .reading.sources import read_source as read_source
 from .reading.streamoptions import STANDARD as STANDARD
 from .reading.streamoptions import StreamOptions as StreamOptions
 from .reading.streamoptions import is_lasting as is_lasting
-from .reading.streamoptions import output_format_of as output_format_of
 from .reading.streamoptions import stream_format as stream_format
 from .reading.streamoptions import stream_name as stream_name
+from .reading.streamoptions import stream_options as stream_options
 from .reading.tables import open_tables as open_tables
 from .reading.windows import Window as Window
 from .reading.windows import open_rows as open_rows

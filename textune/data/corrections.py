@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from textune.errors import DataError
 from textune.wording import count, listing, nearest
 
 COLUMNS = ("row", "task", "label", "proposed", "worth", "why", "place", "text", "content")
-"""Of such a file, in this order; `worth` and what follows `why` are for its readers."""
+"""Of such a file, in this order; `worth` and what follows `why` are for its readers, who may ask for a least worth."""
 _NEEDED = ("row", "task", "label", "proposed", "content")
 _ADD, _REMOVE = "+", "-"
 """Before a label of several: a row is given it, or loses it."""
@@ -46,6 +47,7 @@ class Correction:
     content: str
     """A number for its text, in hexadecimal."""
     worth: float = 0.0
+    """NaN where the file does not say."""
     why: str = ""
     place: str = ""
     text: str = ""
@@ -58,6 +60,13 @@ class Corrections:
     lines: tuple[Correction, ...]
     source: str
     """Where they stand."""
+
+    def worth_at_least(self, least: float) -> Corrections:
+        """Those that are worth so much; DataError for a line that does not say what it is worth."""
+        for number, line in enumerate(self.lines, start=1):
+            if math.isnan(line.worth):
+                raise _refused(Path(self.source), f"correction {number} (row {line.row:,}) has no number for `worth`")
+        return replace(self, lines=tuple(line for line in self.lines if line.worth >= least))
 
     @property
     def fingerprint(self) -> str:
@@ -109,7 +118,15 @@ def _line(path: Path, number: int, row: Mapping[str, str | None]) -> Correction:
     if not values["row"].isascii() or not values["row"].isdigit():
         raise _refused(path, f"row = {values['row']!r} is not the number of a row", line=number)
     task, label, proposed, content = (values[name] for name in ("task", "label", "proposed", "content"))
-    return Correction(int(values["row"]), task, label, proposed, content)
+    told = {name: row.get(name) or "" for name in ("why", "place", "text")}
+    return Correction(int(values["row"]), task, label, proposed, content, _number(row.get("worth")), **told)
+
+
+def _number(written: str | None) -> float:
+    try:
+        return float(written or "")
+    except ValueError:
+        return math.nan
 
 
 def correct(train: Split, corrections: Corrections, label_maps: Mapping[str, LabelMap]) -> tuple[Split, str]:

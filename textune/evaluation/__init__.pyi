@@ -64,6 +64,8 @@ from .scored import Scored as Scored
 from .setcomparison import SetComparison as SetComparison
 from .suspects import find_suspects as find_suspects
 from .taskreport import build_task_report as build_task_report
+from .usual import decided_anew as decided_anew
+from .usual import usual_rows as usual_rows
 from .versus import adjusted_by_holm as adjusted_by_holm
 from .versus import changed_of as changed_of
 from .versus import contrast as contrast

@@ -1,6 +1,7 @@
-"""How well probabilities say how often answers are right, and the temperature that makes them say it best.
+"""How well probabilities say how often answers are right, and what makes them say it best: a temperature, or a slope
+and a shift for each label.
 
-scores, targets -> the temperature of the lowest log loss; probabilities, targets -> the expected calibration error
+scores, targets -> those of the lowest log loss; probabilities, targets -> the expected calibration error
 
 Shapes: N rows, K classes or labels. Targets are class ids int [N], or 0 and 1 [N, K] for labels.
 """
@@ -21,6 +22,10 @@ NUM_BINS = 15
 """Of the expected calibration error, of equal width, as in Guo et al. (2017), "On Calibration of Modern Neural
 Networks"."""
 _MAX_STEPS = 100
+_RIDGE = 1e-14
+"""Added to the curvature, so that it can be divided by where all logits are equal."""
+_SMALLEST_SHARE = 2.0**-30
+"""Of one of Newton's steps: less would move nothing."""
 
 
 class _Slopes(NamedTuple):
@@ -93,6 +98,52 @@ def _slopes_of_classes(targets_N: np.ndarray, scores_NK: np.ndarray) -> Callable
         return _Slopes(first / len(logits_NK), second / len(logits_NK))
 
     return at
+
+
+def fit_platt(has_N: np.ndarray, scores_N: np.ndarray) -> tuple[float, float]:
+    """What the logit of one label is multiplied by, and what is then added, for the lowest log loss on these rows;
+    bool [N] which of them have the label, float64 [N] its scores.
+
+    As Platt (1999), "Probabilistic Outputs for Support Vector Machines", with his targets, which are a little inside 0
+    and 1, so that a label of few rows is not made certain. The loss is convex in both numbers: Newton's steps, halved
+    where the loss would rise (Lin, Lin and Weng 2007). A slope stays within what a temperature may be: scores that
+    know nothing of the label get the lowest one, and the shift that goes with it.
+    """
+    logits_N = as_logits(scores_N)
+    num_has = int(has_N.sum())
+    targets_N = np.where(has_N, (num_has + 1) / (num_has + 2), 1 / (len(has_N) - num_has + 2))
+    slope, shift = _minimum(logits_N, targets_N, (1.0, 0.0))
+    if 1 / HOTTEST <= slope <= 1 / COLDEST:
+        return slope, shift
+    slope = min(max(slope, 1 / HOTTEST), 1 / COLDEST)
+    _, shift = _minimum(slope * logits_N, targets_N, (1.0, 0.0), slope_moves=False)
+    return slope, shift
+
+
+def _minimum(
+    logits_N: np.ndarray, targets_N: np.ndarray, start: tuple[float, float], *, slope_moves: bool = True
+) -> tuple[float, float]:
+    """The slope and the shift of the lowest mean of log(1 + exp(z)) - z t, where z = slope * logit + shift."""
+    design = np.stack([logits_N * slope_moves, np.ones(len(logits_N))])
+    found = np.array(start)
+
+    def loss(at: np.ndarray) -> float:
+        moved_N = at[0] * logits_N + at[1]
+        return float((np.logaddexp(0, moved_N) - moved_N * targets_N).mean())
+
+    now = loss(found)
+    for _ in range(_MAX_STEPS):
+        given_N = sigmoid(found[0] * logits_N + found[1])
+        gradient = design @ (given_N - targets_N) / len(logits_N)
+        curvature = (design * (given_N * (1 - given_N))) @ design.T / len(logits_N)
+        step = np.linalg.solve(curvature + _RIDGE * np.eye(2), gradient)
+        share = 1.0
+        while (then := loss(found - share * step)) > now and share > _SMALLEST_SHARE:
+            share /= 2
+        if then >= now:
+            break
+        found, now = found - share * step, then
+    return float(found[0]), float(found[1])
 
 
 def row_log_losses(targets: np.ndarray, probabilities_NK: np.ndarray) -> np.ndarray:

@@ -3,10 +3,11 @@
     rows in folds --each decided by what was fitted on the others--> is it better than the usual rule? --> keep or not
     all rows --fit--> the decision that is kept
 
-Temperature first: it is kept where the log loss of held-out rows falls by more than chance. Then the thresholds of
-probabilities at that temperature: each is kept where what it is for improves on held-out rows by more than chance,
-both against the usual threshold and against giving the label to every row (which an F1 of scores that know nothing
-would ask for). `guard.py` has the tests. Costs are given, not fitted: they are kept unless held-out rows cost more.
+Calibration first (a temperature, or a slope and a shift for each label): it is kept where the log loss of held-out
+rows falls by more than chance. Then the thresholds of calibrated probabilities: each is kept where what it is for
+improves on held-out rows by more than chance, both against the usual threshold and against giving the label to every
+row (which an F1 of scores that know nothing would ask for). `guard.py` has the tests. Costs are given, not fitted:
+they are kept unless held-out rows cost more.
 
 `cross_fit` does all of this once more without each fold, so that a report on these rows is of rules that have not
 seen the row they decide. Shapes: N rows, K classes or labels.
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from textune.config import Costs, DecideSection, F1Thresholds, PrecisionThresholds
-from textune.evaluation.calibration import COLDEST, HOTTEST, fit_temperature, row_log_losses
+from textune.evaluation.calibration import COLDEST, HOTTEST, fit_platt, fit_temperature, row_log_losses
 from textune.evaluation.folds import fold_of_rows, strata_of
 from textune.evaluation.guard import (
     LEVEL,
@@ -68,7 +69,7 @@ class Fit:
     measure: str = ""
     """What the thresholds are for: `f1`, `precision` or `cost`; empty where none were asked for."""
     temperature_reason: str = ""
-    """Why there is no temperature; empty where there is one, or none was asked for."""
+    """Why scores are not calibrated; empty where they are, or where that was not asked for."""
     labels: tuple[LabelThreshold, ...] = ()
     costs_reason: str = ""
     """Why costs are not kept."""
@@ -139,20 +140,21 @@ def cross_fit(head: Head, section: DecideSection, rows: FitRows) -> CrossFitted:
 def fit_decision(head: Head, section: DecideSection, rows: FitRows) -> Fitted:
     """The decision of these rows: what is better than the usual rule on rows that it was not fitted on."""
     fold_N = rows.folds(section)
-    temperature, reason, held_NK = _temperature(head, section, rows, fold_N)
+    calibration, reason, held_NK = _calibration(head, section, rows, fold_N)
     fit = Fit(len(rows), section.folds, temperature_reason=reason)
-    decision = replace(USUAL, temperature=temperature, abstain_below=section.abstain_below)
+    decision = replace(calibration, abstain_below=section.abstain_below)
+    as_usual = replace(decision, thresholds=decision.as_usual)
     rule = section.thresholds
     if isinstance(rule, Costs):
         reason = _costs_reason(head, rule, rows, held_NK)
         fit = replace(fit, measure=rule.kind, costs_reason=reason)
-        return Fitted(decision if reason else replace(decision, costs=rule.matrix), fit)
+        return Fitted(as_usual if reason else replace(decision, costs=rule.matrix), fit)
     if rule is None or not takes_thresholds(head):
-        return Fitted(decision, fit)
-    labels = _thresholds(head, rule, rows, fold_N, temperature)
+        return Fitted(as_usual, fit)
+    labels = _thresholds(head, rule, rows, fold_N, calibration)
     fit = replace(fit, measure=rule.kind, labels=labels)
     if all(label.reason for label in labels):
-        return Fitted(decision, fit)
+        return Fitted(as_usual, fit)
     return Fitted(replace(decision, thresholds=tuple(label.threshold for label in labels)), fit)
 
 
@@ -161,31 +163,42 @@ def takes_thresholds(head: Head) -> bool:
     return not head.label_map.exclusive or len(head.labels) == 2
 
 
-# --- temperature -----------------------------------------------------------------------------------------------------
+# --- calibration -----------------------------------------------------------------------------------------------------
 
 
-def _temperature(
+def _calibration(
     head: Head, section: DecideSection, rows: FitRows, fold_N: np.ndarray
-) -> tuple[float, str, np.ndarray]:
-    """The temperature, why there is none (or an empty text), and what held-out rows then look like, [N, K]."""
+) -> tuple[Decision, str, np.ndarray]:
+    """A rule that calibrates and does nothing else, why it is the usual one (or an empty text), and what held-out rows
+    then look like, [N, K]."""
     if section.calibrate == "none":
-        return 1.0, "", rows.scores_NK
-    found = fit_temperature(rows.targets, rows.scores_NK)
+        return USUAL, "", rows.scores_NK
+    by_label = section.calibrate == "platt" and takes_thresholds(head)
+    found = _calibrated_on(rows, by_label=by_label)
     if found is None:
         reason = f"the log loss falls all the way to one of the ends, temperatures {COLDEST:g} and {HOTTEST:g}"
-        return 1.0, reason, rows.scores_NK
+        return USUAL, reason, rows.scores_NK
     held_NK = rows.scores_NK.copy()
     for fold in range(section.folds):
-        inside, others = fold_N == fold, rows.only(fold_N != fold)
-        of_others = fit_temperature(others.targets, others.scores_NK) or 1.0
-        held_NK[inside] = with_decision(head, Decision(of_others)).calibrated(rows.scores_NK[inside])
+        inside = fold_N == fold
+        of_others = _calibrated_on(rows.only(~inside), by_label=by_label) or USUAL
+        held_NK[inside] = with_decision(head, of_others).calibrated(rows.scores_NK[inside])
     before_N = row_log_losses(rows.targets, rows.scores_NK)
     after_N = row_log_losses(rows.targets, held_NK)
     if chance_of_mean(before_N - after_N) > LEVEL:
         was, now = float(before_N.mean()), float(after_N.mean())
         reason = f"held-out rows are not better off by more than chance: log loss {now:.4g}, without it {was:.4g}"
-        return 1.0, reason, rows.scores_NK
+        return USUAL, reason, rows.scores_NK
     return found, "", held_NK
+
+
+def _calibrated_on(rows: FitRows, *, by_label: bool) -> Decision | None:
+    """The rule that calibrates these rows best; None where no temperature does."""
+    if by_label:
+        columns = zip(rows.has_NL.T, rows.of_labels(rows.scores_NK).T, strict=True)
+        return Decision(platt=tuple(fit_platt(has_N, scores_N) for has_N, scores_N in columns))
+    temperature = fit_temperature(rows.targets, rows.scores_NK)
+    return None if temperature is None else Decision(temperature)
 
 
 # --- thresholds ------------------------------------------------------------------------------------------------------
@@ -196,14 +209,14 @@ def _thresholds(
     rule: F1Thresholds | PrecisionThresholds,
     rows: FitRows,
     fold_N: np.ndarray,
-    temperature: float,
+    calibration: Decision,
 ) -> tuple[LabelThreshold, ...]:
     """The threshold of each label. Those of scores are found, and then calibrated, which moves no answer."""
     names = head.labels[-1:] if head.label_map.exclusive else head.labels
     has_NL, scores_NL = rows.has_NL, rows.of_labels(rows.scores_NK)
     tried = [_try(rule, has_N, scores_N, fold_N) for has_N, scores_N in zip(has_NL.T, scores_NL.T, strict=True)]
     kept = leading([one.chance for one in tried])
-    thresholds = Decision(temperature).calibrated_labels(
+    thresholds = calibration.calibrated_labels(
         np.array([one.threshold if keep else USUAL_THRESHOLD for one, keep in zip(tried, kept, strict=True)])
     )
     return tuple(

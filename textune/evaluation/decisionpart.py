@@ -120,6 +120,8 @@ def decision_of(tree: Mapping[str, Any]) -> DecisionPart:
     """The part of a report that was kept."""
     decision = dict(tree["decision"])
     decision["thresholds"] = None if decision["thresholds"] is None else tuple(decision["thresholds"])
+    platt = decision.get("platt")
+    decision["platt"] = None if platt is None else tuple(tuple(pair) for pair in platt)
     decision["costs"] = None if decision["costs"] is None else tuple(tuple(row) for row in decision["costs"])
     fit = tree["fit"]
     if fit is not None:

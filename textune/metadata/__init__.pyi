@@ -34,7 +34,6 @@ from .taggers.markup import parser_version as parser_version
 from .taggers.page import PageColumns as PageColumns
 from .taggers.page import Tagger as Tagger
 from .taggers.partfiles import PartFiles as PartFiles
-from .taggers.partfiles import job_key as job_key
 from .taggers.shards import file_state as file_state
 from .taggers.shards import likely_parts as likely_parts
 from .taggers.shards import page_format as page_format

@@ -15,6 +15,7 @@ from .device import Precision as Precision
 from .device import prefers_bf16 as prefers_bf16
 from .device import resolve_device as resolve_device
 from .faces import ClassifierFace as ClassifierFace
+from .heldonce import hold_once as hold_once
 from .language import language_skeleton as language_skeleton
 from .language import load_language_model as load_language_model
 from .language import require_language_model as require_language_model

@@ -20,6 +20,7 @@ from textune.config import (
     EvaluateSection,
     Experiment,
     FilesSource,
+    GivenSource,
     HeldOut,
     OnBadRow,
     PredictionPrecision,
@@ -32,10 +33,21 @@ from textune.config import (
     require_words,
     user_path,
 )
-from textune.data import GivenRows, Split, are_stated, choices_of, given_names, prepare_data, prepare_held_out
-from textune.errors import ConfigError, DataError, RunError
+from textune.data import (
+    GivenRows,
+    Split,
+    are_stated,
+    choices_of,
+    given_names,
+    memory_piece,
+    prepare_data,
+    prepare_held_out,
+    texts_with_labels,
+)
+from textune.errors import ConfigError, DataError, InputError, RunError
 from textune.evaluation import EvaluatedSet, MainMetric, Report, read_rows, resolve_metric, write_rows
 from textune.jsontext import parse_json
+from textune.owncode import article
 from textune.pipeline.ownsources import require_own_sources
 from textune.pipeline.reportdocuments import documents_of_files, documents_of_run, report_documents
 from textune.prediction import ModelCard, Predictor, Scorer, data_source, load_scorer
@@ -48,7 +60,7 @@ from textune.wording import listing
 def evaluate(
     run: str | Path,
     *,
-    data: str | Path | Sequence[str | Path] | FilesSource | None = None,
+    data: object = None,
     columns: Columns | Mapping[str, object] | None = None,
     part: str | None = None,
     rows: GivenRows | None = None,
@@ -65,7 +77,9 @@ def evaluate(
     """Report on a model with the rows of `data`, or with the run's own test (else validation) rows, or those of the
     set `part`.
 
-    `data`: files, read as the run's own of the same suffix were, or a source. `columns`: which columns have text and
+    `data`: files (a path, or a list of them), read as the run's own of the same suffix were; or a source; or rows in
+    memory, in any form that `textune.train` takes: a table, a dictionary of columns, a list of dictionaries, a pair of
+    texts and labels. `columns`: which columns have text and
     label, as in `{"label": "stars"}`; others stay as in the run. `rows`: rows in memory by name, for a run trained on
     such. `code`, `decision`: as in `textune.prediction.load`.
 
@@ -99,6 +113,7 @@ def evaluate(
             if read is None:
                 documents = documents_of_run(run, experiment, scorer, part, given)
             else:
+                _require_files(data)
                 documents = documents_of_files(data, read, scorer, on_bad_row=on_bad_row, tracker=tracker)
             reported = report_documents(scorer, documents, part, main, section, tracker)
         else:
@@ -269,11 +284,19 @@ def _rows_of(
     on_bad_row: OnBadRow,
     tracker: Tracker,
 ) -> _Chosen:
-    """Labelled rows of files, for a model that knows its labels."""
+    """Labelled rows of files or in memory, for a model that knows its labels."""
     card, label_maps = scorer.card, scorer.task.label_maps
-    source, said = data_source(card.sources, data)
-    if said:
-        tracker.notice(said)
+    source: FilesSource | GivenSource
+    given: GivenRows = {}
+    if _are_files(data):
+        source, said = data_source(card.sources, data)
+        name = Path(source.files[0]).name
+        if said:
+            tracker.notice(said)
+    else:
+        name, source = _IN_MEMORY, GivenSource(name=_IN_MEMORY)
+        named = texts_with_labels(data, name, text=columns.text, label=columns.label)
+        given = {name: memory_piece(named, name, f"{name} is")}
     labels = card.labels
     try:
         found = prepare_held_out(
@@ -283,6 +306,7 @@ def _rows_of(
             label_maps=label_maps,
             on_bad_row=on_bad_row,
             prefix=card.metadata,
+            given=given,
         )
     except DataError as error:
         if error.key in {"data.columns.label", "data.columns.labels"}:
@@ -290,7 +314,29 @@ def _rows_of(
         raise
     for note in found.examples.rows.notes:
         tracker.notice(note)
-    return _Chosen(Path(source.files[0]).name, found)
+    return _Chosen(name, found)
+
+
+_IN_MEMORY = "data"
+"""What rows in memory are called: in messages, and by their report."""
+
+
+def _are_files(data: object) -> bool:
+    """Whether rows are named by paths or a source, not given themselves."""
+    if isinstance(data, list | tuple):
+        return bool(data) and all(isinstance(one, str | Path) for one in data)
+    return isinstance(data, str | Path | FilesSource)
+
+
+def _require_files(data: object) -> None:
+    """InputError for documents in memory."""
+    if not _are_files(data):
+        raise InputError(
+            f"data is {article(data)}: a language model is evaluated on files of documents.",
+            hint="Write the documents to a file, such as one JSON object per line.",
+            key="data",
+            reason=article(data),
+        )
 
 
 def _own_rows(

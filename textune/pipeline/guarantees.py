@@ -38,6 +38,8 @@ class Guarantee(Section):
     """A calibrated probability; of the first of two classes, minus that of the second."""
     temperature: float
     """That of the rule; the threshold means nothing at another one."""
+    platt: tuple[tuple[float, float], ...] | None = None
+    """The slopes and shifts of the rule, likewise."""
     value: float
     """What was measured on the rows of the proof."""
     limit: float

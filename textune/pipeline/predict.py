@@ -26,6 +26,7 @@ from textune.pipeline.targets import require_target
 from textune.prediction import (
     Input,
     InputPass,
+    ModelCard,
     Predictor,
     Scores,
     encode_rows,
@@ -72,15 +73,13 @@ def predict_file(
     require_target(source, target, force=force)
     card = predictor.card
     added = prediction_fields(card, all_scores=all_scores)
-    # With all scores, each label adds a name and a number to the row.
-    max_rows = max(1, MAX_WINDOW_SCORES // len(card.names) // (10 if all_scores else 1))
     reading = Input(
         source,
         source_options,
         columns,
         rename or {},
         added.names,
-        max_rows,
+        most_rows(card, all_scores=all_scores),
         skips=on_bad_row == "skip",
         prefix=card.metadata,
     )
@@ -100,6 +99,12 @@ def predict_file(
             f"{count(len(rows.skipped), 'row')} left out; the first: {rows.skipped[0].place}: {rows.skipped[0].reason}"
         )
     return done
+
+
+def most_rows(card: ModelCard, *, all_scores: bool) -> int:
+    """Rows of a window at most."""
+    # With all scores, each label adds a name and a number to the row.
+    return max(1, MAX_WINDOW_SCORES // len(card.names) // (10 if all_scores else 1))
 
 
 def _survey(rows: InputPass, writer: RowWriter, tracker: Tracker) -> int:

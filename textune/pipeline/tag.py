@@ -23,9 +23,8 @@ from textune.ahead import ahead
 from textune.atomic import write_text
 from textune.config import OnBadRow
 from textune.data import find_files
-from textune.errors import DataError, RunError
+from textune.errors import DataError
 from textune.jsontext import parse_json
-from textune.locks import Held, held
 from textune.metadata import (
     Crew,
     PartFiles,
@@ -36,7 +35,6 @@ from textune.metadata import (
     Task,
     build_taggers,
     file_state,
-    job_key,
     likely_parts,
     page_format,
     parser_version,
@@ -44,6 +42,7 @@ from textune.metadata import (
     read_parts,
 )
 from textune.owncode import fingerprint
+from textune.partfiles import alone, job_key, no_output
 from textune.pipeline.targets import require_folder, require_target
 from textune.wording import repeated_names
 
@@ -110,7 +109,7 @@ class _Shard:
     def begin(self, *, force: bool) -> None:
         """Take the output, so that no other process writes it. RunError where one does, DataError as `require`: it may
         have been written since."""
-        self.lock.enter_context(_alone(self.files.target, self.files.lock))
+        self.lock.enter_context(alone(self.files.target, self.files.lock))
         self.begun = True
         self.require(force=force)
         self.files.begin()
@@ -179,7 +178,7 @@ def _tag_missing(tagging: _Tagging, settings: TagSettings, *, workers: int, skip
     num_workers = max(1, min(workers, sum(likely_parts(shard.source) for shard in shards)))
     with ExitStack() as stack:
         if folder is not None:
-            stack.enter_context(_alone(folder.path, folder.lock))
+            stack.enter_context(alone(folder.path, folder.lock))
         crew = stack.enter_context(Crew(num_workers, settings))
         try:
             tagging.run(crew, skips=skips, force=force)
@@ -242,7 +241,7 @@ class _Tagging:
             shard.files.assemble(shard.num_parts)
         except OSError as error:
             hint = "Make room, and start the same command again: what is done is kept."
-            raise _no_output(shard.files.target, f"it cannot be written: {error.strerror or error}", hint) from error
+            raise no_output(shard.files.target, f"it cannot be written: {error.strerror or error}", hint) from error
         counts, skipped = shard.total()
         shard.told = counts, skipped[:MAX_SKIPPED], len(skipped)
         if self.folder is not None:
@@ -301,43 +300,16 @@ def _plan(sources: Sequence[Path], output: str, facts: Mapping[str, Any]) -> tup
         )
     require_folder(str(target))
     if several and target.is_file():
-        raise _no_output(target, "it is a file, but several inputs need a folder", "Name a folder.")
+        raise no_output(target, "it is a file, but several inputs need a folder", "Name a folder.")
     shards = []
     for source in sources:
         path = target / source.name if several else target
         read, written = page_format(source, option="input"), page_format(path, option="output")
         if (read, written) == ("jsonl", "parquet"):
-            raise _no_output(target, f"rows of {source.name} have no types for parquet", "Write jsonl instead.")
+            raise no_output(target, f"rows of {source.name} have no types for parquet", "Write jsonl instead.")
         job = job_key({**facts, "input": source.name, "state": file_state(source), "output": path.name})
         shards.append(_Shard(source, PartFiles(path, job)))
     return shards, _Folder(target) if several else None
-
-
-def _no_output(target: Path, reason: str, hint: str) -> DataError:
-    return DataError(
-        f"--output {target}: {reason}.", hint=hint, key="output", value=str(target), place=str(target), reason=reason
-    )
-
-
-@contextlib.contextmanager
-def _alone(target: Path, lock: Path) -> Iterator[None]:
-    """RunError where another process writes the same output, or the system refuses."""
-    with ExitStack() as stack:
-        try:
-            lock.parent.mkdir(exist_ok=True)
-            stack.enter_context(held(lock))
-        except Held as holder:
-            raise RunError(
-                f"another process is writing {target} ({holder}).",
-                hint="Wait for it or stop it, or choose another --output.",
-                key="output",
-                value=str(target),
-                place=str(target),
-                reason="another process is writing",
-            ) from None
-        except OSError as error:
-            raise _no_output(target, f"it cannot be written: {error.strerror}", "Choose another place.") from error
-        yield
 
 
 class _Folder:
@@ -353,7 +325,7 @@ class _Folder:
             try:
                 self._complete = dict(parse_json(self._manifest.read_bytes())["outputs"])
             except (ValueError, KeyError, TypeError) as error:
-                raise _no_output(path, f"its {MANIFEST} cannot be read ({error})", "Remove that file.") from error
+                raise no_output(path, f"its {MANIFEST} cannot be read ({error})", "Remove that file.") from error
 
     def take(self, shard: _Shard) -> bool:
         """Whether an output is complete already, and then what it told."""

@@ -14,6 +14,7 @@ from .ownfiles import data_source as data_source
 from .ownfiles import read_as_run as read_as_run
 from .predictor import Prediction as Prediction
 from .predictor import Predictor as Predictor
+from .predictor import require_pairs as require_pairs
 from .probe import PROBE_NAME as PROBE_NAME
 from .probe import Probe as Probe
 from .probe import read_probe as read_probe
@@ -25,6 +26,17 @@ from .rows import prediction_fields as prediction_fields
 from .rows import without_room as without_room
 from .scorer import Scorer as Scorer
 from .scorer import Scores as Scores
+from .usual import PROBABILITIES as PROBABILITIES
+from .usual import Histogram as Histogram
+from .usual import UsualHead as UsualHead
+from .usual import UsualRows as UsualRows
+from .usual import bins_of as bins_of
+from .usual import given as given
+from .usual import histogram as histogram
+from .usual import length_bounds as length_bounds
+from .usual import read_usual as read_usual
+from .usual import score_bounds as score_bounds
+from .usual import write_usual as write_usual
 from .windows import Input as Input
 from .windows import InputPass as InputPass
 from .writing import Continuation as Continuation

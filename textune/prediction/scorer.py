@@ -40,6 +40,8 @@ class ScoredBatch(NamedTuple):
     """float64 [n, K] probabilities, or [n] values for regression, by head."""
     losses: dict[str, np.ndarray] | None = None
     """The task's own loss of each row, float32 [n] by head, where targets were given."""
+    outputs: np.ndarray | None = None
+    """float64 [n, C] the logits of all heads, where they were asked for."""
 
 
 class Scorer:
@@ -105,14 +107,15 @@ class Scorer:
         place: Callable[[int], str] = nth_row,
         budget: CallerBudget | None = None,
         targets: Callable[[np.ndarray], Mapping[str, np.ndarray]] | None = None,
+        outputs: bool = False,
     ) -> Iterator[ScoredBatch]:
         """Score the chosen rows, all of them without `indices`; each row once, in batches of similar length.
 
         Of several ranks each yields its own batches, which together are those of a process alone; all must come to the
         end. Nothing is kept between batches, so whoever needs little of the scores needs little memory. `budget`: the
         caller's own, halved where memory runs out; without it, a new one. `targets` of rows, by their positions: their
-        losses are computed as well. ModelError where a score is not a number, whose row `place` names by its position:
-        this is the one place that all scores come from.
+        losses are computed as well. `outputs`: logits are given, too. ModelError where a score is not a number, whose
+        row `place` names by its position: this is the one place that all scores come from.
         """
         budget = budget or self.budget()
         chosen = np.arange(store.num_examples) if indices is None else indices
@@ -131,15 +134,17 @@ class Scorer:
             positions = to_do.pop()
             batch = assembler.tokens(store, chosen[positions], budget.max_tokens)
             try:
-                scores, losses = self._score_batch(batch, None if targets is None else targets(positions))
+                scored = self._score_batch(
+                    positions, batch, None if targets is None else targets(positions), outputs=outputs
+                )
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
             else:
-                for of_head in scores.values():
+                for of_head in scored.scores.values():
                     require_numbers(of_head, positions, num_rows=len(chosen), place=place)
                 if len(to_do) >= num_idle:
-                    yield ScoredBatch(positions, scores, losses)
+                    yield scored
                 continue
             if self.lockstep and not self.ranks.alone:
                 raise _refuse_halving(batch.num_laid_out, budget.max_tokens)
@@ -167,8 +172,8 @@ class Scorer:
         ]
 
     def _score_batch(
-        self, batch: Tokens, targets: Mapping[str, np.ndarray] | None
-    ) -> tuple[Scores, dict[str, np.ndarray] | None]:
+        self, positions: np.ndarray, batch: Tokens, targets: Mapping[str, np.ndarray] | None, *, outputs: bool
+    ) -> ScoredBatch:
         """Scores and, with targets, losses of a batch, in the order of its rows; it leaves nothing behind, so that it
         can be tried again."""
         # A model that was loaded is in this mode already: several threads may predict at once.
@@ -182,7 +187,9 @@ class Scorer:
                     logits_BC = self._outputs(batch.to(self.device.torch))
                 by_head = self.task.scores(logits_BC.double())
                 scores = {name: of_head.cpu().numpy() for name, of_head in by_head.items()}
-                return scores, None if targets is None else self._losses(logits_BC, targets)
+                losses = None if targets is None else self._losses(logits_BC, targets)
+                logits = logits_BC.double().cpu().numpy() if outputs else None
+                return ScoredBatch(positions, scores, losses, logits)
         finally:
             if was_training:
                 self.model.train()

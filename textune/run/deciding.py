@@ -8,6 +8,7 @@ these rows are scored once more to be decided. Checkpoints were written before, 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ from textune.evaluation import (
     redecided,
 )
 from textune.prediction import read_card, write_card
+from textune.run.best import best_of
+from textune.run.folder import RunFolder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,6 +114,21 @@ def keep_decisions(decisions: Mapping[str, Decision], folder: Path) -> str:
         )
     write_card(decided, folder)
     return ""
+
+
+def keep_proof(folder: RunFolder) -> str:
+    """Before another model takes the place of the best one: put the proof of its guarantees into the run folder.
+    Returns what to say of that."""
+    best = best_of(folder.path)
+    proof = folder.best / GUARANTEES
+    if best is None or not proof.is_file():
+        return ""
+    kept = folder.path / f"guarantees-step-{best.step}.json"
+    shutil.copy2(proof, kept)
+    return (
+        f"a better model takes the place of that of step {best.step}, whose guarantees do not hold for it (their proof"
+        f" is now {kept}): prove them again with `textune decide`"
+    )
 
 
 def _of_all_rows(rules: RowRules, scored: ScoredRows, head: str) -> RowRules:

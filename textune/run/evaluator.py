@@ -5,6 +5,7 @@ from __future__ import annotations
 from textune.batches import TokenRows
 from textune.evaluation import all_metrics, ranking_notes
 from textune.run.best import BestModel
+from textune.run.deciding import keep_proof
 from textune.run.report import score_rows
 from textune.run.setup import Setup
 from textune.run.state import Progress
@@ -128,6 +129,8 @@ class Evaluator:
         weights = setup.learner.model_state()
         if setup.learner.ranks.is_first:
             bound = setup.budget.max_tokens
+            if notice := keep_proof(setup.folder):
+                setup.tracker.notice(notice)
             setup.folder.save_best(
                 lambda path: setup.scorer.save(path, weights, step=step, value=value, max_tokens=bound)
             )

@@ -31,10 +31,11 @@ from textune.evaluation import (
     measure_lift,
     page_of,
     render,
+    usual_rows,
     write_rows,
 )
 from textune.model import CallerBudget, change_in_words
-from textune.prediction import Scorer, load_scorer
+from textune.prediction import ModelCard, Scorer, load_scorer, write_usual
 from textune.run.deciding import RunDecision, decided_again, fit_decisions, keep_decisions
 from textune.run.folder import RunFolder, report_stem
 from textune.run.parts import Parts
@@ -242,11 +243,19 @@ def write_reports(parts: Parts, folder: RunFolder, tracker: Tracker) -> dict[str
             write_report(reports[name], folder.path, report_stem(name))
             folder.evaluations.mkdir(exist_ok=True)
             write_rows(evaluated, folder.rows_of(name))
+            if name == FITTED_ON:
+                keep_usual(evaluated, rows, saved.card, folder.best)
     if parts.ranks.is_first:
         folder.keep_reports(reports)
         if said := keep_probe(parts, folder.best, saved, FITTED_ON):
             tracker.notice(said)
     return reports
+
+
+def keep_usual(evaluated: EvaluatedSet, rows: TokenRows, card: ModelCard, folder: Path) -> None:
+    """Write into a model's folder what its validation rows looked like, by which a server tells drift."""
+    if (usual := usual_rows(evaluated, rows.lengths, card.tokens)) is not None:
+        write_usual(usual, folder)
 
 
 class _Found(NamedTuple):

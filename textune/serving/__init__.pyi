@@ -1,0 +1,6 @@
+from .models import Models as Models
+from .models import named_folders as named_folders
+from .server import serve as serve
+from .settings import LoadOptions as LoadOptions
+from .settings import Settings as Settings
+from .settings import read_token as read_token

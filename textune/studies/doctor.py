@@ -40,7 +40,6 @@ from textune.studies.runs import Watch
 from textune.studies.suspicions import (
     KINDS,
     Neighbours,
-    Question,
     Suspicion,
     conflicting_labels,
     leaks,
@@ -286,7 +285,7 @@ def _lines_of_row(
                 shared,
                 task=question.task,
                 label=_given(data, question.task, rows, row),
-                proposed=_written(question, best.proposed),
+                proposed=question.written(best.proposed),
                 worth=best.worth,
                 why=_reasons(of_question),
             )
@@ -302,10 +301,3 @@ def _given(data: PreparedData, task: str, rows: _Rows, row: int) -> str:
     """The label of a row as the data has it; of several labels, and of numbers, empty."""
     label_map, target = data.label_maps[task], rows.targets[task][row]
     return label_map.names[int(target)] if label_map.exclusive and target >= 0 else ""
-
-
-def _written(question: Question, proposed: int) -> str:
-    """A proposal as a file of corrections has it."""
-    if question.label < 0:
-        return question.names[proposed]
-    return f"{'+' if proposed else '-'}{question.names[1]}"

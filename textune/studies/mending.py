@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textune.config import Config, Overrides, load_config, user_path
-from textune.data import read_corrections
+from textune.data import Corrections, read_corrections, write_corrections
 from textune.errors import ConfigError
 from textune.evaluation import SetComparison, number
 from textune.run import RunFolder
@@ -78,15 +78,19 @@ def apply_corrections(
     run: str | Path | None = None,
     overrides: Overrides = (),
     unset: Iterable[str] = (),
+    least_worth: float = 0.0,
     jobs: int = 1,
     keep_going: bool = False,
     watch: Watch | None = None,
 ) -> Mended:
     """Train before and after the corrections of a file, and compare both on rows that neither changes.
 
+    Only those of `least_worth` or more are applied.
+
     These are the test rows, or without any the validation rows. The runs are in `run/mending` (by default
-    `runs/<name of the config>-doctor/mending`): `before`, and `after-` with a number for what the file does, so a file
-    that was changed gets a run of its own. Runs that are complete are not repeated.
+    `runs/<name of the config>-doctor/mending`): `before`, and `after-` with a number for what the corrections do, so a
+    file that was changed gets a run of its own. A copy of what is applied stands beside them. Runs that are complete
+    are not repeated.
     """
     loaded = load_config(config, overrides, unset)
     require_uncorrected(loaded)
@@ -97,19 +101,37 @@ def apply_corrections(
             f"{path} has no lines: there is nothing to apply.", key="apply", value=str(path), place=str(path)
         )
     folder = (user_path(run) if run is not None else default_folder(loaded)) / "mending"
+    kept = read if least_worth <= 0 else _worth_it(read, least_worth)
+    applied = folder / f"corrections-{kept.fingerprint}.csv"
     planned = [
         PlannedRun("before", loaded, folder / "before"),
-        PlannedRun("after", loaded, folder / f"after-{read.fingerprint}", {KEY: str(path.absolute())}),
+        PlannedRun("after", loaded, folder / f"after-{kept.fingerprint}", {KEY: str(applied.absolute())}),
     ]
     with opened_study(folder, Study("doctor", loaded.resolved, {})):
+        write_corrections(kept.lines, applied)
         before, after = carry_out(planned, jobs=jobs, keep_going=keep_going, watch=watch)
     for one in (before, after):
         if one.error is not None:
             raise one.error
-    kept = RunFolder(before.folder).evaluated_sets()
-    name = "test" if "test" in kept else "validation"
+    evaluated = RunFolder(before.folder).evaluated_sets()
+    name = "test" if "test" in evaluated else "validation"
     compared = compare([before.folder, after.folder], sets=name).sets[name]
-    return Mended(before.folder, after.folder, len(read.lines), compared)
+    return Mended(before.folder, after.folder, len(kept.lines), compared)
+
+
+def _worth_it(read: Corrections, least: float) -> Corrections:
+    """The corrections that are worth so much; ConfigError where there is none."""
+    kept = read.worth_at_least(least)
+    if not kept.lines:
+        most = max(line.worth for line in read.lines)
+        raise ConfigError(
+            f"no correction of {read.source} is worth {least:g} or more: the most is {most:.4g}.",
+            hint="Lower --least-worth.",
+            key="least_worth",
+            value=least,
+            place=read.source,
+        )
+    return kept
 
 
 def default_folder(loaded: Loaded) -> Path:

@@ -45,6 +45,7 @@ from textune.studies.folder import Study, opened_study
 from textune.studies.repeated import RepeatResult, SetSpread
 from textune.studies.runs import PlannedRun, RunResult, Watch, carry_out
 from textune.studies.spread import interval_over_folds, interval_over_seeds, spread_of
+from textune.studies.suspectlabels import SUSPECTS, find_suspect_labels, suspects_in_words, write_suspect_labels
 from textune.wording import count
 
 if TYPE_CHECKING:
@@ -55,9 +56,6 @@ HELD_OUT = "held-out"
 _HELD = "validation"
 """The set that is a fold in each run."""
 _LARGEST_SEED = 2**32
-_LABELS = (
-    "Labels that are probably wrong, by these held-out rows: `textune doctor` with the same config, folds and --run."
-)
 
 
 def repeat(
@@ -187,7 +185,7 @@ def _result(
         limit = loaded.experiment.evaluate.mistakes
         bootstrap = loaded.experiment.evaluate.bootstrap
         pooled = _pool(done, reports, folder, num_seeds=len(seeds), mistakes=limit, bootstrap=bootstrap)
-    notes = _notes(loaded, folds, pooled, several_seeds=len(seeds) > 1)
+    notes = _notes(loaded, folds, pooled)
     return RepeatResult(folder, folds, seeds, tuple(ended), sets, pooled, notes)
 
 
@@ -212,7 +210,7 @@ def _require_same_data(done: Sequence[RunResult]) -> None:
             )
 
 
-def _notes(loaded: Loaded, folds: int | None, pooled: Report | None, *, several_seeds: bool) -> tuple[str, ...]:
+def _notes(loaded: Loaded, folds: int | None, pooled: Report | None) -> tuple[str, ...]:
     notes = []
     own = loaded.experiment.data.validation
     if folds is not None:
@@ -223,8 +221,6 @@ def _notes(loaded: Loaded, folds: int | None, pooled: Report | None, *, several_
                 "Each run chose its best step on the fold that it is measured on, so these scores are a little too"
                 " high; evaluated only at the end (train.evaluate_every), they are not."
             )
-        if pooled is not None and (pooled.tasks or pooled.num_mistakes is not None) and not several_seeds:
-            notes.append(_LABELS)
         if pooled is None:
             notes.append("Not every run is complete: there is no report on all held-out rows yet.")
     return tuple(notes)
@@ -279,6 +275,11 @@ def _pool(
         bootstrap=bootstrap if num_seeds == 1 else 0,
         mistakes=mistakes,
     )
+    suspects = find_suspect_labels(pooled)
+    if report.tasks or report.num_mistakes is not None:
+        write_suspect_labels(suspects, folder / SUSPECTS)
+        said = suspects_in_words(suspects, len(pooled) // num_seeds, one_seed=num_seeds == 1)
+        report = replace(report, notes=(*report.notes, said))
     if num_seeds > 1:
         said = f"Each row counts {num_seeds} times, once for each seed; there is no interval for it."
         report = replace(report, notes=(said, *report.notes))

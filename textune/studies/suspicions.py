@@ -38,6 +38,10 @@ class Question:
     probabilities_NC: np.ndarray
     """float64 [N, C] by models that have not seen the row; NaN where there is none."""
 
+    def written(self, proposed: int) -> str:
+        """A proposal as a file of corrections has it."""
+        return self.names[proposed] if self.label < 0 else f"{'+' if proposed else '-'}{self.names[1]}"
+
 
 @dataclass(frozen=True)
 class Suspicion:

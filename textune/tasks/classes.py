@@ -127,7 +127,7 @@ class ClassHead:
         return torch.softmax(outputs_BC, dim=1)
 
     def calibrated(self, scores: np.ndarray) -> np.ndarray:
-        """Probabilities [N, K] at the temperature of the decision."""
+        """Probabilities [N, K] calibrated by the decision."""
         return self.decision.calibrated_classes(scores)
 
     def decide(self, scores: np.ndarray) -> np.ndarray:

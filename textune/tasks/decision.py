@@ -37,10 +37,17 @@ class Decision:
     abstain_below: float | tuple[float, ...] | None = None
     """The calibrated probability below which an answer is withheld; several: for the answer of each class. None: every
     row is answered."""
+    platt: tuple[tuple[float, float], ...] | None = None
+    """For each label (of two classes: for the second one) what its logit is multiplied by, and what is then added
+    (Platt 1999); instead of a temperature."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise ValueError(f"a temperature is more than 0, not {self.temperature}")
+        if not all(math.isfinite(slope) and slope > 0 and math.isfinite(shift) for slope, shift in self.platt or ()):
+            raise ValueError(f"logits are multiplied by more than 0, and what is added is a number, not {self.platt}")
+        if self.platt is not None and self.temperature != 1.0:
+            raise ValueError("a temperature and slopes are two ways to calibrate: there is only one of them")
         if not all(0 <= threshold <= 1 for threshold in self.thresholds or ()):
             raise ValueError(f"thresholds are from 0 to 1, not {self.thresholds}")
         if self.costs is not None and not all(
@@ -62,7 +69,15 @@ class Decision:
     @property
     def moves_scores(self) -> bool:
         """Whether calibrated probabilities are others than the scores."""
-        return self.temperature != 1.0
+        return self.temperature != 1.0 or self.platt is not None
+
+    @property
+    def as_usual(self) -> tuple[float, ...] | None:
+        """The thresholds by which it gives the usual answers: a shift moves the probability that a score of 0.5 gets.
+        None: no threshold is needed for that."""
+        if self.platt is None:
+            return None
+        return tuple(self.calibrated_labels(np.full(len(self.platt), USUAL_THRESHOLD)).tolist())
 
     def fits(self, num_scores: int, *, exclusive: bool) -> bool:
         """Whether it can be the rule for so many classes (`exclusive`) or labels."""
@@ -70,29 +85,35 @@ class Decision:
         num_costs = num_scores if exclusive else 2
         return (
             (self.thresholds is None or len(self.thresholds) == num_thresholds)
+            and (self.platt is None or len(self.platt) == num_thresholds > 0)
             and (self.costs is None or len(self.costs) == num_costs)
             and (not self._abstain_bounds or exclusive)
             and (not isinstance(self.abstain_below, tuple) or len(self.abstain_below) == num_scores)
         )
 
     def calibrated_classes(self, scores_NK: np.ndarray) -> np.ndarray:
-        """float64 [N, K] probabilities of classes, of which each row has one: softmax(logits / temperature)."""
+        """float64 [N, K] probabilities of classes, of which each row has one: softmax(logits / temperature); of two
+        classes also sigmoid(slope * logit + shift)."""
         if not self.moves_scores:
             return scores_NK
         if scores_NK.shape[1] == 2:
-            second_N = self._softened(scores_NK[:, 1])
-            return np.stack([1 - second_N, second_N], axis=1)
+            second_N1 = self._moved(scores_NK[:, 1:])
+            return np.concatenate([1 - second_N1, second_N1], axis=1)
         logits_NK = as_logits_of_classes(scores_NK) / self.temperature
         raised_NK = np.exp(logits_NK - logits_NK.max(axis=1, keepdims=True))
         return np.asarray(raised_NK / raised_NK.sum(axis=1, keepdims=True))
 
     def calibrated_labels(self, scores_NK: np.ndarray) -> np.ndarray:
-        """float64 [N, K] probabilities of labels, each by itself: sigmoid(logits / temperature)."""
-        return self._softened(scores_NK) if self.moves_scores else scores_NK
+        """float64 [N, K] probabilities of labels, each by itself: sigmoid(logits / temperature), or sigmoid(slope *
+        logit + shift)."""
+        return self._moved(scores_NK) if self.moves_scores else scores_NK
 
-    def _softened(self, scores: np.ndarray) -> np.ndarray:
-        """sigmoid(logit / temperature) of probabilities of any shape."""
-        return sigmoid(as_logits(scores) / self.temperature)
+    def _moved(self, scores: np.ndarray) -> np.ndarray:
+        """The same of probabilities [..., L], of all labels in their order."""
+        if self.platt is None:
+            return sigmoid(as_logits(scores) / self.temperature)
+        slopes_L, shifts_L = np.array(self.platt).T
+        return sigmoid(as_logits(scores) * slopes_L + shifts_L)
 
     def best(self, scores_NK: np.ndarray) -> np.ndarray:
         """int64 [N] the class that is answered: of the highest score, of the lowest expected cost, or by the threshold

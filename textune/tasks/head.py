@@ -60,7 +60,7 @@ class Head(Protocol):
         """What the model says: probabilities [B, K] or numbers [B]."""
 
     def calibrated(self, scores: np.ndarray) -> np.ndarray:
-        """What users see of scores [N, K] or [N]: probabilities at the temperature of the decision."""
+        """What users see of scores [N, K] or [N]: probabilities calibrated by the decision."""
 
     def decide(self, scores: np.ndarray) -> np.ndarray:
         """What the scores [N, K] or [N] say by the head's own rule, in the form of the targets."""

@@ -96,7 +96,7 @@ class LabelHead:
         return torch.sigmoid(outputs_BC)
 
     def calibrated(self, scores: np.ndarray) -> np.ndarray:
-        """Probabilities [N, K] at the temperature of the decision."""
+        """Probabilities [N, K] calibrated by the decision."""
         return self.decision.calibrated_labels(scores)
 
     def decide(self, scores: np.ndarray) -> np.ndarray:

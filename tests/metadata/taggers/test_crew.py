@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from kits.pages import pages, read_pages
 
+from textune.crew import NOWHERE, ending
 from textune.errors import RunError
-from textune.metadata.taggers.crew import Crew, ending
+from textune.metadata.taggers.crew import Crew
 from textune.metadata.taggers.shards import Part
 from textune.metadata.taggers.table import TagSettings
-from textune.metadata.taggers.worker import NOWHERE, Done, Task, Watch
+from textune.metadata.taggers.worker import Done, Task, Watch
 
 pytest.importorskip("selectolax", reason="the extra `tag` is not installed")
 

@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from textune.config import OnExtraCells, Quoting
+from textune.config import FilesSource, OnExtraCells, Quoting
 from textune.data.reading.archives import inside_archive
 from textune.data.reading.delimited import CellOptions
 from textune.data.reading.files import COMPRESSION, bare_suffix
 from textune.data.reading.foreign import refuse_foreign_file
-from textune.data.reading.formats import ENDINGS
+from textune.data.reading.formats import ENDINGS, require_fitting
 from textune.errors import DataError, Setting, Words
 
 StreamFormat = Literal["csv", "tsv", "jsonl", "parquet", "arrow", "text"]
@@ -121,3 +121,26 @@ def is_lasting(path: str) -> bool:
     if path == STANDARD:
         return False
     return inside_archive(Path(path)) is not None or stat.S_ISREG(Path(path).stat().st_mode)
+
+
+def stream_options(
+    source: str, target: str, files: FilesSource, output_format: str | None
+) -> tuple[StreamOptions, StreamOptions]:
+    """How `predict` reads its input and writes its output; DataError for what does not fit the formats."""
+    wanted = None if files.format == "auto" else files.format
+    source_format = stream_format(source, wanted, default="text" if source == STANDARD else None)
+    require_fitting(files, {source_format}, stream_name(source))
+    reading = StreamOptions(
+        format=source_format,
+        encoding=files.encoding,
+        delimiter=files.delimiter,
+        quoting=files.quoting,
+        column_names=files.column_names,
+        pattern=files.pattern,
+        skip_lines=files.skip_lines,
+        extra_cells=files.extra_cells,
+    )
+    target_format = output_format_of(target, output_format, source_format)
+    if target_format != source_format:  # options of the input's format do not apply to another format
+        return reading, StreamOptions(format=target_format)
+    return reading, replace(reading, skip_lines=0)

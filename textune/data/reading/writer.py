@@ -104,7 +104,7 @@ class RowWriter:
         if self._columns is None:
             self.settle()
         if self._options.format == "parquet" and self._parquet is None:
-            self._open_parquet(self._schema)
+            self._open_parquet(self.schema)
         elif self._options.format != "parquet":
             self.write(self._header())
 
@@ -154,7 +154,14 @@ class RowWriter:
         return self._types.names if self._given is None else list(self._given.names)
 
     @property
-    def _schema(self) -> pa.Schema:
+    def input_schema(self) -> pa.Schema:
+        """Columns and types of the input, once they are decided: another writer that is given them as `schema` formats
+        the same rows alike."""
+        assert self._columns is not None
+        return self._columns
+
+    @property
+    def schema(self) -> pa.Schema:
         """All columns, once they are decided, with the metadata of the file."""
         assert self._columns is not None
         return pa.schema([*self._columns, *self._added], self._columns.metadata)
@@ -196,7 +203,7 @@ class RowWriter:
         try:
             arrays = columns_of(rows, self._columns) if isinstance(rows, list) else rows.columns
             added = [pa.array(columns[field.name], field.type) for field in self._added]
-            return pa.Table.from_arrays([*arrays, *added], schema=self._schema)
+            return pa.Table.from_arrays([*arrays, *added], schema=self.schema)
         except (*DAMAGE, RecursionError) as error:
             raise self._no_parquet(error) from None
 
@@ -284,6 +291,8 @@ class RowWriter:
                 self._open_parquet(formatted.schema)
             assert self._parquet is not None
             self._parquet.write_table(formatted)
+        except OSError as error:
+            raise self._unwritable(error) from None
         except DAMAGE as error:
             raise self._no_parquet(error) from None
 

@@ -62,9 +62,11 @@ def decision_in_words(part: DecisionPart) -> str:
 def rule_in_words(decision: Decision) -> str:
     """The rule in a few words."""
     parts = [] if decision.temperature == 1 else [f"a temperature of {decision.temperature:.4g}"]
+    if decision.platt is not None:
+        parts.append("a slope and a shift of logits" + (" for each label" if len(decision.platt) > 1 else ""))
     if decision.costs is not None:
         parts.append("the lowest expected cost")
-    elif decision.thresholds is None:
+    elif decision.thresholds is None or decision.thresholds == decision.as_usual:
         parts.append("the usual rule (the highest score, or 0.5)")
     elif len(decision.thresholds) == 1:
         parts.append(f"a threshold of {decision.thresholds[0]:.4g}")
@@ -76,7 +78,7 @@ def rule_in_words(decision: Decision) -> str:
 def _fitted(fit: Fit) -> Iterator[str]:
     yield f"It was fitted on {count(fit.num_rows, 'row')} in {fit.folds} folds."
     if fit.temperature_reason:
-        yield f"No temperature is kept: {fit.temperature_reason}."
+        yield f"Scores are not calibrated: {fit.temperature_reason}."
     if fit.costs_reason:
         yield f"The costs are not kept: {fit.costs_reason}."
     if fit.labels:

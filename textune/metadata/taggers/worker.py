@@ -5,7 +5,6 @@ It says in shared memory which row and which tagger it is at, so that `crew.py` 
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import sys
 from collections.abc import Iterator, Mapping, MutableSequence, Sequence
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from textune.crew import NOWHERE
 from textune.data import as_json, parse_line, plain_rows, reason_of, undecodable
 from textune.errors import DataError
 from textune.metadata.taggers.fields import ARROW_TYPES
@@ -31,8 +31,6 @@ MAX_GROWTH_BYTES = 2 << 30
 """Memory that a worker may take on top of what it needs to start: some pages grow without end as they are parsed."""
 MAX_SECONDS = 60.0
 """Of processor time for one tagger on one page: others take ever longer."""
-NOWHERE = -1
-"""The row and the tagger of a worker that is at neither."""
 Row = dict[str, Any]
 
 
@@ -110,19 +108,17 @@ class Watch:
 
 def work(connection: Connection, at: MutableSequence[int], settings: TagSettings, seconds: float) -> None:
     """Tag what comes, until nothing does; one tagger may take so many `seconds` on one page."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     taggers = build_taggers(settings)
     if not settings.own:  # code of the user's own may need any amount of either
         _limit_memory()
     watch = Watch(at, [tagger.name for tagger in taggers], 0 if settings.own else seconds)
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
-        while True:
-            task: Task = connection.recv()
-            try:
-                outcome = tag_part(task, PageTagger(taggers, settings.columns), settings, watch)
-            except MemoryError:  # which the parent puts into words
-                raise SystemExit(1) from None
-            connection.send(outcome)
+    while True:
+        task: Task = connection.recv()
+        try:
+            outcome = tag_part(task, PageTagger(taggers, settings.columns), settings, watch)
+        except MemoryError:  # which the parent puts into words
+            raise SystemExit(1) from None
+        connection.send(outcome)
 
 
 def tag_part(task: Task, tagger: PageTagger, settings: TagSettings, watch: Watch) -> Outcome:
