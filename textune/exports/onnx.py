@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ import transformers
 
 from textune.errors import ExportError
 from textune.imports import quietly
-from textune.model import TextModel, processor, quiet_transformers
+from textune.model import TextModel, called_padded, processor, quiet_transformers
 from textune.prediction import ExportNote, Probe, load_scorer, read_card, write_card
 
 if TYPE_CHECKING:
@@ -147,25 +146,6 @@ def _quantizer(few_bits: bool) -> Any:
             weight_type=QuantType.QInt8,
         )
     )
-
-
-@contextlib.contextmanager
-def called_padded(model: TextModel) -> Iterator[None]:
-    """While this lasts, the Hugging Face model computes logits as textune's padded layout does."""
-    model.set_layout("padded")
-    model.eval()
-    own = model.hf.forward
-    model.hf.forward = partial(_logits, model, own)
-    try:
-        yield
-    finally:
-        model.hf.forward = own
-
-
-def _logits(model: TextModel, own: Callable[..., Any], **inputs: torch.Tensor) -> Any:
-    """What `TextModel` makes of padded tensors, in the form in which transformers gives it."""
-    logits_BC = model.padded_logits(inputs, forward=own)
-    return transformers.modeling_outputs.SequenceClassifierOutput(logits=logits_BC)
 
 
 @contextlib.contextmanager

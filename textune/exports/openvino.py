@@ -21,9 +21,9 @@ import transformers
 
 from textune.batches import Assembler, WindowedBatch
 from textune.errors import ExportError
-from textune.exports.onnx import NEEDS, called_padded, explained
+from textune.exports.onnx import NEEDS, explained
 from textune.imports import quietly
-from textune.model import TextModel, processor
+from textune.model import TextModel, called_padded, processor
 from textune.prediction import ExportNote, Probe, Scorer, load_scorer, read_card, write_card
 
 FILE = "model.xml"
