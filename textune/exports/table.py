@@ -112,14 +112,14 @@ KINDS: dict[str, ExportKind] = {
     "onnx": ExportKind(
         "the padded forward pass in ONNX, which ONNX Runtime computes",
         writer="textune.exports.onnx:write_onnx",
-        packages=("onnxruntime", "onnxscript"),
+        packages=("onnx", "onnxruntime", "onnxscript"),
         extra="onnx",
     ),
     "onnx-int8": ExportKind(
         "the same with int8 weights",
         writer="textune.exports.onnx:write_onnx_int8",
         tolerance=Tolerance(score=0.15, labels=0.03),
-        packages=("onnxruntime", "onnxscript"),
+        packages=("onnx", "onnxruntime", "onnxscript"),
         extra="onnx",
         instead="Choose --to onnx.",
     ),
