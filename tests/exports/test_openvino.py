@@ -4,6 +4,7 @@ way."""
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable
@@ -229,11 +230,14 @@ def test_a_run_becomes_an_export_that_passes_the_gate(trained: Any, tmp_path: Pa
 
 
 def change_a_weight(folder: Path) -> None:
-    """The last numbers of the file are those of the head."""
+    """Other signs for the weights of the head, which has two rows, and of the other table with two."""
     data = bytearray((folder / "model.bin").read_bytes())
-    numbers = np.frombuffer(data, dtype=np.float32)
-    for place in range(len(numbers) - 80, len(numbers)):
-        numbers[place] = -numbers[place] + 0.5
+    text = (folder / FILE).read_text(encoding="utf-8")
+    found = re.findall(r'element_type="f32" shape="2, \d+" offset="(\d+)" size="(\d+)"', text)
+    assert found
+    for offset, size in found:
+        weights = np.frombuffer(data, dtype=np.float32, count=int(size) // 4, offset=int(offset))
+        weights *= -1
     (folder / "model.bin").write_bytes(data)
 
 

@@ -30,6 +30,7 @@ from .loading import skeleton as skeleton
 from .lowbits import require_low_bits as require_low_bits
 from .mergechange import change_in_words as change_in_words
 from .mergechange import merging_change as merging_change
+from .mlflowfolder import mlflow_model as mlflow_model
 from .native.adamw import KernelAdamW as KernelAdamW
 from .native.kernels import Kernels as Kernels
 from .origin import AdapterNote as AdapterNote

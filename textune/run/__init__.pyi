@@ -55,6 +55,8 @@ from .tracking.delivery import FAULTS as FAULTS
 from .tracking.delivery import Delivery as Delivery
 from .tracking.delivery import Story as Story
 from .tracking.delivery import trouble_of as trouble_of
+from .tracking.mlflowmanners import GOOD_MANNERS as GOOD_MANNERS
+from .tracking.mlflowmanners import import_client as import_client
 from .tracking.outbox import ended_of as ended_of
 from .tracking.outbox import files_for as files_for
 from .tracking.table import build_targets as build_targets
