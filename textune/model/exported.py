@@ -1,6 +1,6 @@
 """Opens a model that is no longer a folder of PyTorch weights: a kind of export and its files in, a `TokenModel` out.
 
-To let textune open another kind: write a module with an `Opener`, and give the kind a row in `OPENERS`.
+To add a kind that textune opens: write a module with an `Opener`, and give the kind a row in `OPENERS`.
 """
 
 from __future__ import annotations
