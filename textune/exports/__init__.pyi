@@ -1,2 +1,2 @@
-from .export import export as export
-from .export import plain_folder as plain_folder
+from .exporting import export as export
+from .exporting import plain_folder as plain_folder
