@@ -369,7 +369,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
         - {
             *("textune", "torchx", "datasets", "peft", "bitsandbytes", "selectolax"),
             *("onnx", "onnxruntime", "onnxscript", "onnx_ir", "optuna", "sklearn", "datasketch", "matplotlib"),
-            *("tensorboard", "mlflow", "accelerate"),
+            *("tensorboard", "mlflow", "pandas", "accelerate"),
             *("fastapi", "starlette", "uvicorn", "prometheus_client", "ray"),
         }
     )
@@ -393,8 +393,8 @@ def test_nothing_heavy_is_imported_before_it_is_used(statement: str, absent: set
 def test_the_public_names_are_these_and_exist() -> None:
     import textune
 
-    verbs = ["check", "compare", "decide", "doctor", "evaluate", "load", "predict_files", "repeat", "sweep"]
-    verbs += ["train"]
+    verbs = ["check", "compare", "decide", "doctor", "evaluate", "load", "predict_files", "push", "repeat"]
+    verbs += ["sweep", "train"]
     assert textune.__all__ == ["Aim", "TextuneError", "__version__", *verbs]
     for name in textune.__all__:
         assert getattr(textune, name) is not None

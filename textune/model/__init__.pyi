@@ -22,12 +22,15 @@ from .heldonce import hold_once as hold_once
 from .language import language_skeleton as language_skeleton
 from .language import load_language_model as load_language_model
 from .language import require_language_model as require_language_model
+from .license import README as README
+from .license import stated_license as stated_license
 from .loading import load_model as load_model
 from .loading import require_backbone as require_backbone
 from .loading import skeleton as skeleton
 from .lowbits import require_low_bits as require_low_bits
 from .mergechange import change_in_words as change_in_words
 from .mergechange import merging_change as merging_change
+from .mlflowfolder import mlflow_model as mlflow_model
 from .native.adamw import KernelAdamW as KernelAdamW
 from .native.kernels import Kernels as Kernels
 from .origin import AdapterNote as AdapterNote
