@@ -369,7 +369,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
         - {
             *("textune", "torchx", "datasets", "peft", "bitsandbytes", "selectolax"),
             *("onnx", "onnxruntime", "onnxscript", "onnx_ir", "optuna", "sklearn", "datasketch", "matplotlib"),
-            *("tensorboard", "mlflow", "pandas", "accelerate"),
+            *("tensorboard", "mlflow", "pandas", "accelerate", "openvino", "nncf"),
             *("fastapi", "starlette", "uvicorn", "prometheus_client", "ray"),
         }
     )

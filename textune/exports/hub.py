@@ -26,6 +26,7 @@ OF_ROWS = (PROBE_NAME, USUAL_NAME)
 MODEL_FILES = (
     README,
     CARD_NAME,
+    PARITY_NAME,
     "config.json",
     "generation_config.json",
     "adapter_config.json",
@@ -103,7 +104,7 @@ def push(
     repository = None if dry_run else Repository(name)
     held = None if repository is None else _looked_at(repository, branch, private=private)
     with tempfile.TemporaryDirectory(prefix="textune-push-") as scratch:
-        done = export(source, Path(scratch) / "model", code=code, form=form)
+        done = export(source, Path(scratch) / "model", code=code, form=form, on_notice=on_notice)
         folder = done.folder
         _require_backbone_there(folder, name, source)
         opened = Opened(name, on_hub=True, revision=revision)

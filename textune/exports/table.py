@@ -123,6 +123,20 @@ KINDS: dict[str, ExportKind] = {
         extra="onnx",
         instead="Choose --to onnx.",
     ),
+    "openvino": ExportKind(
+        "the padded forward pass in OpenVINO's form, which its runtime computes",
+        writer="textune.exports.openvino:write_openvino",
+        packages=("openvino",),
+        extra="openvino",
+    ),
+    "openvino-int8": ExportKind(
+        "the same with bytes for weights and activations",
+        writer="textune.exports.openvino:write_openvino_int8",
+        tolerance=Tolerance(score=0.15, labels=0.03),
+        packages=("openvino", "nncf"),
+        extra="openvino",
+        instead="Choose --to openvino.",
+    ),
 }
 """By the word after `--to`."""
 

@@ -55,6 +55,7 @@ class Opener(Protocol):
 
 OPENERS: dict[str, str] = {
     **dict.fromkeys(("onnx", "onnx-int8"), "textune.model.onnxmodel:open_onnx"),
+    **dict.fromkeys(("openvino", "openvino-int8"), "textune.model.openvinomodel:open_openvino"),
 }
 """Kind of export to its `Opener`, as `module:function`."""
 

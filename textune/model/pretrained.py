@@ -41,7 +41,7 @@ OWN_KEYS = frozenset(
 )
 """Keys of a backbone's configuration that follow from the data or from textune itself."""
 
-EXPORTED = frozenset({".onnx"})
+EXPORTED = frozenset({".onnx", ".xml"})
 """Suffixes of files by which models are exported, and from which none is trained."""
 
 _answers: dict[tuple[str, str], tuple[float, bool]] = {}
@@ -287,9 +287,6 @@ def require_weights(found: Pretrained, *, otherwise: str = "") -> None:
     if (index := found.folder / "model.safetensors.index.json").is_file():
         _require_names_within(found, index)
         return
-    pickles = sorted(path.name for path in found.folder.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".ckpt"})
-    if pickles:
-        raise ModelError(f"{found.key}: {found.name} has weights only as a pickle ({pickles[0]}).", hint=PICKLE_HINT)
     exported = sorted(path.name for path in found.folder.iterdir() if path.suffix in EXPORTED)
     if exported:
         raise ModelError(
@@ -300,6 +297,9 @@ def require_weights(found: Pretrained, *, otherwise: str = "") -> None:
             place=str(found.folder),
             reason="an export",
         )
+    pickles = sorted(path.name for path in found.folder.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".ckpt"})
+    if pickles:
+        raise ModelError(f"{found.key}: {found.name} has weights only as a pickle ({pickles[0]}).", hint=PICKLE_HINT)
     message = f"{found.key}: {found.name} has no weights (model.safetensors)."
     raise ModelError(message, hint=f"{_contents(found.folder)} {otherwise}".rstrip(), key=found.key, value=found.name)
 
