@@ -294,6 +294,7 @@ def test_the_page_says_where_a_thing_is_added() -> None:
         "SCRIPTS",
         "TAGGERS",
         "SHAPES",
+        "OPENERS",
     }
     for path, table in rows:
         module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
@@ -367,8 +368,8 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
         - set(sys.stdlib_module_names)
         - {
             *("textune", "torchx", "datasets", "peft", "bitsandbytes", "selectolax"),
-            *("onnxruntime", "onnxscript", "onnx_ir", "optuna", "sklearn", "datasketch", "matplotlib"),
-            *("tensorboard", "mlflow", "pandas", "accelerate"),
+            *("onnx", "onnxruntime", "onnxscript", "onnx_ir", "optuna", "sklearn", "datasketch", "matplotlib"),
+            *("tensorboard", "mlflow", "pandas", "accelerate", "openvino", "nncf"),
             *("fastapi", "starlette", "uvicorn", "prometheus_client", "ray"),
         }
     )

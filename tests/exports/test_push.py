@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +20,10 @@ from kits.fakehub import TOKEN, Hub, Repo, hub_on_loopback
 
 import textune
 from textune.errors import HubError, RunError
-from textune.exports.hf import Exported
+from textune.exports.exporting import Exported
 from textune.exports.hub import MODEL_FILES, Pushed
+from textune.exports.parity import Parity
+from textune.exports.table import Tolerance
 from textune.prediction import read_card, write_card
 
 NAME = "ada/reviews"
@@ -49,7 +52,8 @@ def copied(monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
 
     def copy(source: Path, target: Path, **_: object) -> Exported:
         shutil.copytree(run / "best", target)
-        return Exported(target, 7, run / "best", "merged")
+        parity = Parity("hf", 0, "validation rows", (), 0.0, 0, Tolerance())
+        return Exported(target, 7, run / "best", "merged", "hf", parity)
 
     monkeypatch.setattr("textune.exports.hub.export", copy)
 
@@ -100,7 +104,13 @@ def test_a_dry_run_needs_no_network_and_no_token(run: Path, monkeypatch: pytest.
     def refuse(*_: object, **__: object) -> None:
         raise OSError("the network was used")
 
-    for place in ("socket.socket.connect", "socket.getaddrinfo", "socket.create_connection"):
+    real = socket.socket.connect
+
+    def on_this_machine(here: socket.socket, address: Any) -> None:  # the gate's process is found there
+        return real(here, address) if here.family == socket.AF_UNIX else refuse()
+
+    monkeypatch.setattr("socket.socket.connect", on_this_machine)
+    for place in ("socket.getaddrinfo", "socket.create_connection"):
         monkeypatch.setattr(place, refuse)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))

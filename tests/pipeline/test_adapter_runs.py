@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 import textune
 from textune.errors import ConfigError, ModelError, RunError
-from textune.exports.hf import export
+from textune.exports import export
 from textune.pipeline.info import in_words, info
 from textune.prediction.card import read_card
 

@@ -23,10 +23,11 @@ from textune.cli.configs import check, init, presets, schema, show
 from textune.cli.deciding import decide
 from textune.cli.doctoring import doctor
 from textune.cli.documents import generate, render
+from textune.cli.exporting import export
 from textune.cli.foreign import convert, script_called
 from textune.cli.glue import glue
 from textune.cli.launching import launch
-from textune.cli.models import evaluate, export, info, predict, report
+from textune.cli.models import evaluate, info, predict, report
 from textune.cli.options import as_setting
 from textune.cli.output import print_any_character, print_json
 from textune.cli.pushing import push

@@ -12,20 +12,21 @@ from textune.atomic import write_text
 from textune.config import user_path
 from textune.errors import HubError
 from textune.evaluation import Opened
-from textune.exports.hf import Exported, Form, export
+from textune.exports.exporting import Exported, export
 from textune.exports.hubrepo import MAIN, Held, Repository, require_name
+from textune.exports.parity import PARITY_NAME
+from textune.exports.plain import Form
 from textune.exports.readme import readme
 from textune.model import CARD_NAME, README
-from textune.prediction import USUAL_NAME, read_card
+from textune.prediction import PROBE_NAME, USUAL_NAME, read_card
 from textune.wording import listing
 
-PROBE = "probe.jsonl"
-"""Texts of the validation rows, with the model's scores."""
-OF_ROWS = (PROBE, USUAL_NAME)
+OF_ROWS = (PROBE_NAME, USUAL_NAME)
 """What a model's folder says of the validation rows: pushed only where that is asked for."""
 MODEL_FILES = (
     README,
     CARD_NAME,
+    PARITY_NAME,
     "config.json",
     "generation_config.json",
     "adapter_config.json",
@@ -41,6 +42,7 @@ MODEL_FILES = (
     "bpe.codes",
     "*.model",
     "*.tiktoken",
+    PARITY_NAME,
 )
 """What a model folder is made of, whatever its family; no other file is pushed."""
 _OF_THE_HUB = (".gitattributes", README)
@@ -102,7 +104,7 @@ def push(
     repository = None if dry_run else Repository(name)
     held = None if repository is None else _looked_at(repository, branch, private=private)
     with tempfile.TemporaryDirectory(prefix="textune-push-") as scratch:
-        done = export(source, Path(scratch) / "model", code=code, form=form)
+        done = export(source, Path(scratch) / "model", code=code, form=form, on_notice=on_notice)
         folder = done.folder
         _require_backbone_there(folder, name, source)
         opened = Opened(name, on_hub=True, revision=revision)
@@ -198,7 +200,7 @@ def _chosen(folder: Path, *, with_probe: bool) -> tuple[dict[str, Path], tuple[s
 
 def _why_left_out(path: str, done: Exported) -> str:
     if path in OF_ROWS:
-        what = "texts" if path == PROBE else "figures"
+        what = "texts" if path == PROBE_NAME else "figures"
         return f"{path} is not pushed: it holds {what} of the validation rows (--with-probe pushes it)"
     return f"{path} is not pushed: it is no file of a model ({done.source})"
 

@@ -41,6 +41,9 @@ OWN_KEYS = frozenset(
 )
 """Keys of a backbone's configuration that follow from the data or from textune itself."""
 
+EXPORTED = frozenset({".onnx", ".xml"})
+"""Suffixes of files by which models are exported, and from which none is trained."""
+
 _answers: dict[tuple[str, str], tuple[float, bool]] = {}
 """(name, revision) to when the hub was asked and whether it answered."""
 
@@ -284,6 +287,16 @@ def require_weights(found: Pretrained, *, otherwise: str = "") -> None:
     if (index := found.folder / "model.safetensors.index.json").is_file():
         _require_names_within(found, index)
         return
+    exported = sorted(path.name for path in found.folder.iterdir() if path.suffix in EXPORTED)
+    if exported:
+        raise ModelError(
+            f"{found.key}: {found.name} is an export ({exported[0]}), which predicts and cannot be trained.",
+            hint="Start from the run or the model folder that it was made of.",
+            key=found.key,
+            value=found.name,
+            place=str(found.folder),
+            reason="an export",
+        )
     pickles = sorted(path.name for path in found.folder.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".ckpt"})
     if pickles:
         raise ModelError(f"{found.key}: {found.name} has weights only as a pickle ({pickles[0]}).", hint=PICKLE_HINT)

@@ -1,3 +1,4 @@
+from .card import ExportNote as ExportNote
 from .card import ModelCard as ModelCard
 from .card import card_of as card_of
 from .card import no_classifier as no_classifier
@@ -16,6 +17,10 @@ from .ownfiles import read_as_run as read_as_run
 from .predictor import Prediction as Prediction
 from .predictor import Predictor as Predictor
 from .predictor import require_pairs as require_pairs
+from .probe import PROBE_NAME as PROBE_NAME
+from .probe import Probe as Probe
+from .probe import read_probe as read_probe
+from .probe import write_probe as write_probe
 from .rows import encode_rows as encode_rows
 from .rows import named_scores as named_scores
 from .rows import predict_table as predict_table
