@@ -367,6 +367,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
         - set(sys.stdlib_module_names)
         - {
             *("textune", "torchx", "datasets", "peft", "bitsandbytes", "selectolax"),
+            *("onnx", "onnxruntime_extensions"),
             *("onnxruntime", "onnxscript", "onnx_ir", "optuna", "sklearn", "datasketch", "matplotlib"),
             *("tensorboard", "mlflow", "accelerate"),
             *("fastapi", "starlette", "uvicorn", "prometheus_client", "ray"),

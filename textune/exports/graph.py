@@ -44,7 +44,7 @@ class Graph:
         """The values that an operator of onnxruntime_extensions makes."""
         return self.add_all(operator, *inputs, num=num, domain=EXTENSIONS, **attributes)
 
-    def numbers(self, values: Sequence[float] | float, kind: type = np.int64) -> str:
+    def numbers(self, values: Sequence[float] | Sequence[Sequence[float]] | float, kind: type = np.int64) -> str:
         """A constant, of whole numbers unless `kind` says otherwise."""
         from onnx import numpy_helper
 

@@ -123,6 +123,15 @@ KINDS: dict[str, ExportKind] = {
         extra="onnx",
         instead="Choose --to onnx.",
     ),
+    "text": ExportKind(
+        "tokenizer, model and decision in one ONNX file, which takes strings",
+        writer="textune.exports.text:write_text_model",
+        asked_by=(AskedBy("ONNX Runtime", "textune.exports.text:by_onnxruntime"),),
+        of_texts=True,
+        packages=("onnx", "onnxruntime", "onnxscript", "onnxruntime_extensions"),
+        extra="text",
+        instead="Choose --to onnx.",
+    ),
 }
 """By the word after `--to`."""
 

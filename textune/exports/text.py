@@ -86,9 +86,7 @@ def _require_single(card: ModelCard) -> None:
 
 
 def _refused(reason: str, *, hint: str) -> ExportError:
-    return ExportError(
-        f"--to text cannot hold this model: {reason}.", hint=hint, key="to", value=KIND, reason=reason
-    )
+    return ExportError(f"--to text cannot hold this model: {reason}.", hint=hint, key="to", value=KIND, reason=reason)
 
 
 def _require_tokens(graph: Graph, ids: str, mask: str, encoder: TextEncoder, texts: Sequence[str]) -> None:
@@ -109,8 +107,9 @@ def _require_tokens(graph: Graph, ids: str, mask: str, encoder: TextEncoder, tex
 def _joined(core_file: Path, tokens: Graph, made: dict[str, str], task: Task) -> Any:
     """The ModelProto of all three graphs."""
     import onnx
+    from onnx import compose
 
-    core = onnx.compose.add_prefix(onnx.load(core_file), _CORE)
+    core = compose.add_prefix(onnx.load(core_file), _CORE)
     for value in core.graph.input:
         name = value.name.removeprefix(_CORE)
         if name == "token_type_ids":  # those of a single text

@@ -9,6 +9,7 @@ tokenizers library do to a text, they do to each character by itself; so a table
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import string
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
 
 from textune.exports.graph import CLASSIC, Graph
 from textune.exports.ragged import Ragged
@@ -56,7 +58,9 @@ def wordpiece_ids(graph: Graph, texts: str, backend: Tokenizer, described: Mappi
     plain = _replaced(graph, _replaced(graph, texts, f"[{_BLANKS}]", " "), _PRIVATE, "")
     pattern = graph.texts([_units(specials, table)])
     units, _, _, rows = graph.extension("StringRegexSplitWithOffsets", plain, pattern, pattern, num=4)
-    lines = [f"{found}\t{put}" for found, put in (table | {one: f"{_SPACE}{one}{_SPACE}" for one in specials}).items()]
+    lines = [
+        f"{found}\t{put}" for found, put in (dict(table) | {one: f"{_SPACE}{one}{_SPACE}" for one in specials}).items()
+    ]
     [units] = graph.extension("StringMapping", units, map="\n".join(lines))
     joined = _joined(graph, units, rows)
     joined = _replaced(graph, _replaced(graph, joined, _NOTHING, ""), _SPACE, " ")
@@ -133,8 +137,17 @@ def _units(specials: Sequence[str], table: Mapping[str, str]) -> str:
     return f"({'|'.join([*map(re.escape, specials), *runs, '(?s:.)'])})"
 
 
-def character_table(backend: Tokenizer) -> dict[str, str]:
+def character_table(backend: Tokenizer) -> Mapping[str, str]:
     """What each character becomes, with a space where a word ends; without those that stay as they are."""
+    described = json.loads(backend.to_str())
+    return _table(json.dumps({name: described[name] for name in ("normalizer", "pre_tokenizer")}))
+
+
+@functools.lru_cache(maxsize=4)
+def _table(described: str) -> Mapping[str, str]:
+    """That of a normaliser and a pre-tokenizer: a third of a million characters, read once for a process."""
+    backend = Tokenizer(WordPiece({"[UNK]": 0}, unk_token="[UNK]"))
+    backend = Tokenizer.from_str(json.dumps(json.loads(backend.to_str()) | json.loads(described)))
     found: dict[str, str] = {}
     for characters in _all_characters():
         # No normaliser of BERT's joins, drops or moves a bar.
