@@ -10,7 +10,8 @@
     ├── ExportError         a kind of export that cannot hold a model, or one that does not answer as the model does
     ├── RanksError          processes that work together: one is missing or lost
     ├── Preempted           not an error: a scheduler stopped the run, and everything is saved (exit code 128 + signal)
-    └── LaunchError         a job for a scheduler: its size, its options, or a missing package
+    ├── LaunchError         a job for a scheduler: its size, its options, or a missing package
+    └── HubError            the hub of models: a name, a token, rights, the network, or what is there already
 
 Anything else that escapes is a bug: the CLI says so, names `--debug`, and exits with 1.
 """
@@ -174,3 +175,7 @@ class Preempted(TextuneError):
 
 class LaunchError(TextuneError):
     """A job that cannot be handed to a scheduler."""
+
+
+class HubError(TextuneError):
+    """The hub of models refuses a name, a token or files, holds something else there, or cannot be reached."""

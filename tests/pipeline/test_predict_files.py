@@ -6,6 +6,7 @@ import errno
 import importlib
 import json
 import os
+import pickle
 import re
 import shutil
 import sys
@@ -15,6 +16,7 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -26,6 +28,7 @@ from kits.crews import (
     Killing,
     Stopping,
     dies_at_the_second,
+    here,
     one_process,
     processes_in,
     small_shards,
@@ -35,10 +38,15 @@ from kits.predictions import read
 from kits.runs import Listener, reviews, write_csv
 
 import textune
-from textune.data import RowWriter
+from textune.config import Columns
+from textune.data import RowWriter, stream_options
 from textune.errors import DataError, RunError, TextuneError
 from textune.pipeline.sharded import worker
+from textune.pipeline.sharded.plan import read_plan
+from textune.pipeline.sharded.rayengine import ShardActor
+from textune.pipeline.sharded.settings import Opening, Settings
 from textune.pipeline.sharded.worker import Seat, seats
+from textune.prediction import read_as_run
 
 __all__ = ["one_process", "small_shards"]
 VERB = importlib.import_module("textune.pipeline.predict_files")
@@ -463,3 +471,47 @@ def test_ray_is_asked_for_where_it_is_not_installed(
     answer = call("predict", model, "--data", "in.jsonl", "--output", "out.jsonl", "--engine", "ray")
     assert answer.code == 2 and 'pip install "textune[ray]"' in answer.err
     assert names(tmp_path) == ["in.jsonl"]
+
+
+def test_an_actor_predicts_shards_in_any_order(model: Path, tmp_path: Path, one_process: None) -> None:
+    """As Ray calls it, which may ask for a shard again or leave some to others."""
+    source, target = write(tmp_path / "in.jsonl", rows_of(NUM_ROWS)), tmp_path / "out.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        textune.predict_files(model, source, target, tracker=Stopping(1))
+    found = read_plan(_manifest(tmp_path))
+    assert found is not None
+    plan, _ = found
+    files, _ = read_as_run({}, [source], {})
+    reading, writing = stream_options(str(source), str(target), files, None)
+    settings = Settings(Opening(str(model / "best")), (str(source),), reading, writing, Columns())
+    actor = ShardActor(Seat(1), settings, plan, frozenset(range(1, 6)))
+    contents = {}
+    for number in [2, 5, 1, 5, 3, 4]:
+        answered = actor({"number": np.array([number])})
+        outcome = pickle.loads(answered["outcome"][0])
+        assert outcome.error is None and outcome.facts["rows"] == plan.shards[number].num_rows
+        contents[number] = answered["content"][0]
+    textune.predict_files(model, source, target)
+    assert b"".join(contents[number] for number in range(1, 6)) == b"".join(
+        target.read_bytes().splitlines(keepends=True)[ROWS:]
+    )
+
+
+@pytest.mark.slow
+def test_ray_writes_what_one_process_writes_and_continues_what_processes_began(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With shards of the usual size: its processes know no other."""
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    monkeypatch.setattr(VERB, "by_processes", here)
+    source = write(tmp_path / "in.jsonl", rows_of(3 * 8192))
+    textune.predict_files(model, source, tmp_path / "expected.jsonl")
+    with pytest.raises(KeyboardInterrupt):
+        textune.predict_files(model, source, tmp_path / "out.jsonl", tracker=Stopping(1))
+    words = [str(model), "--data", "in.jsonl", "--output", "out.jsonl", "--workers", "2", "--engine", "ray"]
+    command = Command(tmp_path, *words, rows=8192)
+    assert command.wait() == 0, (tmp_path / "err").read_text()
+    said = (tmp_path / "err").read_text()
+    assert "1 of them done already, 2 left" in said and "2 actors of Ray on this machine" in said
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "expected.jsonl").read_bytes()
+    assert names(tmp_path) == ["err", "expected.jsonl", "in.jsonl", "out", "out.jsonl"]

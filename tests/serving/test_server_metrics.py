@@ -120,6 +120,7 @@ def test_requests_are_counted_by_address_model_and_status(served: TestClient, ac
     assert served.post("/predict", json={"inputs": texts}).is_success
     assert served.post("/models/number/predict", json={"inputs": []}).status_code == 422
     assert served.post("/models/nobody's/predict", json={"inputs": "a"}).status_code == 404
+    assert served.post("/classify", json={"input": "a", "model": "tone"}).is_success
     assert served.post("/no/such/place", json={}).status_code == 404
     after = measured(served, accept=accept)
     total = "textune_requests_total"
@@ -127,7 +128,8 @@ def test_requests_are_counted_by_address_model_and_status(served: TestClient, ac
     assert changed(total, path="/predict", model="topic", status="200") == 1
     assert changed(total, path="/predict", model="number", status="422") == 1
     assert changed(total, path="/predict", model="", status="404") == 1
-    assert changed(total, path="(other)", model="topic", status="404") == 1
+    assert changed(total, path="(other)", model="", status="404") == 1
+    assert changed(total, path="/classify", model="tone", status="200") == 1
     assert changed(total, path="/metrics", model="", status="200") == 1
     assert changed("textune_request_seconds_count", path="/predict", model="tags") == 5
     assert changed("textune_refused_total", reason="unusable") == 1

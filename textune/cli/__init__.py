@@ -30,6 +30,7 @@ from textune.cli.launching import launch
 from textune.cli.models import evaluate, info, predict, report
 from textune.cli.options import as_setting
 from textune.cli.output import print_any_character, print_json
+from textune.cli.pushing import push
 from textune.cli.repeat import repeat
 from textune.cli.runs import train
 from textune.cli.serving import serve
@@ -163,6 +164,7 @@ class _Verbs(click.Group):
         predict,
         info,
         export,
+        push,
         serve,
         launch,
         show,

@@ -59,7 +59,6 @@ from .reading.files import text_blocks as text_blocks
 from .reading.files import undecodable as undecodable
 from .reading.foreign import is_lfs_pointer as is_lfs_pointer
 from .reading.formats import ENDINGS as ENDINGS
-from .reading.formats import require_fitting as require_fitting
 from .reading.given import GivenTexts as GivenTexts
 from .reading.given import given_fields as given_fields
 from .reading.given import given_rows as given_rows

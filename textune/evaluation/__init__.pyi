@@ -47,6 +47,7 @@ from .render.html.svg import tick_label as tick_label
 from .render.html.svg import ticks as ticks
 from .render.html.svg import words as words
 from .render.json import read_report as read_report
+from .render.modelcard import Opened as Opened
 from .render.modelcard import model_card as model_card
 from .render.plots import plots_of as plots_of
 from .render.plots import plots_of_training as plots_of_training

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textune.atomic import WRITING, write_folder
+from textune.atomic import WRITING, write_folder, write_text
 from textune.config import user_path
 from textune.errors import RunError
 from textune.exports.generated import generated_probe
 from textune.exports.parity import Parity, pass_gate, write_parity
 from textune.exports.plain import Form, Source, find_source
+from textune.exports.readme import readme
 from textune.exports.table import ExportKind, kind_of, require_held
+from textune.model import README
 from textune.owncode import require_allowed
 from textune.prediction import ModelCard, Probe, load_scorer, read_card, write_probe
 
@@ -123,6 +125,7 @@ def _write(
     if not kind.writer:
         model = folder
         source.write(model)
+        write_text(model / README, readme(source.folder, model))
     elif source.is_plain:
         model = source.folder
     else:

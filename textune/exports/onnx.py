@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ import transformers
 
 from textune.errors import ExportError
 from textune.imports import quietly
-from textune.model import TextModel, processor, quiet_transformers
+from textune.model import TextModel, called_padded, processor, quiet_transformers
 from textune.prediction import ExportNote, Probe, load_scorer, read_card, write_card
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def _write(model: Path, folder: Path, *, kind: str, int8: bool, opset: int, on_n
     text_model = scorer.text_model
     made_on = processor.byte_products() if int8 else ""
     exported = _export(text_model, kind, opset, few_bits=processor.bytes_may_saturate(made_on) if int8 else None)
-    with _explained(kind, text_model.hf.config.model_type):
+    with explained(kind, text_model.hf.config.model_type):
         _exporter()().save_program(exported.program, folder / FILE)
     text_model.save_config(folder)
     scorer.save_card(folder, step=scorer.card.step, value=scorer.card.value)
@@ -129,7 +128,7 @@ def _export(model: TextModel, kind: str, opset: int, *, few_bits: bool | None) -
         quantizer=None if few_bits is None else _quantizer(few_bits),
     )
     example = {name: torch.ones(_EXAMPLE, dtype=torch.int64) for name in names}
-    with _explained(kind, model.hf.config.model_type), _called_padded(model):
+    with explained(kind, model.hf.config.model_type), called_padded(model):
         return exporter().export(model.hf, example, config)
 
 
@@ -150,26 +149,7 @@ def _quantizer(few_bits: bool) -> Any:
 
 
 @contextlib.contextmanager
-def _called_padded(model: TextModel) -> Iterator[None]:
-    """While this lasts, the Hugging Face model computes logits as textune's padded layout does."""
-    model.set_layout("padded")
-    model.eval()
-    own = model.hf.forward
-    model.hf.forward = partial(_logits, model, own)
-    try:
-        yield
-    finally:
-        model.hf.forward = own
-
-
-def _logits(model: TextModel, own: Callable[..., Any], **inputs: torch.Tensor) -> Any:
-    """What `TextModel` makes of padded tensors, in the form in which transformers gives it."""
-    logits_BC = model.padded_logits(inputs, forward=own)
-    return transformers.modeling_outputs.SequenceClassifierOutput(logits=logits_BC)
-
-
-@contextlib.contextmanager
-def _explained(kind: str, family: str) -> Iterator[None]:
+def explained(kind: str, family: str) -> Iterator[None]:
     """Say in one line why a model cannot be exported, and nothing else that the exporter says of itself."""
     try:
         with (

@@ -112,16 +112,25 @@ KINDS: dict[str, ExportKind] = {
     "onnx": ExportKind(
         "the padded forward pass in ONNX, which ONNX Runtime computes",
         writer="textune.exports.onnx:write_onnx",
-        packages=("onnxruntime", "onnxscript"),
+        packages=("onnx", "onnxruntime", "onnxscript"),
         extra="onnx",
     ),
     "onnx-int8": ExportKind(
         "the same with int8 weights",
         writer="textune.exports.onnx:write_onnx_int8",
         tolerance=Tolerance(score=0.15, labels=0.03),
-        packages=("onnxruntime", "onnxscript"),
+        packages=("onnx", "onnxruntime", "onnxscript"),
         extra="onnx",
         instead="Choose --to onnx.",
+    ),
+    "mlflow": ExportKind(
+        "a folder of MLflow, with textune's own code in it",
+        writer="textune.exports.mlflow:write",
+        asked_by=(AskedBy("MLflow", "textune.exports.mlflow:by_mlflow"),),
+        takes=frozenset({"windows"}),
+        of_texts=True,
+        packages=("mlflow",),
+        extra="mlflow",
     ),
     "text": ExportKind(
         "tokenizer, model and decision in one ONNX file, which takes strings",
@@ -131,6 +140,20 @@ KINDS: dict[str, ExportKind] = {
         packages=("onnx", "onnxruntime", "onnxscript", "onnxruntime_extensions"),
         extra="text",
         instead="Choose --to onnx.",
+    ),
+    "openvino": ExportKind(
+        "the padded forward pass in OpenVINO's form, which its runtime computes",
+        writer="textune.exports.openvino:write_openvino",
+        packages=("openvino",),
+        extra="openvino",
+    ),
+    "openvino-int8": ExportKind(
+        "the same with bytes for weights and activations",
+        writer="textune.exports.openvino:write_openvino_int8",
+        tolerance=Tolerance(score=0.15, labels=0.03),
+        packages=("openvino", "nncf"),
+        extra="openvino",
+        instead="Choose --to openvino.",
     ),
 }
 """By the word after `--to`."""

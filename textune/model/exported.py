@@ -1,6 +1,6 @@
 """Opens a model that is no longer a folder of PyTorch weights: a kind of export and its files in, a `TokenModel` out.
 
-To let textune open another kind: write a module with an `Opener`, and give the kind a row in `OPENERS`.
+To add a kind that textune opens: write a module with an `Opener`, and give the kind a row in `OPENERS`.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Opener(Protocol):
 
 OPENERS: dict[str, str] = {
     **dict.fromkeys(("onnx", "onnx-int8"), "textune.model.onnxmodel:open_onnx"),
+    **dict.fromkeys(("openvino", "openvino-int8"), "textune.model.openvinomodel:open_openvino"),
 }
 """Kind of export to its `Opener`, as `module:function`."""
 

@@ -25,6 +25,7 @@ from textune.errors import ConfigError, ModelError
 from textune.inside import require_inner
 from textune.jsontext import parse_json
 from textune.model.hugging import HuggingConfig, Options
+from textune.model.mlflowfolder import mlflow_model
 from textune.model.ownconfig import OWN_TYPE, OwnConfig
 from textune.model.saved import complete_model
 from textune.wording import nearest
@@ -40,7 +41,7 @@ OWN_KEYS = frozenset(
 )
 """Keys of a backbone's configuration that follow from the data or from textune itself."""
 
-EXPORTED = frozenset({".onnx"})
+EXPORTED = frozenset({".onnx", ".xml"})
 """Suffixes of files by which models are exported, and from which none is trained."""
 
 _answers: dict[tuple[str, str], tuple[float, bool]] = {}
@@ -100,7 +101,7 @@ class Pretrained:
 
 
 def find_pretrained(name: str, section: Model, *, key: str) -> Pretrained:
-    """Find `name`: a model folder, a run folder (its best model), or else a name on the hub.
+    """Find `name`: a model folder, a run folder (its best model), a folder of MLflow, or else a name on the hub.
 
     ModelError if it cannot be any of them.
     """
@@ -127,14 +128,15 @@ def find_pretrained(name: str, section: Model, *, key: str) -> Pretrained:
 
 
 def _model_folder(folder: Path, key: str) -> Path:
-    """The best model of a run folder; any other folder unchanged. ModelError for a run or a checkpoint without a
-    model.
-    """
+    """The best model of a run folder, and the model inside a folder of MLflow; any other folder unchanged. ModelError
+    for a run, a checkpoint or a folder of MLflow without a model."""
     if folder.name == "best" and not folder.exists():
         # Killed between the two renames that replace it.
         return complete_model(folder.parent) or folder
     if not folder.is_dir() or (folder / "config.json").is_file():
         return folder
+    if (inside := mlflow_model(folder)) is not None:
+        return inside
     if (folder / "state.json").is_file():
         raise ModelError(
             f"{key}: {folder} is a training checkpoint, not a model folder.",
@@ -285,9 +287,6 @@ def require_weights(found: Pretrained, *, otherwise: str = "") -> None:
     if (index := found.folder / "model.safetensors.index.json").is_file():
         _require_names_within(found, index)
         return
-    pickles = sorted(path.name for path in found.folder.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".ckpt"})
-    if pickles:
-        raise ModelError(f"{found.key}: {found.name} has weights only as a pickle ({pickles[0]}).", hint=PICKLE_HINT)
     exported = sorted(path.name for path in found.folder.iterdir() if path.suffix in EXPORTED)
     if exported:
         raise ModelError(
@@ -298,6 +297,9 @@ def require_weights(found: Pretrained, *, otherwise: str = "") -> None:
             place=str(found.folder),
             reason="an export",
         )
+    pickles = sorted(path.name for path in found.folder.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".ckpt"})
+    if pickles:
+        raise ModelError(f"{found.key}: {found.name} has weights only as a pickle ({pickles[0]}).", hint=PICKLE_HINT)
     message = f"{found.key}: {found.name} has no weights (model.safetensors)."
     raise ModelError(message, hint=f"{_contents(found.folder)} {otherwise}".rstrip(), key=found.key, value=found.name)
 

@@ -8,6 +8,7 @@ from .card import settle_copy as settle_copy
 from .card import write_card as write_card
 from .language import DocumentScore as DocumentScore
 from .language import LanguagePredictor as LanguagePredictor
+from .limits import outside_textune as outside_textune
 from .load import find_model as find_model
 from .load import load as load
 from .load import load_scorer as load_scorer
@@ -28,6 +29,7 @@ from .rows import without_room as without_room
 from .scorer import Scorer as Scorer
 from .scorer import Scores as Scores
 from .usual import PROBABILITIES as PROBABILITIES
+from .usual import USUAL_NAME as USUAL_NAME
 from .usual import Histogram as Histogram
 from .usual import UsualHead as UsualHead
 from .usual import UsualRows as UsualRows

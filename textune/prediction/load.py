@@ -29,6 +29,7 @@ from textune.model import (
     load_language_model,
     load_model,
     load_tokenizer,
+    mlflow_model,
     open_exported,
     prefers_bf16,
     prepare,
@@ -230,7 +231,8 @@ def _device_of(
 
 
 def find_model(folder: str | Path) -> Path:
-    """The model folder behind a run folder or a model folder; RunError says what is there instead."""
+    """The model folder behind a run folder, a model folder or a folder of MLflow; RunError says what is there
+    instead."""
     folder = user_path(folder)
     if not folder.is_dir():
         reason = "is a file" if folder.is_file() else "does not exist"
@@ -243,6 +245,16 @@ def find_model(folder: str | Path) -> Path:
     for candidate in (folder, complete_model(folder)):
         if candidate is not None and (candidate / CARD_NAME).is_file():
             return candidate
+    inside = mlflow_model(folder)
+    if inside is not None and (inside / CARD_NAME).is_file():
+        return inside
+    if inside is not None:
+        raise RunError(
+            f"{folder} is a folder of MLflow whose model textune did not train: it has no {CARD_NAME}.",
+            hint=f'Train from it: model.pretrained = "{folder}".',
+            place=str(folder),
+            reason=f"no {CARD_NAME}",
+        )
     if (folder / "state.json").is_file():
         raise RunError(
             f"{folder} is a training checkpoint, not a model.",

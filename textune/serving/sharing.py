@@ -19,7 +19,7 @@ def share_backbone(scorer: Scorer, served: Iterable[Scorer]) -> int:
     mine = _backbone_of(scorer)
     if mine is None:
         return 0
-    return hold_once(scorer.model, [other.model for other in served if _backbone_of(other) == mine])
+    return hold_once(scorer.text_model, [other.text_model for other in served if _backbone_of(other) == mine])
 
 
 def _backbone_of(scorer: Scorer) -> tuple[object, ...] | None:
