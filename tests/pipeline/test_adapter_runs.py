@@ -153,6 +153,22 @@ def test_peft_and_plain_transformers(place: Path, tmp_path: Path) -> None:
         AutoModelForSequenceClassification.from_pretrained(best)
 
 
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # of peft, on transformers
+def test_peft_opens_what_the_command_exports(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the backbone that the folder itself names."""
+    call = runner(capsys, monkeypatch, tmp_path)
+    assert call("export", place / "runs" / "lora", "--adapter", "--out", "out").code == 0
+    named = peft.PeftConfig.from_pretrained(str(tmp_path / "out")).base_model_name_or_path
+    base = AutoModelForSequenceClassification.from_pretrained(named, num_labels=2)
+    model = peft.PeftModel.from_pretrained(base, str(tmp_path / "out")).eval()
+    inputs = AutoTokenizer.from_pretrained(tmp_path / "out")(TEXTS, return_tensors="pt", padding=True)
+    with torch.inference_mode():
+        scores = torch.softmax(model(**inputs).logits, dim=1).double().numpy()
+    assert abs(scores - textune.load(tmp_path / "out").score(TEXTS)).max() < 1e-5
+
+
 def test_int8_wants_whole_weights(place: Path, tmp_path: Path) -> None:
     with refused(ModelError, key="precision", value="int8", place=str(place / "runs" / "lora" / "best")):
         textune.load(place / "runs" / "lora", precision="int8")

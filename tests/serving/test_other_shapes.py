@@ -3,6 +3,7 @@ bad requests get."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,9 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import openai
 import pytest
+import schemathesis
 import typesafe_sdk
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from kits.listening import listening
 from kits.serving import some_texts
+from schemathesis.core import NOT_SET
+from schemathesis.core.transport import Response
+from schemathesis.specs.openapi.checks import response_schema_conformance
 from starlette.testclient import TestClient
 
 from textune.prediction.load import load
@@ -44,9 +51,8 @@ class Server(NamedTuple):
 
 @pytest.fixture(scope="module")
 def server(folders: dict[str, Path]) -> Iterator[Server]:
-    settings = Settings(max_batch=40, max_body=100_000, max_queue_tokens=5000)
-    models = Models(folders, settings, LoadOptions(device="cpu"))
-    app = build_app(models, settings)
+    chosen = Settings(max_batch=40, max_body=100_000, max_queue_tokens=5000)
+    app = build_app(Models(folders, chosen, LoadOptions(device="cpu")), chosen)
     with listening(app) as url:
         yield Server(TestClient(app, raise_server_exceptions=False), url, folders)
 
@@ -237,3 +243,52 @@ def test_bad_requests_get_a_sentence_in_the_form_of_the_shape(server: Server, ca
         sentence = said["error"]["message"]
         assert said["error"]["code"] == status if path == "/classify" else said["error"]["code"] != status
     assert words in sentence and sentence.endswith(".")
+
+
+LEAF = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+NESTED = LEAF | st.lists(LEAF, max_size=3) | st.dictionaries(st.sampled_from(["text", "type", "a"]), LEAF, max_size=2)
+ANYTHING = NESTED | st.lists(NESTED, max_size=3) | st.dictionaries(st.sampled_from(["text", "a"]), NESTED, max_size=2)
+TYPED = st.fixed_dictionaries(
+    {"type": st.sampled_from(["choice", "score", "noul", "box"])}, optional={"criteria": NESTED}
+)
+ASKED = st.dictionaries(st.sampled_from(["label", "red", "joy", "a"]), TYPED | NESTED, max_size=2)
+
+
+@pytest.mark.parametrize("path", ["/classify", "/v1/moderations", "/v1/systemone"])
+def test_any_json_is_answered_or_refused(server: Server, path: str) -> None:
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.data())
+    def each(data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(["topic", "tags", "pairs", "number", "both"]))
+        body = {"model": name, "input": data.draw(ANYTHING)}
+        if path == "/v1/systemone":
+            body = {"model": name, "state": data.draw(ANYTHING), "questions": data.draw(ASKED)}
+        sent = json.dumps(body)
+        answer = server.client.post(path, content=sent, headers={"content-type": "application/json"})
+        assert answer.status_code in {200, 400, 413, 422}, answer.text
+        said = answer.json()
+        assert answer.status_code == 200 or said.get("error") or said.get("detail")
+
+    each()
+
+
+@pytest.mark.parametrize("path", ["/classify", "/v1/moderations", "/v1/systemone", "/v1/models"])
+def test_requests_drawn_from_the_description(server: Server, path: str) -> None:
+    """Half of them as described, half not: each gets an answer that the description knows."""
+    document = server.client.app.openapi()  # type: ignore[attr-defined]
+    [method] = document["paths"][path]
+    operation = schemathesis.openapi.from_dict(document)[path][method.upper()]
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(case=operation.as_strategy() | operation.as_strategy(schemathesis.GenerationMode.NEGATIVE))
+    def each(case: Any) -> None:
+        body: dict[str, Any] = {}
+        if case.body is not NOT_SET:
+            sent = case.body if isinstance(case.body, bytes) else json.dumps(case.body).encode("utf-8", "replace")
+            body = {"content": sent, "headers": {"content-type": case.media_type}}
+        answer = server.client.request(case.method, case.formatted_path, params=case.query or {}, **body)
+        assert str(answer.status_code) in {*document["paths"][path][method]["responses"], "405"}, answer.text
+        if answer.status_code != 405:
+            case.validate_response(Response.from_any(answer), checks=[response_schema_conformance])
+
+    each()

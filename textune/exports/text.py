@@ -155,9 +155,8 @@ def _note(model: Any, card: ModelCard) -> None:
     from onnx import helper
 
     labels = {head.name: list(head.names) for head in card.heads}
-    helper.set_model_props(
-        model, {"labels": json.dumps(labels, ensure_ascii=False), "problem": card.problem, "made_by": "textune"}
-    )
+    said = json.dumps(labels, ensure_ascii=False, allow_nan=False)
+    helper.set_model_props(model, {"labels": said, "problem": card.problem, "made_by": "textune"})
 
 
 def open_session(model: str | bytes) -> Any:

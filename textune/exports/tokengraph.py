@@ -16,6 +16,7 @@ from textune.errors import ExportError
 from textune.exports.graph import Graph
 from textune.exports.ragged import Ragged
 from textune.exports.wordpiece import obstacle, wordpiece_ids
+from textune.jsontext import parse_json
 from textune.wording import count, shorten
 
 BYTE_LEVEL, METASPACE = ("GPT2Tokenizer", "GemmaTokenizer")
@@ -27,7 +28,7 @@ def add_tokens(graph: Graph, texts: str, encoder: TextEncoder, *, pad_id: int) -
 
     ExportError for a tokenizer that cannot be such a graph, for windows, and where a longer text would be refused.
     """
-    described = json.loads(encoder.backend.to_str())
+    described = parse_json(encoder.backend.to_str())
     _require_cut(encoder)
     kind = described["model"]["type"]
     if kind == "WordPiece":
@@ -73,14 +74,16 @@ def _bpe_ids(graph: Graph, texts: str, described: Mapping[str, Any]) -> Ragged:
     """By the HfJsonTokenizer of onnxruntime_extensions, which reads the same file; what it reads otherwise shows when
     it is compared."""
     words = described["pre_tokenizer"] or {}
-    config = {"tokenizer_class": BYTE_LEVEL if "ByteLevel" in json.dumps(words) else METASPACE}
+    config = {"tokenizer_class": BYTE_LEVEL if "ByteLevel" in json.dumps(words, allow_nan=False) else METASPACE}
     config |= {"unk_token": described["model"]["unk_token"]} if described["model"].get("unk_token") else {}
     ids, mask = graph.extension(
         "HfJsonTokenizer",
         texts,
         num=2,
-        tokenizer_config=json.dumps(config),
-        tokenizer_vocab=json.dumps({**described, "post_processor": None, "truncation": None, "padding": None}),
+        tokenizer_config=json.dumps(config, allow_nan=False),
+        tokenizer_vocab=json.dumps(
+            {**described, "post_processor": None, "truncation": None, "padding": None}, allow_nan=False
+        ),
     )
     return Ragged.of_mask(graph, ids, mask)
 

@@ -22,6 +22,7 @@ from tokenizers.models import WordPiece
 
 from textune.exports.graph import CLASSIC, Graph
 from textune.exports.ragged import Ragged
+from textune.jsontext import parse_json
 
 _SPACE, _NOTHING = "\x01", "\x02"
 """What stands for a space and for no character in the table, whose values can be neither; the normaliser leaves no
@@ -72,7 +73,7 @@ def wordpiece_ids(graph: Graph, texts: str, backend: Tokenizer, described: Mappi
         words,
         graph.numbers([]),
         num=4,
-        vocab=json.dumps(model["vocab"]),
+        vocab=json.dumps(model["vocab"], allow_nan=False),
         suffix_indicator=model["continuing_subword_prefix"],
         unknown_token=model["unk_token"],
         max_input_chars_per_word=model["max_input_chars_per_word"],
@@ -139,15 +140,15 @@ def _units(specials: Sequence[str], table: Mapping[str, str]) -> str:
 
 def character_table(backend: Tokenizer) -> Mapping[str, str]:
     """What each character becomes, with a space where a word ends; without those that stay as they are."""
-    described = json.loads(backend.to_str())
-    return _table(json.dumps({name: described[name] for name in ("normalizer", "pre_tokenizer")}))
+    described = parse_json(backend.to_str())
+    return _table(json.dumps({name: described[name] for name in ("normalizer", "pre_tokenizer")}, allow_nan=False))
 
 
 @functools.lru_cache(maxsize=4)
 def _table(described: str) -> Mapping[str, str]:
     """That of a normaliser and a pre-tokenizer: a third of a million characters, read once for a process."""
     backend = Tokenizer(WordPiece({"[UNK]": 0}, unk_token="[UNK]"))
-    backend = Tokenizer.from_str(json.dumps(json.loads(backend.to_str()) | json.loads(described)))
+    backend = Tokenizer.from_str(json.dumps(parse_json(backend.to_str()) | parse_json(described), allow_nan=False))
     found: dict[str, str] = {}
     for characters in _all_characters():
         # No normaliser of BERT's joins, drops or moves a bar.
