@@ -20,7 +20,7 @@ from kits.fakehub import TOKEN, Hub, Repo, hub_on_loopback
 
 import textune
 from textune.errors import HubError, RunError
-from textune.exports.export import Exported
+from textune.exports.exporting import Exported
 from textune.exports.hub import MODEL_FILES, Pushed
 from textune.exports.parity import Parity
 from textune.exports.table import Tolerance

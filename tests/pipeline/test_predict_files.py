@@ -124,13 +124,6 @@ def test_the_output_is_that_of_one_process_byte_for_byte(
     assert names(tmp_path) == sorted([source, target, f"one-{target}"])
 
 
-def test_shards_are_windows_of_the_size_that_users_have(model: Path, tmp_path: Path, one_process: None) -> None:
-    """Nothing but the size is changed for these tests."""
-    from textune.prediction import windows
-
-    assert importlib.reload(windows).WINDOW_ROWS == 8192
-
-
 def test_several_files_and_a_folder_of_files_in_their_order(model: Path, tmp_path: Path, one_process: None) -> None:
     rows = rows_of(60)
     (tmp_path / "in").mkdir()
@@ -273,6 +266,7 @@ def test_a_worker_without_memory_ends_so_that_its_shard_is_tried_again(monkeypat
 
     monkeypatch.setattr(worker, "answer", no_memory)
     monkeypatch.setattr(worker, "_opened", lambda *_: None)
+    monkeypatch.setenv("RAYON_NUM_THREADS", "1")  # which a worker sets for itself
     rows: Any = SimpleNamespace(number=4)
     at = [-1, -1]
     before = torch.get_num_threads()
@@ -330,7 +324,7 @@ def test_an_output_that_was_there_before_its_parts_were_removed_is_finished(
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "expected.jsonl").read_bytes()
 
 
-def test_a_shard_that_has_changed_is_error_of(stopped: Any, tmp_path: Path) -> None:
+def test_a_shard_that_has_changed_is_refused(stopped: Any, tmp_path: Path) -> None:
     lines = (tmp_path / "in.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "in.jsonl").write_text("".join([*lines[:20], lines[20].replace("id", "ID"), *lines[21:]]))
     error = error_of(RunError, lambda: stopped())
@@ -343,15 +337,14 @@ def test_a_shard_that_has_changed_is_error_of(stopped: Any, tmp_path: Path) -> N
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "expected.jsonl").read_bytes()
 
 
-def test_a_file_that_changes_while_it_is_predicted_is_error_of(
+def test_a_file_that_changes_while_it_is_predicted_is_refused(
     stopped: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = (tmp_path / "in.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "in.jsonl").write_text("".join([*lines[:70], lines[70].replace("id", "ID"), *lines[71:]]))
-    states = VERB.states_of
+    # As if nobody had touched it when the command started.
     monkeypatch.setattr(VERB, "states_of", lambda settings: VERB.read_plan(_manifest(tmp_path))[0].files)
     assert "lines 65 to 80" in error_of(RunError, lambda: stopped()).message
-    assert states is not VERB.states_of
 
 
 def _manifest(folder: Path) -> Path:
@@ -368,7 +361,7 @@ def _manifest(folder: Path) -> Path:
     ],
     ids=["scores", "two", "precision", "format"],
 )
-def test_other_options_are_error_of(stopped: Any, tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+def test_other_options_are_refused(stopped: Any, tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     error = error_of(RunError, lambda: stopped(**changes))
     assert f"it differs in {said}." in error.message and "--force" in error.hint
     assert stopped()[0].kept == 2
@@ -384,7 +377,7 @@ def test_another_model_is_refused_and_force_starts_again(stopped: Any, model: Pa
     assert result.kept == 0 and "none of them done" in listener.notices[0]
 
 
-def test_a_manifest_that_is_damaged_is_error_of(stopped: Any, tmp_path: Path) -> None:
+def test_a_manifest_that_is_damaged_is_refused(stopped: Any, tmp_path: Path) -> None:
     _manifest(tmp_path).write_text("{")
     error = error_of(RunError, lambda: stopped())
     assert "manifest.json cannot be read" in error.message
@@ -437,7 +430,7 @@ def test_a_full_disk_is_told_and_what_is_done_is_kept(
     ],
     ids=lambda value: "" if isinstance(value, list) else value[:12],
 )
-def test_what_cannot_be_predicted_in_shards_is_error_of(
+def test_what_cannot_be_predicted_in_shards_is_refused(
     call: Any, model: Path, tmp_path: Path, one_process: None, words: list[str], said: str
 ) -> None:
     write(tmp_path / "in.jsonl", rows_of(20))
@@ -450,6 +443,16 @@ def test_what_cannot_be_predicted_in_shards_is_error_of(
     assert answer.code == 2
     assert re.search(said, " ".join(answer.err.split())), answer.err
     assert names(tmp_path) == before
+
+
+def test_a_launcher_and_standard_output_are_refused(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "standard output" in error_of(DataError, lambda: textune.predict_files(model, "in.csv", "-")).message
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    error = error_of(RunError, lambda: textune.predict_files(model, "in.csv", tmp_path / "out.csv"))
+    assert "by a launcher" in error.message
 
 
 def test_workers_share_the_threads_and_take_the_devices_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -473,8 +476,11 @@ def test_ray_is_asked_for_where_it_is_not_installed(
     assert names(tmp_path) == ["in.jsonl"]
 
 
-def test_an_actor_predicts_shards_in_any_order(model: Path, tmp_path: Path, one_process: None) -> None:
+def test_an_actor_predicts_shards_in_any_order(
+    model: Path, tmp_path: Path, one_process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As Ray calls it, which may ask for a shard again or leave some to others."""
+    monkeypatch.setenv("RAYON_NUM_THREADS", "1")
     source, target = write(tmp_path / "in.jsonl", rows_of(NUM_ROWS)), tmp_path / "out.jsonl"
     with pytest.raises(KeyboardInterrupt):
         textune.predict_files(model, source, target, tracker=Stopping(1))
@@ -484,7 +490,7 @@ def test_an_actor_predicts_shards_in_any_order(model: Path, tmp_path: Path, one_
     files, _ = read_as_run({}, [source], {})
     reading, writing = stream_options(str(source), str(target), files, None)
     settings = Settings(Opening(str(model / "best")), (str(source),), reading, writing, Columns())
-    actor = ShardActor(Seat(1), settings, plan, frozenset(range(1, 6)))
+    actor = ShardActor(Seat(torch.get_num_threads()), settings, plan, frozenset(range(1, 6)))
     contents = {}
     for number in [2, 5, 1, 5, 3, 4]:
         answered = actor({"number": np.array([number])})

@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import pytest
+from kits.gating import forked_gate
 from kits.serving import NUMBER, TAGS, TONES, TOPICS, save_model
 
 from textune.config.sources import MetadataPrefix
 from textune.tasks.decision import Decision
+
+__all__ = ["folders", "forked_gate"]
 
 
 @pytest.fixture(scope="session")

@@ -95,7 +95,7 @@ def test_many_requests_at_once_get_their_own_answers(predictor: Predictor) -> No
         return await asyncio.gather(*(engine.score(texts[start:stop]) for start, stop in parts))
 
     for (start, stop), scored in zip(parts, run(predictor, work, batch_tokens=120), strict=True):
-        np.testing.assert_allclose(scored.scores["label"], alone[start:stop], atol=1e-6)
+        np.testing.assert_allclose(scored.scores["label"], alone[start:stop], atol=1e-5)
         assert scored.num_tokens.max() <= 24
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from kits.memory import Sample, growth, sampled
 from kits.serving import Running, running, some_texts
 
 from textune.prediction import load
@@ -22,20 +23,13 @@ MOST_GROWTH = 50 << 20
 CLIENTS = 24
 
 
-def memory_of(pid: int) -> int:
-    """Resident bytes of a process."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    [line] = [line for line in status.splitlines() if line.startswith("VmRSS:")]
-    return int(line.split()[1]) * 1024
-
-
 @dataclass
 class Seen:
     """What clients were told."""
 
     statuses: dict[int, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
-    growth: list[int] = field(default_factory=list)
+    memory: list[Sample] = field(default_factory=list)
 
     def count(self, status: int) -> None:
         self.statuses[status] = self.statuses.get(status, 0) + 1
@@ -76,14 +70,10 @@ async def press(at: Running, expected: dict[str, str], seconds: float) -> Seen:
             assert slow.status_code in {200, 429}
             await asyncio.sleep(0.2)
 
-    async def watch() -> None:
-        while time.monotonic() < until:
-            seen.growth.append(memory_of(at.process.pid))
-            await asyncio.sleep(0.5)
-
     limits = httpx2.Limits(max_connections=CLIENTS + 4)
-    async with httpx2.AsyncClient(base_url=at.url, timeout=120, limits=limits) as asking:
-        await asyncio.gather(*(ask(number, asking) for number in range(CLIENTS)), disturb(asking), watch())
+    with sampled(at.process.pid, every=0.2) as seen.memory:
+        async with httpx2.AsyncClient(base_url=at.url, timeout=120, limits=limits) as asking:
+            await asyncio.gather(*(ask(number, asking) for number in range(CLIENTS)), disturb(asking))
     return seen
 
 
@@ -108,5 +98,4 @@ def test_overload_refuses_and_answers_nothing_wrong(folders: dict[str, Path]) ->
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
 def test_overload_for_long_grows_no_memory(folders: dict[str, Path]) -> None:
     seen = overload(folders["topic"], SECONDS)
-    warm = len(seen.growth) // 5
-    assert max(seen.growth[warm:]) - seen.growth[warm] < MOST_GROWTH
+    assert growth(seen.memory) < MOST_GROWTH  # which tells a leak: tests/serving/test_leaks.py

@@ -85,6 +85,20 @@ def test_sighup_opens_the_models_again(folders: dict[str, Path], tmp_path: Path)
         assert at.stop(signal.SIGINT) == 0
 
 
+def test_a_model_whose_files_changed_is_opened_again(folders: dict[str, Path], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(folders["topic"], run / "best")
+    later = save_model(tmp_path / "later", {"label": TOPICS}, step=9)
+    with client({"run": run}, follow=0.05) as served:
+        assert served.get("/models/run").json()["step"] is None
+        shutil.move(run / "best", run / "best.old")
+        shutil.move(later, run / "best")
+        until = time.monotonic() + 60
+        while served.get("/models/run").json()["step"] != 9:
+            assert time.monotonic() < until, "it was not opened again"
+        assert served.post("/predict", json={"inputs": "a"}).status_code == 200
+
+
 @pytest.fixture
 def guarded_client(folders: dict[str, Path]) -> Any:
     with client({"topic": folders["topic"]}, token="secret") as found:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from kits.adapterfolders import Adapters, write_adapters
-from textune.exports.hf import export
 
+from textune.exports import export
 from textune.model.adapters import is_adapter
 from textune.prediction.load import load, load_scorer
 from textune.prediction.scorer import Scorer

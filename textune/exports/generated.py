@@ -28,7 +28,9 @@ def generated_probe(scorer: Scorer, *, of_texts: bool) -> Probe:
 
 
 def _lengths(longest: int) -> list[int]:
-    every = np.arange(1, min(longest, MAX_LENGTHS // 3) + 1)
+    if longest <= MAX_LENGTHS:
+        return list(range(1, longest + 1))
+    every = np.arange(1, MAX_LENGTHS // 3 + 1)
     rest = np.geomspace(1, longest, MAX_LENGTHS - len(every)).round().astype(np.int64)
     return [int(length) for length in np.union1d(every, rest)]
 

@@ -12,7 +12,7 @@ from textune.atomic import write_text
 from textune.config import user_path
 from textune.errors import HubError
 from textune.evaluation import Opened
-from textune.exports.export import Exported, export
+from textune.exports.exporting import Exported, export
 from textune.exports.hubrepo import MAIN, Held, Repository, require_name
 from textune.exports.parity import PARITY_NAME
 from textune.exports.plain import Form
@@ -42,6 +42,7 @@ MODEL_FILES = (
     "bpe.codes",
     "*.model",
     "*.tiktoken",
+    PARITY_NAME,
 )
 """What a model folder is made of, whatever its family; no other file is pushed."""
 _OF_THE_HUB = (".gitattributes", README)

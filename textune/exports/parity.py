@@ -72,7 +72,7 @@ class Running(Protocol):
     def wait(self, timeout: float | None = None) -> int: ...
 
 
-class _Answers(NamedTuple):
+class Answers(NamedTuple):
     """What one asker said in one way."""
 
     by: AskedBy
@@ -103,7 +103,7 @@ def pass_gate(
     }
     write_text(scratch / REQUEST, json.dumps(request, allow_nan=False))
     _answer(scratch, name, kind, asked)
-    answers = [_Answers(*one, _read(scratch / f"answers-{number}.npz")) for number, one in enumerate(asked)]
+    answers = [Answers(*one, _read(scratch / f"answers-{number}.npz")) for number, one in enumerate(asked)]
     return compare(probe, answers, task.heads, name, kind)
 
 
@@ -184,11 +184,11 @@ class _Wrong(NamedTuple):
 
     difference: float
     row: int
-    answers: _Answers
+    answers: Answers
     head: Head
 
 
-def compare(probe: Probe, answers: Sequence[_Answers], heads: Sequence[Head], name: str, kind: ExportKind) -> Parity:
+def compare(probe: Probe, answers: Sequence[Answers], heads: Sequence[Head], name: str, kind: ExportKind) -> Parity:
     """Compare the answers with the scores of the probe; ExportError names the row that is farthest off."""
     changed_N = np.zeros(len(probe), dtype=bool)
     first_changed: _Wrong | None = None
@@ -223,7 +223,7 @@ def compare(probe: Probe, answers: Sequence[_Answers], heads: Sequence[Head], na
     return found_parity
 
 
-def _require_scores(probe: Probe, given: _Answers, heads: Sequence[Head], name: str, kind: ExportKind) -> None:
+def _require_scores(probe: Probe, given: Answers, heads: Sequence[Head], name: str, kind: ExportKind) -> None:
     """ExportError where an asker gave other heads, shapes, or what is no number."""
     reason = ""
     for head in heads:

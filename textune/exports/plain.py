@@ -1,5 +1,5 @@
 """From a run to a plain Hugging Face folder, which every export begins with: the best model of the run, or that of a
-checkpoint from any kind of learner; below `export.py`."""
+checkpoint from any kind of learner; below `exporting.py`."""
 
 from __future__ import annotations
 

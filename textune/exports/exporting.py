@@ -125,7 +125,7 @@ def _write(
     if not kind.writer:
         model = folder
         source.write(model)
-        write_text(model / README, readme(source.folder, model))
+        write_text(folder / README, readme(source.folder, folder))
     elif source.is_plain:
         model = source.folder
     else:
