@@ -22,7 +22,7 @@ from kits.patience import wait_until
 import textune
 from textune.config import Columns, ConditionalLmTask, MetadataPrefix, PythonTask
 from textune.errors import ModelError, RunError, TextuneError
-from textune.exports.export import export
+from textune.exports import export
 from textune.exports.mlflow import PACKAGES, requirements, write
 from textune.jsontext import parse_json
 from textune.prediction import ModelCard, load, predict_table, read_card, write_card

@@ -24,8 +24,8 @@ from textune.batches import TextEncoder
 from textune.config import Columns, MetadataPrefix, TokensSection
 from textune.config.taskkinds import BinaryTask, MultilabelTask, MultitaskTask, RegressionTask
 from textune.errors import ExportError
+from textune.exports import export
 from textune.exports.answergraph import add_answers
-from textune.exports.export import export
 from textune.exports.graph import Graph
 from textune.exports.hardtexts import HARD, hard_texts
 from textune.exports.text import FILE, TEXT, open_session, write_text_model
