@@ -75,7 +75,7 @@ def measure(model: Path, texts: Sequence[str], num_pairs: int, seconds: float) -
     """Ratios of the pairs, and what they are made of."""
     requests = [_request(text) for text in texts]
     ours_command = [sys.executable, "-m", "textune", "serve", str(model), "--device", "cpu", "--port"]
-    theirs_command = [sys.executable, str(ROOT / "bench" / "sides" / "plainserver.py"), str(model)]
+    theirs_command = [sys.executable, "-m", "bench.sides.plainserver", str(model)]
     with _server(ours_command) as ours, _server(theirs_command) as theirs:
         for port in (ours, theirs):
             asyncio.run(_closed(port, requests, seconds / 4))  # warm
@@ -113,7 +113,7 @@ def _server(command: Sequence[str]) -> Iterator[int]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    process = subprocess.Popen([*command, str(port)], env=os.environ | {"PYTHONPATH": str(ROOT)})
+    process = subprocess.Popen([*command, str(port)], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
     try:
         until = time.monotonic() + 300
         while True:

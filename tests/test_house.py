@@ -368,7 +368,17 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
         - set(sys.stdlib_module_names)
         - {
             *("textune", "torchx", "datasets", "peft", "bitsandbytes", "selectolax"),
-            *("onnx", "onnxruntime", "onnxscript", "onnx_ir", "optuna", "sklearn", "datasketch", "matplotlib"),
+            *(
+                "onnx",
+                "onnxruntime",
+                "onnxruntime_extensions",
+                "onnxscript",
+                "onnx_ir",
+                "optuna",
+                "sklearn",
+                "datasketch",
+                "matplotlib",
+            ),
             *("tensorboard", "mlflow", "pandas", "accelerate", "openvino", "nncf"),
             *("fastapi", "starlette", "uvicorn", "prometheus_client", "ray"),
         }

@@ -1,6 +1,6 @@
 """A plain server of a model folder, as it is usually written: FastAPI and a pipeline of transformers; no textune.
 
-`python bench/sides/plainserver.py FOLDER PORT`
+`python -m bench.sides.plainserver FOLDER PORT`
 """
 
 import sys

@@ -22,6 +22,7 @@ from kits.patience import wait_until
 import textune
 from textune.config import Columns, ConditionalLmTask, MetadataPrefix, PythonTask
 from textune.errors import ModelError, RunError, TextuneError
+from textune.exports import export
 from textune.exports.mlflow import PACKAGES, requirements, write
 from textune.jsontext import parse_json
 from textune.prediction import ModelCard, load, predict_table, read_card, write_card
@@ -301,3 +302,13 @@ def test_a_server_of_mlflow_answers_without_textune(served: str, best: Path) -> 
 def test_textune_opens_what_it_wrote(flavoured: Any, best: Path) -> None:
     _, folder = flavoured
     assert textune.load(folder).predict(TEXTS) == textune.load(best).predict(TEXTS)
+
+
+# --- through the gate ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_an_export_passes_the_gate(trained: Any, tmp_path: Path) -> None:
+    done = export(trained[0].run, tmp_path / "mlflow", to="mlflow")
+    assert done.parity.difference < 1e-5
+    assert textune.load(tmp_path / "mlflow").predict(TEXTS) == textune.load(trained[0].run).predict(TEXTS)

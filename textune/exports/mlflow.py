@@ -7,7 +7,7 @@ artifacts/model/                            our plain model folder
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from textune.data import text_columns
 from textune.errors import RunError
 from textune.exports.pyfuncform import ALL_SCORES, CONFIG, DECISION, MODEL, takes_lists
 from textune.imports import quietly
-from textune.prediction import ModelCard, no_classifier, prediction_fields, read_card
+from textune.prediction import ModelCard, Probe, Scores, no_classifier, prediction_fields, read_card
 from textune.run import GOOD_MANNERS, import_client
 from textune.wording import listing
 
@@ -41,6 +41,7 @@ PACKAGES = (
 )
 """What a prediction imports, besides what these bring along."""
 EXAMPLE = "a text"
+ROWS_AT_ONCE = 8
 SCRIPT = "pyfuncscript.py"
 MODEL_FOLDER = f"artifacts/{MODEL}"
 
@@ -136,3 +137,37 @@ def _example(card: ModelCard) -> Any:
         return [EXAMPLE]
     fields = () if card.metadata is None else card.metadata.columns
     return pd.DataFrame([dict.fromkeys([*text_columns(card.columns), *fields], EXAMPLE)])
+
+
+def by_mlflow(folder: Path, probe: Probe, *, alone: bool, code: Sequence[str]) -> Scores:
+    """An `Asker` of `textune.exports.table`: `mlflow.pyfunc.load_model(folder).predict`, on the processor."""
+    import pandas as pd
+
+    card = read_card(folder / MODEL_FOLDER)
+    table = pd.DataFrame([{name: _cell(value) for name, value in row.items()} for row in probe.rows], dtype=object)
+    size = 1 if alone else ROWS_AT_ONCE
+    import_client()
+    with GOOD_MANNERS, quietly("mlflow"):
+        from mlflow.pyfunc import load_model
+
+        model = load_model(str(folder), model_config={"device": "cpu"})
+        params = {ALL_SCORES: True, DECISION: False}
+        parts = [model.predict(table[start : start + size], params=params) for start in range(0, len(table), size)]
+    answers = pd.concat(parts)
+    return {name: answers[columns].to_numpy("float64") for name, columns in _score_columns(card).items()}
+
+
+def _cell(value: object) -> str | None:
+    """As the signature wants it."""
+    return value if value is None or isinstance(value, str) else str(value)
+
+
+def _score_columns(card: ModelCard) -> dict[str, list[str] | str]:
+    """By head, the columns with the scores of its labels, or the one with its numbers."""
+    alone = len(card.heads) == 1
+    found: dict[str, list[str] | str] = {}
+    for name, label_map in card.label_maps.items():
+        of_head, of_label = ("", "") if alone else (f"_{name}", f"{name}/")
+        labels = [f"score_{of_label}{one}" for one in label_map.names]
+        found[name] = labels if label_map.choices else f"predicted_label{of_head}"
+    return found

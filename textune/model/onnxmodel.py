@@ -1,4 +1,6 @@
-"""A model in ONNX, computed by ONNX Runtime: padded batches of tokens in, logits out; made by `exports/onnx.py`.
+"""A model in ONNX, computed by ONNX Runtime: batches of tokens in, logits out; made by `exports/onnx.py`.
+
+Rows of similar length are computed together, one group of a packed batch after the other, so little padding is.
 
 The file may come from anybody. Weights beside it are read from its own folder alone, and an operator that ONNX Runtime
 does not bring itself is refused; nothing in it is Python.
@@ -17,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from textune.batches import GROUP_COST_TOKENS, NO_PADDING, Layout, Padding, Tokens, WindowedBatch
+from textune.batches import NO_PADDING, Layout, Padding, TokenBatch, Tokens, WindowedBatch
 from textune.config import DeviceName
 from textune.errors import ModelError, Setting, Words
 from textune.inside import within
@@ -30,6 +32,8 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """What a graph reads, int64 [B, L] each; not every family has the last one."""
 OUTPUT = "logits"
 """What it gives out, float32 [B, C]."""
+CALL_COST_TOKENS = 32
+"""What one more call costs, in computed tokens."""
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _PRECISE = "session.x64quantprecision"
 """ONNX Runtime's switch from products of bytes that may saturate to slower ones that do not."""
@@ -39,7 +43,7 @@ _ERRORS_ALONE = 3
 class OnnxModel:
     """A session of ONNX Runtime with the face of a model; several threads may call it at once."""
 
-    layout: Final[Layout] = "padded"
+    layout: Final[Layout] = "packed"
     padding: Final[Padding] = NO_PADDING
     pooling: Final = None
     training: Final = False
@@ -54,8 +58,8 @@ class OnnxModel:
         _require_face(session, files)
 
     def group_cost(self, dtype: torch.dtype) -> int:
-        """A padded batch is one group."""
-        return GROUP_COST_TOKENS
+        """A group is a call of ONNX Runtime."""
+        return CALL_COST_TOKENS
 
     def train(self, mode: bool = True) -> OnnxModel:
         """Nothing: it always computes as in prediction."""
@@ -66,16 +70,20 @@ class OnnxModel:
         return self
 
     def __call__(self, batch: Tokens) -> torch.Tensor:
-        """Logits float32 [B, C] of a padded batch. MemoryError where memory runs out, ModelError where ONNX Runtime
+        """Logits float32 [B, C] of a batch. MemoryError where memory runs out, ModelError where ONNX Runtime
         cannot compute it."""
         assert not isinstance(batch, WindowedBatch), "windows are not exported"
+        with self._explained():
+            return torch.from_numpy(np.concatenate([self._logits(group) for group in _by_group(batch)]))
+
+    def _logits(self, group: TokenBatch) -> np.ndarray:
+        """float32 [B, C] of rows of one length, padding included."""
         types = "token_type_ids" in self.inputs
-        given = padded_tensors(self._files.config, batch, batch.ids_T, takes_types=types)
+        given = padded_tensors(self._files.config, group, group.ids_T, takes_types=types)
         zeros_BL = torch.zeros_like(given["input_ids"])
         feeds = {name: given.get(name, zeros_BL).numpy() for name in self.inputs}
-        with self._explained():
-            found: Sequence[np.ndarray] = self._session.run([OUTPUT], feeds)
-        return torch.from_numpy(found[0])
+        (logits_BC,) = self._session.run([OUTPUT], feeds)
+        return logits_BC  # type: ignore[no-any-return]
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -87,6 +95,22 @@ class OnnxModel:
             if "allocate memory" in said or "bad_alloc" in said:
                 raise MemoryError(said) from error
             raise self._files.refused(f"ONNX Runtime stops in it: {_in_words(error)}") from error
+
+
+def _by_group(batch: TokenBatch) -> Iterator[TokenBatch]:
+    """Each group as a batch of its own."""
+    first = start = 0
+    for group in batch.groups:
+        rows, tokens = slice(first, first + group.rows), slice(start, start + group.rows * group.length)
+        yield TokenBatch(
+            columns={name: column[tokens] for name, column in batch.columns.items()},
+            positions_T=batch.positions_T[tokens],
+            lengths_B=batch.lengths_B[rows],
+            row_lengths=batch.row_lengths[rows],
+            groups=(group,),
+            rows=batch.rows[rows],
+        )
+        first, start = rows.stop, tokens.stop
 
 
 def open_onnx(files: ExportedFiles, *, device: DeviceName, on_notice: Callable[[str], None]) -> OnnxModel:
