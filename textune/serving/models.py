@@ -129,6 +129,7 @@ class Models:
     def _serve(self, name: str, folder: Path) -> Served:
         stamp = _stamp(folder) or (0, 0)  # before it is read: a change meanwhile is seen later
         predictor = self._open(folder, self.options)
+        usual = self._usual(folder)
         share_backbone(predictor.scorer, [one.predictor.scorer for one in self])
         self._warm(name, predictor)
         settings = self.settings
@@ -140,7 +141,7 @@ class Models:
             batch_tokens=settings.batch_tokens,
             watchers=self.watchers,
         )
-        return Served(name, folder, predictor, engine, stamp, self._usual(folder))
+        return Served(name, folder, predictor, engine, stamp, usual)
 
     def _warm(self, name: str, predictor: Predictor) -> None:
         """Score a text, so that no request waits for what is imported and made once. A failure is said, and no more:
