@@ -3,6 +3,9 @@
 Both serve the same MiniLM on phrases of SST-2, one phrase a request, and are measured in turns: requests a second with
 64 clients that ask again as soon as they are answered, then the time of an answer at half of the plain server's
 requests a second, which arrive whatever happens. FOLDER holds `glue/SST-2/dev.tsv`.
+
+Where other programs run, too, rates tell little; the processor time that a server takes for a request is printed as
+well (Linux), which depends on them less.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.machine import processor
 from bench.speed.backbones import minilm
@@ -77,21 +81,21 @@ def measure(model: Path, texts: Sequence[str], num_pairs: int, seconds: float) -
     ours_command = [sys.executable, "-m", "textune", "serve", str(model), "--device", "cpu", "--port"]
     theirs_command = [sys.executable, "-m", "bench.sides.plainserver", str(model)]
     with _server(ours_command) as ours, _server(theirs_command) as theirs:
-        for port in (ours, theirs):
-            asyncio.run(_closed(port, requests, seconds / 4))  # warm
-        rates = [
-            tuple(asyncio.run(_closed(port, requests, seconds)) for port in (ours, theirs)) for _ in range(num_pairs)
-        ]
-        half = statistics.median(rate for _, rate in rates) / 2
+        for server in (ours, theirs):
+            asyncio.run(_closed(server.port, requests, seconds / 4))  # warm
+        rates = [tuple(_loaded(server, requests, seconds) for server in (ours, theirs)) for _ in range(num_pairs)]
+        half = statistics.median(plain.rate for _, plain in rates) / 2
         tails = [
-            tuple(asyncio.run(_open(port, requests, half, seconds)) for port in (ours, theirs))
+            tuple(asyncio.run(_open(server.port, requests, half, seconds)) for server in (ours, theirs))
             for _ in range(num_pairs)
         ]
     return {
         "processor": processor(),
         "clients": CLIENTS,
-        "requests_per_second": [{"textune": round(a, 1), "plain": round(b, 1)} for a, b in rates],
-        "ratio": round(statistics.median(a / b for a, b in rates), 2),
+        "requests_per_second": [{"textune": round(a.rate, 1), "plain": round(b.rate, 1)} for a, b in rates],
+        "ratio": round(statistics.median(a.rate / b.rate for a, b in rates), 2),
+        "cpu_ms_per_request": [{"textune": round(a.cpu_ms, 2), "plain": round(b.cpu_ms, 2)} for a, b in rates],
+        "cpu_ratio": round(statistics.median(b.cpu_ms / a.cpu_ms for a, b in rates), 2),
         "half_load": round(half, 1),
         "p99_seconds": [{"textune": round(a.p99, 4), "plain": round(b.p99, 4)} for a, b in tails],
         "p50_seconds": [{"textune": round(a.p50, 4), "plain": round(b.p50, 4)} for a, b in tails],
@@ -107,9 +111,21 @@ def _request(text: str) -> bytes:
     return head.encode() + body
 
 
+class _Server(NamedTuple):
+    """A server that answers."""
+
+    port: int
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """What its threads have used so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @contextlib.contextmanager
-def _server(command: Sequence[str]) -> Iterator[int]:
-    """Its port, once it answers."""
+def _server(command: Sequence[str]) -> Iterator[_Server]:
+    """It, once it answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -122,7 +138,7 @@ def _server(command: Sequence[str]) -> Iterator[int]:
             if process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"the server did not start: {command}")
             time.sleep(0.2)
-        yield port
+        yield _Server(port, process.pid)
     finally:
         process.terminate()
         process.wait(60)
@@ -149,6 +165,22 @@ class _Connection:
 
     def close(self) -> None:
         self._writer.close()
+
+
+class _Load(NamedTuple):
+    """What a server did with clients that ask again at once."""
+
+    rate: float
+    """Requests a second."""
+    cpu_ms: float
+    """Processor time of a request."""
+
+
+def _loaded(server: _Server, requests: Sequence[bytes], seconds: float) -> _Load:
+    before, started = server.cpu_seconds(), time.perf_counter()
+    rate = asyncio.run(_closed(server.port, requests, seconds))
+    num = rate * (time.perf_counter() - started)
+    return _Load(rate, (server.cpu_seconds() - before) / num * 1000)
 
 
 async def _closed(port: int, requests: Sequence[bytes], seconds: float) -> float:
