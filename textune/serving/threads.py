@@ -9,9 +9,9 @@ import os
 def let_threads_sleep() -> None:
     """Let OpenMP's threads sleep while they wait for each other, unless the user chose otherwise.
 
-    By default they spin for a while, as if a processor were theirs alone. In a server, the event loop and the
-    tokenizer need the same processors: a thread of a batch that waits for one of them keeps all others spinning, many
-    times in each layer. Read by libgomp when it is loaded (GNU libgomp manual, `OMP_WAIT_POLICY`); without effect on
-    results.
+    By default they spin for a while where there are no more of them than processors, as if these were theirs alone. In
+    a server, the event loop and the tokenizer need the same processors: a thread of a batch that waits for one of them
+    keeps all others spinning, many times in each layer. libgomp reads this when it is loaded (GNU libgomp manual,
+    `OMP_WAIT_POLICY`); it has no effect on results.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
