@@ -402,7 +402,8 @@ def saturating(folder: Path) -> np.ndarray:
     return 255.0 * 127.0 * width * signs.astype(np.float64)
 
 
-def test_bytes_do_not_saturate_whatever_the_file_was_made_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("made_on", ["avx512-vnni", ""], ids=["vnni", "unknown"])
+def test_bytes_do_not_saturate_whatever_the_file_was_made_on(tmp_path: Path, made_on: str) -> None:
     """Weights of 8 bits, as they are made where sums have room, on this machine, which may have none."""
     exact = saturating(tmp_path)
     ids = np.full((4, 1), 255, dtype=np.int64)
@@ -418,7 +419,7 @@ def test_bytes_do_not_saturate_whatever_the_file_was_made_on(tmp_path: Path) -> 
         pad_id=0,
         num_logits=3,
         opset=OPSET,
-        made_on="avx512-vnni",
+        made_on=made_on,
     )
     model = open_onnx(files, device="cpu", on_notice=quiet)
     (found,) = model._session.run(["logits"], {"input_ids": ids})
