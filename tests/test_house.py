@@ -294,6 +294,7 @@ def test_the_page_says_where_a_thing_is_added() -> None:
         "SCRIPTS",
         "TAGGERS",
         "SHAPES",
+        "OPENERS",
     }
     for path, table in rows:
         module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
@@ -367,8 +368,18 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
         - set(sys.stdlib_module_names)
         - {
             *("textune", "torchx", "datasets", "peft", "bitsandbytes", "selectolax"),
-            *("onnxruntime", "onnxscript", "onnx_ir", "optuna", "sklearn", "datasketch", "matplotlib"),
-            *("tensorboard", "mlflow", "accelerate"),
+            *(
+                "onnx",
+                "onnxruntime",
+                "onnxruntime_extensions",
+                "onnxscript",
+                "onnx_ir",
+                "optuna",
+                "sklearn",
+                "datasketch",
+                "matplotlib",
+            ),
+            *("tensorboard", "mlflow", "pandas", "accelerate", "openvino", "nncf"),
             *("fastapi", "starlette", "uvicorn", "prometheus_client", "ray"),
         }
     )
@@ -392,8 +403,8 @@ def test_nothing_heavy_is_imported_before_it_is_used(statement: str, absent: set
 def test_the_public_names_are_these_and_exist() -> None:
     import textune
 
-    verbs = ["check", "compare", "decide", "doctor", "evaluate", "load", "predict_files", "repeat", "sweep"]
-    verbs += ["train"]
+    verbs = ["check", "compare", "decide", "doctor", "evaluate", "load", "predict_files", "push", "repeat"]
+    verbs += ["sweep", "train"]
     assert textune.__all__ == ["Aim", "TextuneError", "__version__", *verbs]
     for name in textune.__all__:
         assert getattr(textune, name) is not None

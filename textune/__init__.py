@@ -14,6 +14,7 @@ from textune.imports import importing
 if TYPE_CHECKING:
     from textune.errors import TextuneError as TextuneError
     from textune.evaluation import Aim as Aim
+    from textune.exports import push as push
     from textune.pipeline import check as check
     from textune.pipeline import decide as decide
     from textune.pipeline import evaluate as evaluate
@@ -37,6 +38,7 @@ __all__ = [
     "evaluate",
     "load",
     "predict_files",
+    "push",
     "repeat",
     "sweep",
     "train",
@@ -52,6 +54,7 @@ _HOMES = {
     "evaluate": "textune.pipeline",
     "load": "textune.pipeline",
     "predict_files": "textune.pipeline",
+    "push": "textune.exports",
     "repeat": "textune.studies",
     "sweep": "textune.studies",
     "train": "textune.pipeline",

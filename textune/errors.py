@@ -7,9 +7,11 @@
     ├── CodeError           code of the user's own: it is not there, lacks a method, or raises
     ├── ModelError          a backbone, a tokenizer, a device or a precision
     ├── RunError            a run folder: occupied, incomplete, or not one at all
+    ├── ExportError         a kind of export that cannot hold a model, or one that does not answer as the model does
     ├── RanksError          processes that work together: one is missing or lost
     ├── Preempted           not an error: a scheduler stopped the run, and everything is saved (exit code 128 + signal)
-    └── LaunchError         a job for a scheduler: its size, its options, or a missing package
+    ├── LaunchError         a job for a scheduler: its size, its options, or a missing package
+    └── HubError            the hub of models: a name, a token, rights, the network, or what is there already
 
 Anything else that escapes is a bug: the CLI says so, names `--debug`, and exits with 1.
 """
@@ -152,6 +154,10 @@ class RunError(TextuneError):
     """A run folder that is occupied, incomplete or not a run folder."""
 
 
+class ExportError(TextuneError):
+    """A kind of export that cannot take a model, or an export that does not answer as the model does."""
+
+
 class RanksError(TextuneError):
     """Processes of a run that cannot find, or have lost, each other; a scheduler may simply try again
     (EX_TEMPFAIL)."""
@@ -169,3 +175,7 @@ class Preempted(TextuneError):
 
 class LaunchError(TextuneError):
     """A job that cannot be handed to a scheduler."""
+
+
+class HubError(TextuneError):
+    """The hub of models refuses a name, a token or files, holds something else there, or cannot be reached."""

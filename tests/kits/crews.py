@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import multiprocessing
 import os
@@ -11,9 +12,8 @@ from collections.abc import Iterator, MutableSequence
 from functools import partial
 from pathlib import Path
 from random import Random
-from threading import Thread
-from time import sleep
-from typing import Any, TypeVar
+from threading import Event, Thread
+from typing import Any, Self, TypeVar
 
 import pytest
 
@@ -87,16 +87,23 @@ class Killing(Crew[_Task, _Outcome]):
     left = 0
     draw = Random(7)
 
-    def run(self, tasks: Iterator[Any]) -> Any:
-        Thread(target=self._kill, daemon=True).start()
-        return super().run(tasks)
+    def __enter__(self) -> Self:
+        self._ended = Event()
+        self._killer = Thread(target=self._kill, daemon=True)
+        self._killer.start()
+        return super().__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._killer.join()
+        super().__exit__(*error)
 
     def _kill(self) -> None:
-        while type(self).left:
-            sleep(self.draw.uniform(0, 0.15))
+        while type(self).left and not self._ended.wait(self.draw.uniform(0, 0.15)):
             if pids := self.pids:
-                type(self).left -= 1
-                os.kill(self.draw.choice(pids), signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it has just been found dead
+                    os.kill(self.draw.choice(pids), signal.SIGKILL)
+                    type(self).left -= 1
 
 
 class Command:

@@ -68,10 +68,10 @@ def save_model(
     # As drawn, the numbers of a head are so small that every text has the same scores.
     for name, weights in model.named_parameters():
         if name.endswith(("classifier.weight", "score.weight")):
-            weights.data *= 40
+            weights.data *= 8
     folder.mkdir(parents=True)
     scorer = Scorer(model.eval(), tokenizer, task, facts, device=resolve_device("cpu", "fp32"), max_tokens=512)
-    scorer.save(folder)
+    scorer.save(folder, step=facts.step)
     return folder
 
 
@@ -86,7 +86,8 @@ def client(
 ) -> Iterator[TestClient]:
     """A client of the application, in this process."""
     chosen = Settings(**settings)
-    models = Models(folders, chosen, options or LoadOptions(device="cpu"))
+    notices: list[str] = []
+    models = Models(folders, chosen, options or LoadOptions(device="cpu"), on_notice=notices.append)
     with TestClient(build_app(models, chosen), raise_server_exceptions=False) as found:
         found.models = models  # type: ignore[attr-defined]
         yield found

@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 import textune
 from textune.errors import ConfigError, ModelError, RunError
-from textune.exports.hf import export
+from textune.exports import export
 from textune.pipeline.info import in_words, info
 from textune.prediction.card import read_card
 
@@ -151,6 +151,22 @@ def test_peft_and_plain_transformers(place: Path, tmp_path: Path) -> None:
     # Never a model with some other head: transformers looks for whole weights beside config.json.
     with pytest.raises(OSError, match=r"model\.safetensors"):
         AutoModelForSequenceClassification.from_pretrained(best)
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # of peft, on transformers
+def test_peft_opens_what_the_command_exports(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the backbone that the folder itself names."""
+    call = runner(capsys, monkeypatch, tmp_path)
+    assert call("export", place / "runs" / "lora", "--adapter", "--out", "out").code == 0
+    named = peft.PeftConfig.from_pretrained(str(tmp_path / "out")).base_model_name_or_path
+    base = AutoModelForSequenceClassification.from_pretrained(named, num_labels=2)
+    model = peft.PeftModel.from_pretrained(base, str(tmp_path / "out")).eval()
+    inputs = AutoTokenizer.from_pretrained(tmp_path / "out")(TEXTS, return_tensors="pt", padding=True)
+    with torch.inference_mode():
+        scores = torch.softmax(model(**inputs).logits, dim=1).double().numpy()
+    assert abs(scores - textune.load(tmp_path / "out").score(TEXTS)).max() < 1e-5
 
 
 def test_int8_wants_whole_weights(place: Path, tmp_path: Path) -> None:

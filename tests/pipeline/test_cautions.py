@@ -12,7 +12,7 @@ from kits.runs import Listener, reviews, write_csv
 import textune
 from textune.config.sources import FilesSource
 from textune.errors import ConfigError, RunError
-from textune.exports.hf import export
+from textune.exports import export
 from textune.pipeline.evaluate import evaluate
 from textune.prediction.load import load
 

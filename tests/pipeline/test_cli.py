@@ -37,6 +37,7 @@ def test_verbs_stand_in_the_order_of_the_work() -> None:
     work = ["init", "check", "train", "repeat", "sweep", "evaluate", "decide", "compare", "report", "predict", "info"]
     others = [
         "export",
+        "push",
         "serve",
         "launch",
         "show",

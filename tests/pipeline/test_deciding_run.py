@@ -24,7 +24,7 @@ from textune.evaluation.heads import one_head
 from textune.evaluation.reduction import scored_rows
 from textune.evaluation.render.json import read_report
 from textune.evaluation.report import Report
-from textune.exports.hf import export
+from textune.exports import export
 from textune.prediction.card import ModelCard, read_card, write_card
 from textune.prediction.load import load
 from textune.run.deciding import GUARANTEES, fit_decisions, keep_decisions

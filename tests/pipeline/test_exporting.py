@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import textune
 from textune.errors import ModelError, Preempted, RunError
-from textune.exports.hf import export
+from textune.exports import export
 
 LAST = [*SMALL, "train.evaluate_every=3 epochs"]
 """One evaluation, at the end: the last checkpoint and the best model are of the same step."""

@@ -20,7 +20,7 @@ from textune.atomic import WRITING
 from textune.config.adapters import Lora
 from textune.config.updaterules import AdamW
 from textune.errors import ModelError, Preempted, RunError
-from textune.exports.hf import export
+from textune.exports import export
 from textune.model.backbone import TextModel
 from textune.model.depth import head_names
 from textune.pipeline.parameters import parameters

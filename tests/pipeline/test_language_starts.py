@@ -22,7 +22,7 @@ from transformers import AutoTokenizer
 
 import textune
 from textune.errors import ConfigError
-from textune.exports.hf import export
+from textune.exports import export
 from textune.pipeline.parameters import parameters
 
 ADDED = ("<HTML>", "</HTML>", "HtmlOn")

@@ -22,7 +22,7 @@ import textune
 from textune.config.load import load_config
 from textune.errors import ConfigError
 from textune.evaluation import render
-from textune.exports.hf import export
+from textune.exports import export
 from textune.pipeline.build import build_parts
 from textune.prediction.load import load as load_predictor
 from textune.run.tracking.tracker import SilentTracker

@@ -23,7 +23,7 @@ import textune
 from textune.config.load import load_config
 from textune.config.lowbits import require_beside_few_bits
 from textune.errors import ConfigError, ModelError
-from textune.exports.hf import export
+from textune.exports import export
 from textune.model.mergechange import change_in_words
 from textune.prediction.card import read_card
 from textune.prediction.load import load

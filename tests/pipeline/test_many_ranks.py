@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 import textune
 import textune.training.loop as loop
 from textune.errors import Preempted
+from textune.prediction.usual import read_usual
 from textune.run.manifest import read_manifest
 from textune.training.checkpoint import newest
 
@@ -163,7 +164,7 @@ def lines_of(run: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def require_same(run: Path, whole: Path) -> None:
-    """The losses and gradient norms of every step within 1e-5, metrics and the same best model."""
+    """The losses and gradient norms of every step within 1e-5, metrics, the same best model and usual rows."""
     mine, theirs = lines_of(run, "step"), lines_of(whole, "step")
     assert [line["step"] for line in mine] == list(range(1, STEPS + 1))
     for one, other in zip(mine, theirs, strict=True):
@@ -180,6 +181,10 @@ def require_same(run: Path, whole: Path) -> None:
         torch.testing.assert_close(
             tensor, weights[1][name], atol=2e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
         )
+    usual, alone = (read_usual(folder / "best") for folder in (run, whole))
+    assert usual is not None and alone is not None
+    assert (usual.rows, usual.lengths) == (alone.rows, alone.lengths)
+    assert [(head.labels, head.none) for head in usual.heads] == [(head.labels, head.none) for head in alone.heads]
 
 
 def require_rows(ended: Ended, whole: Whole, *, first: int = 0) -> None:

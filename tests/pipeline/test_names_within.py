@@ -17,7 +17,7 @@ import textune
 from textune.config.sources import SavedSource
 from textune.data.reading.sources import read_source
 from textune.errors import DataError, ModelError, RunError
-from textune.exports.hf import export
+from textune.exports import export
 
 
 def cut_weights(backbone: Path, name: str) -> None:

@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 import textune
 from textune.errors import CodeError, ConfigError, ModelError, Preempted
-from textune.exports.hf import export
+from textune.exports import export
 
 BAG, PACKED, TWICE, BERT = (f"kits.ownmodels:{name}" for name in ("Bag", "PackedBag", "Twice", "ReviewBert"))
 CONFIG = """

@@ -6,6 +6,7 @@ import errno
 import importlib
 import json
 import os
+import pickle
 import re
 import shutil
 import sys
@@ -15,6 +16,7 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -26,6 +28,7 @@ from kits.crews import (
     Killing,
     Stopping,
     dies_at_the_second,
+    here,
     one_process,
     processes_in,
     small_shards,
@@ -35,10 +38,15 @@ from kits.predictions import read
 from kits.runs import Listener, reviews, write_csv
 
 import textune
-from textune.data import RowWriter
+from textune.config import Columns
+from textune.data import RowWriter, stream_options
 from textune.errors import DataError, RunError, TextuneError
 from textune.pipeline.sharded import worker
+from textune.pipeline.sharded.plan import read_plan
+from textune.pipeline.sharded.rayengine import ShardActor
+from textune.pipeline.sharded.settings import Opening, Settings
 from textune.pipeline.sharded.worker import Seat, seats
+from textune.prediction import read_as_run
 
 __all__ = ["one_process", "small_shards"]
 VERB = importlib.import_module("textune.pipeline.predict_files")
@@ -114,13 +122,6 @@ def test_the_output_is_that_of_one_process_byte_for_byte(
     assert told["shards"] >= NUM_ROWS / ROWS and (told["rows"], told["kept"], told["skipped"]) == (NUM_ROWS, 0, 0)
     assert (tmp_path / target).read_bytes() == (tmp_path / f"one-{target}").read_bytes()
     assert names(tmp_path) == sorted([source, target, f"one-{target}"])
-
-
-def test_shards_are_windows_of_the_size_that_users_have(model: Path, tmp_path: Path, one_process: None) -> None:
-    """Nothing but the size is changed for these tests."""
-    from textune.prediction import windows
-
-    assert importlib.reload(windows).WINDOW_ROWS == 8192
 
 
 def test_several_files_and_a_folder_of_files_in_their_order(model: Path, tmp_path: Path, one_process: None) -> None:
@@ -265,6 +266,7 @@ def test_a_worker_without_memory_ends_so_that_its_shard_is_tried_again(monkeypat
 
     monkeypatch.setattr(worker, "answer", no_memory)
     monkeypatch.setattr(worker, "_opened", lambda *_: None)
+    monkeypatch.setenv("RAYON_NUM_THREADS", "1")  # which a worker sets for itself
     rows: Any = SimpleNamespace(number=4)
     at = [-1, -1]
     before = torch.get_num_threads()
@@ -322,7 +324,7 @@ def test_an_output_that_was_there_before_its_parts_were_removed_is_finished(
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "expected.jsonl").read_bytes()
 
 
-def test_a_shard_that_has_changed_is_error_of(stopped: Any, tmp_path: Path) -> None:
+def test_a_shard_that_has_changed_is_refused(stopped: Any, tmp_path: Path) -> None:
     lines = (tmp_path / "in.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "in.jsonl").write_text("".join([*lines[:20], lines[20].replace("id", "ID"), *lines[21:]]))
     error = error_of(RunError, lambda: stopped())
@@ -335,15 +337,14 @@ def test_a_shard_that_has_changed_is_error_of(stopped: Any, tmp_path: Path) -> N
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "expected.jsonl").read_bytes()
 
 
-def test_a_file_that_changes_while_it_is_predicted_is_error_of(
+def test_a_file_that_changes_while_it_is_predicted_is_refused(
     stopped: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = (tmp_path / "in.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "in.jsonl").write_text("".join([*lines[:70], lines[70].replace("id", "ID"), *lines[71:]]))
-    states = VERB.states_of
+    # As if nobody had touched it when the command started.
     monkeypatch.setattr(VERB, "states_of", lambda settings: VERB.read_plan(_manifest(tmp_path))[0].files)
     assert "lines 65 to 80" in error_of(RunError, lambda: stopped()).message
-    assert states is not VERB.states_of
 
 
 def _manifest(folder: Path) -> Path:
@@ -360,7 +361,7 @@ def _manifest(folder: Path) -> Path:
     ],
     ids=["scores", "two", "precision", "format"],
 )
-def test_other_options_are_error_of(stopped: Any, tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+def test_other_options_are_refused(stopped: Any, tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     error = error_of(RunError, lambda: stopped(**changes))
     assert f"it differs in {said}." in error.message and "--force" in error.hint
     assert stopped()[0].kept == 2
@@ -376,7 +377,7 @@ def test_another_model_is_refused_and_force_starts_again(stopped: Any, model: Pa
     assert result.kept == 0 and "none of them done" in listener.notices[0]
 
 
-def test_a_manifest_that_is_damaged_is_error_of(stopped: Any, tmp_path: Path) -> None:
+def test_a_manifest_that_is_damaged_is_refused(stopped: Any, tmp_path: Path) -> None:
     _manifest(tmp_path).write_text("{")
     error = error_of(RunError, lambda: stopped())
     assert "manifest.json cannot be read" in error.message
@@ -429,7 +430,7 @@ def test_a_full_disk_is_told_and_what_is_done_is_kept(
     ],
     ids=lambda value: "" if isinstance(value, list) else value[:12],
 )
-def test_what_cannot_be_predicted_in_shards_is_error_of(
+def test_what_cannot_be_predicted_in_shards_is_refused(
     call: Any, model: Path, tmp_path: Path, one_process: None, words: list[str], said: str
 ) -> None:
     write(tmp_path / "in.jsonl", rows_of(20))
@@ -442,6 +443,16 @@ def test_what_cannot_be_predicted_in_shards_is_error_of(
     assert answer.code == 2
     assert re.search(said, " ".join(answer.err.split())), answer.err
     assert names(tmp_path) == before
+
+
+def test_a_launcher_and_standard_output_are_refused(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "standard output" in error_of(DataError, lambda: textune.predict_files(model, "in.csv", "-")).message
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    error = error_of(RunError, lambda: textune.predict_files(model, "in.csv", tmp_path / "out.csv"))
+    assert "by a launcher" in error.message
 
 
 def test_workers_share_the_threads_and_take_the_devices_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -463,3 +474,50 @@ def test_ray_is_asked_for_where_it_is_not_installed(
     answer = call("predict", model, "--data", "in.jsonl", "--output", "out.jsonl", "--engine", "ray")
     assert answer.code == 2 and 'pip install "textune[ray]"' in answer.err
     assert names(tmp_path) == ["in.jsonl"]
+
+
+def test_an_actor_predicts_shards_in_any_order(
+    model: Path, tmp_path: Path, one_process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Ray calls it, which may ask for a shard again or leave some to others."""
+    monkeypatch.setenv("RAYON_NUM_THREADS", "1")
+    source, target = write(tmp_path / "in.jsonl", rows_of(NUM_ROWS)), tmp_path / "out.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        textune.predict_files(model, source, target, tracker=Stopping(1))
+    found = read_plan(_manifest(tmp_path))
+    assert found is not None
+    plan, _ = found
+    files, _ = read_as_run({}, [source], {})
+    reading, writing = stream_options(str(source), str(target), files, None)
+    settings = Settings(Opening(str(model / "best")), (str(source),), reading, writing, Columns())
+    actor = ShardActor(Seat(torch.get_num_threads()), settings, plan, frozenset(range(1, 6)))
+    contents = {}
+    for number in [2, 5, 1, 5, 3, 4]:
+        answered = actor({"number": np.array([number])})
+        outcome = pickle.loads(answered["outcome"][0])
+        assert outcome.error is None and outcome.facts["rows"] == plan.shards[number].num_rows
+        contents[number] = answered["content"][0]
+    textune.predict_files(model, source, target)
+    assert b"".join(contents[number] for number in range(1, 6)) == b"".join(
+        target.read_bytes().splitlines(keepends=True)[ROWS:]
+    )
+
+
+@pytest.mark.slow
+def test_ray_writes_what_one_process_writes_and_continues_what_processes_began(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With shards of the usual size: its processes know no other."""
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    monkeypatch.setattr(VERB, "by_processes", here)
+    source = write(tmp_path / "in.jsonl", rows_of(3 * 8192))
+    textune.predict_files(model, source, tmp_path / "expected.jsonl")
+    with pytest.raises(KeyboardInterrupt):
+        textune.predict_files(model, source, tmp_path / "out.jsonl", tracker=Stopping(1))
+    words = [str(model), "--data", "in.jsonl", "--output", "out.jsonl", "--workers", "2", "--engine", "ray"]
+    command = Command(tmp_path, *words, rows=8192)
+    assert command.wait() == 0, (tmp_path / "err").read_text()
+    said = (tmp_path / "err").read_text()
+    assert "1 of them done already, 2 left" in said and "2 actors of Ray on this machine" in said
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "expected.jsonl").read_bytes()
+    assert names(tmp_path) == ["err", "expected.jsonl", "in.jsonl", "out", "out.jsonl"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import random
 import signal
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from kits.crews import here
 from kits.errors import refused
 from kits.resume import end_of, same_end
 from kits.runs import Listener, reviews, signal_after, write_config, write_csv, write_jsonl
@@ -179,6 +181,34 @@ def test_a_key_that_only_later_rows_of_a_file_have_is_read(
     assert any("'source' in 12 of 18 rows, 'year' in 12 of 18 rows" in notice for notice in listener.notices), (
         listener.notices
     )
+
+
+def test_shards_leave_out_the_rows_that_one_process_leaves_out(
+    run: Path, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textune.prediction.windows.WINDOW_ROWS", 4)
+    monkeypatch.setattr(importlib.import_module("textune.pipeline.predict_files"), "by_processes", here)
+    rows: list[dict[str, Any]] = [{"text": "good", "source": "film", "year": year} for year in range(1990, 2006)]
+    for number in (2, 4, 5, 6, 7):  # one of a shard, a whole shard
+        rows[number] = {"text": "dull", "source": "film " * 50}
+    del rows[12]["year"]
+    path, one, several = write_jsonl(tmp_path / "in.jsonl", rows), Listener(), Listener()
+    predict_file(
+        predictor,
+        source=str(path),
+        source_options=StreamOptions("jsonl"),
+        target=str(tmp_path / "one.jsonl"),
+        target_options=StreamOptions("jsonl"),
+        columns=predictor.card.columns,
+        on_bad_row="skip",
+        tracker=one,
+    )
+    result = textune.predict_files(run, path, tmp_path / "out.jsonl", on_bad_row="skip", tracker=several)
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "one.jsonl").read_bytes()
+    assert (result.rows, result.skipped) == (11, 5)
+    assert len(one.notices) == 2 and several.notices[-2:] == one.notices
+    textune.predict_files(run, path, tmp_path / "out.parquet", on_bad_row="skip")
+    assert pq.read_table(tmp_path / "out.parquet").num_rows == 11
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])

@@ -86,6 +86,7 @@ ROLES = {
     "train.evaluate_at": Role.COMPUTED,
     "evaluate.arms": Role.COMPUTED,
     "evaluate.plots": Role.COMPUTED,
+    "evaluate.probe": Role.COMPUTED,
     "evaluate.at_end": Role.COMPUTED,
     "decide.folds": Role.COMPUTED,
     "decide.thresholds.matrix": Role.COMPUTED,

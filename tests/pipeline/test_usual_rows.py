@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from kits.runs import reviews, write_place
+from kits.runs import Listener, reviews, write_csv, write_place
 
 import textune
-from textune.evaluation import read_rows
+from textune.evaluation import Aim, read_rows
 from textune.exports import export
-from textune.prediction import Predictor, load_scorer
+from textune.prediction import Predictor, load_scorer, read_card
 from textune.prediction.usual import USUAL_NAME, UsualRows, bins_of, read_usual
 
 
@@ -62,3 +63,24 @@ def test_runs_of_other_kinds(config: str, expected: bool, tmp_path: Path) -> Non
     if usual is not None:
         assert usual.rows == sum(usual.heads[0].scores.counts) == 30
         assert usual.heads[0].labels == ()
+
+
+def test_a_new_rule_counts_them_anew(trained: Any, tmp_path: Path) -> None:
+    shutil.copytree(trained[0].run.parents[1], tmp_path / "home", ignore=shutil.ignore_patterns("cache"))
+    run = tmp_path / "home" / "runs" / "first"
+    before = read_usual(run / "best")
+    textune.decide(run, Aim("recall", 0.5), data=write_csv(tmp_path / "fresh.csv", reviews(260, seed=5)))
+    after, (head,) = read_usual(run / "best"), read_card(run / "best").build_task().heads
+    assert before is not None and after is not None
+    assert before.of(head) is None, "the rule is another one"
+    counted = after.of(head)
+    assert counted is not None and head.decision.thresholds is not None
+    scored = read_rows(run / "evaluations" / "validation.rows.parquet").scored.by_head["label"].scores
+    assert scored is not None
+    assert counted.labels[1] == int((scored[:, 1] >= head.decision.thresholds[0]).sum())
+    assert after.lengths == before.lengths
+    # Without the scores, and with a damaged file, the rule is set all the same.
+    (run / "best" / USUAL_NAME).write_text("{", encoding="utf-8")
+    listener = Listener()
+    textune.decide(run, Aim("recall", 0.6), data=tmp_path / "fresh.csv", force=True, tracker=listener)
+    assert any("drift" in notice for notice in listener.notices)

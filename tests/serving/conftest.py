@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import pytest
+from kits.gating import forked_gate
 from kits.serving import NUMBER, TAGS, TONES, TOPICS, save_model
 
 from textune.config.sources import MetadataPrefix
 from textune.tasks.decision import Decision
+
+__all__ = ["folders", "forked_gate"]
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +23,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "both": save_model(home / "both", {"tone": TONES, "topic": TOPICS}),
         "pairs": save_model(home / "pairs", {"label": TOPICS}, pairs=True),
         "fields": save_model(home / "fields", {"label": TOPICS}, prefix=MetadataPrefix(columns=("source",))),
-        "unsure": save_model(home / "unsure", {"label": TOPICS}, decision=Decision(abstain_below=0.999)),
+        "unsure": save_model(home / "unsure", {"label": TOPICS}, decision=Decision(abstain_below=0.99999)),
         "strict": save_model(home / "strict", {"label": TOPICS}, truncate="error"),
     }

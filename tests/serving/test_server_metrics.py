@@ -120,6 +120,7 @@ def test_requests_are_counted_by_address_model_and_status(served: TestClient, ac
     assert served.post("/predict", json={"inputs": texts}).is_success
     assert served.post("/models/number/predict", json={"inputs": []}).status_code == 422
     assert served.post("/models/nobody's/predict", json={"inputs": "a"}).status_code == 404
+    assert served.post("/classify", json={"input": "a", "model": "tone"}).is_success
     assert served.post("/no/such/place", json={}).status_code == 404
     after = measured(served, accept=accept)
     total = "textune_requests_total"
@@ -127,7 +128,8 @@ def test_requests_are_counted_by_address_model_and_status(served: TestClient, ac
     assert changed(total, path="/predict", model="topic", status="200") == 1
     assert changed(total, path="/predict", model="number", status="422") == 1
     assert changed(total, path="/predict", model="", status="404") == 1
-    assert changed(total, path="(other)", model="topic", status="404") == 1
+    assert changed(total, path="(other)", model="", status="404") == 1
+    assert changed(total, path="/classify", model="tone", status="200") == 1
     assert changed(total, path="/metrics", model="", status="200") == 1
     assert changed("textune_request_seconds_count", path="/predict", model="tags") == 5
     assert changed("textune_refused_total", reason="unusable") == 1
@@ -162,6 +164,18 @@ def test_several_tasks_and_numbers_have_their_own_series(served: TestClient) -> 
     inside = value(samples, "textune_score_bucket", model="number", head="label", le="+Inf")
     assert inside == value(samples, "textune_texts_total", model="number")
     assert not [1 for name, labels in samples if name == "textune_labels_total" and ("model", "number") in labels]
+
+
+def test_the_page_names_every_metric(trained_run: Path) -> None:
+    page = (Path(textune.__file__).parents[1] / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    with client({"film": trained_run}) as served:
+        send(served, [row["text"] for row in reviews(150)])
+        served.post("/predict", json={"inputs": []})
+        for family in text_string_to_metric_families(served.get("/metrics").text):
+            name = family.name + ("_total" if family.type == "counter" else "")
+            if not (name.startswith("process_") or name.endswith("_created")):
+                assert any(f"`{name}`" in row for row in rows), name
 
 
 def test_every_application_has_its_own_metrics(folders: dict[str, Path], served: TestClient) -> None:

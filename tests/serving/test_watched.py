@@ -12,6 +12,7 @@ import pytest
 from kits.metrics import PROBLEMS, head_of, make_rows
 
 from textune.config import TokensSection
+from textune.errors import CodeError
 from textune.prediction.usual import UsualHead, UsualRows, histogram, length_bounds
 from textune.serving.watched import MAX_LABELS, MIN_ROWS, NONE, OTHERS, Watched
 from textune.tasks import Decision, shown, with_decision
@@ -108,6 +109,30 @@ def test_a_label_that_looks_like_a_group_stays_apart() -> None:
     watched = Watched([head], SECTION, None)
     watched.add(np.array([3, 3]), {head.name: np.array([[0.9, 0.1], [0.1, 0.1]])})
     assert watched.counted().heads[0].labels == {NONE: 1, OTHERS: 0, f"({NONE})": 1}
+
+
+def test_what_a_task_of_ones_own_refuses_fails_no_other_request(caplog: pytest.LogCaptureFixture) -> None:
+    class Refusing:
+        """A head whose class decides some rows and not others."""
+
+        def __init__(self) -> None:
+            self.head = head_of("binary")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.head, name)
+
+        def decide(self, scores: np.ndarray) -> np.ndarray:
+            if (scores[:, 1] > 0.9).any():
+                raise CodeError("decide does not know such rows.", hint="Mend it.")
+            return self.head.decide(scores)
+
+    head: Any = Refusing()
+    watched = Watched([head], SECTION, None)
+    watched.add(np.array([5]), {"label": np.array([[0.05, 0.95]])})
+    assert watched.counted().num_rows == 1
+    assert "decide does not know such rows." in caplog.text
+    watched.add(np.array([5]), {"label": np.array([[0.3, 0.7]])})
+    assert watched.counted().heads[0].labels == {"no": 0, "yes": 1, NONE: 0}
 
 
 def test_threads_lose_no_row() -> None:

@@ -70,7 +70,7 @@ class TextEncoder:
         # Without special tokens, an empty text has no tokens; a model needs at least one.
         candidates = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, 0)
         self.separator: Final = find_separator(self.backend, section.pair_separator, has_types=self.has_types)
-        self._empty_id: int = next(token for token in candidates if token is not None)
+        self.empty_id: Final[int] = next(token for token in candidates if token is not None)
         self._num_special = {pair: self.backend.num_special_tokens_to_add(pair) for pair in (False, True)}
         sample = self.backend.encode("a")
         special = sample.special_tokens_mask
@@ -124,6 +124,14 @@ class TextEncoder:
                 value="windows",
                 reason=reason,
             )
+
+    @property
+    def frame_ids(self) -> tuple[list[int], list[int]] | None:
+        """The special tokens before a single text and behind it; None where the tokenizer does not show them."""
+        if self._frame is None:
+            return None
+        ids, (before, after) = self.backend.encode("a").ids, self._frame
+        return ids[:before], ids[len(ids) - after :]
 
     @property
     def second_behind(self) -> str:
@@ -196,7 +204,7 @@ class TextEncoder:
         ids = [encoding.ids for encoding in encodings]
         types = [encoding.type_ids for encoding in encodings] if "types" in self.columns(pair=pair) else None
         for index in np.flatnonzero(raw_lengths == 0):
-            ids[index] = [self._empty_id]
+            ids[index] = [self.empty_id]
             if types is not None:
                 types[index] = [0]
         pieces = {int(index): self._pieces(encodings[index], pair=pair) for index in too_long}

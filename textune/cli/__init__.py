@@ -23,12 +23,14 @@ from textune.cli.configs import check, init, presets, schema, show
 from textune.cli.deciding import decide
 from textune.cli.doctoring import doctor
 from textune.cli.documents import generate, render
+from textune.cli.exporting import export
 from textune.cli.foreign import convert, script_called
 from textune.cli.glue import glue
 from textune.cli.launching import launch
-from textune.cli.models import evaluate, export, info, predict, report
+from textune.cli.models import evaluate, info, predict, report
 from textune.cli.options import as_setting
 from textune.cli.output import print_any_character, print_json
+from textune.cli.pushing import push
 from textune.cli.repeat import repeat
 from textune.cli.runs import train
 from textune.cli.serving import serve
@@ -162,6 +164,7 @@ class _Verbs(click.Group):
         predict,
         info,
         export,
+        push,
         serve,
         launch,
         show,

@@ -1,4 +1,4 @@
-"""Verbs about a trained model: evaluate, predict, info, export."""
+"""Verbs about a trained model: evaluate, report, predict, info."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import click
 from textune.cli.options import (
     Examples,
     by_metadata_options,
-    code_option,
     comparison_options,
     decision_option,
     device_options,
@@ -361,37 +360,3 @@ def _show_parameters(source: str, overrides: tuple[str, ...], unset: tuple[str, 
         print_table(console, *table)
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
-
-
-@click.command(
-    cls=Examples,
-    short_help="Write a run's best model as a plain Hugging Face folder.",
-    examples="textune export runs/first --out model\ntextune export runs/first/checkpoints/step-120 --out model-120\n"
-    "textune export runs/lora --merge --out model",
-)
-@click.argument("run", metavar="RUN")
-@code_option
-@click.option("--out", required=True, metavar="FOLDER", help="The folder to write; an existing one is refused.")
-@click.option("--merge", is_flag=True, help="Whole weights, adapters put into them.")
-@click.option("--adapter", is_flag=True, help="Adapters by themselves, as peft opens them beside their backbone.")
-@json_option
-def export(run: str, out: str, code: tuple[str, ...], merge: bool, adapter: bool, as_json: bool) -> None:
-    """Write a plain Hugging Face folder: a run's best model (before its first evaluation the newest checkpoint's), or
-    that of one checkpoint. A model with adapters is merged unless model.lora.merge is "off".
-    """
-    if merge and adapter:
-        raise click.UsageError("--merge and --adapter are two forms of the same model: give only one of them.")
-    with importing(for_good=True):
-        from textune.exports import export as run_export
-        from textune.model import change_in_words
-
-    done = run_export(run, out, code=code, form="merged" if merge else "adapter" if adapter else None)
-    if as_json:
-        facts = {"folder": str(done.folder), "step": done.step, "source": str(done.source), "form": done.form}
-        print_json(facts if done.change is None else facts | {"change": done.change})
-        return
-    step = "" if done.step is None else f" (step {done.step:,})"
-    what = "the adapters" if done.form == "adapter" else "the model"
-    click.echo(f"Wrote {done.folder}: {what} of {done.source}{step}.", err=True)
-    if done.change is not None:
-        click.echo(change_in_words(done.change), err=True)

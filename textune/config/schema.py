@@ -262,6 +262,10 @@ class EvaluateSection(Section):
     50 values each. The rows that a run keeps in `evaluations/` have them too."""
     plots: Computed[bool] = False
     """Draw the plots of `report.html` as PNG files into `plots/` of the run folder too; needs the extra `plots`."""
+    probe: Computed[Annotated[int, Field(ge=0)]] = 200
+    """Validation rows, spread over length and label, that are kept beside the best model with its scores
+    (`best/probe.jsonl`): an export is asked them again, and refused where it answers otherwise. They hold texts; 0
+    keeps none."""
     train: Computed[bool] = False
     """Evaluate on the training rows too, as the set `train`: the gap to the validation rows shows overfitting."""
     arms: Computed[Arms] = ("without",)

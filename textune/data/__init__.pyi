@@ -59,6 +59,7 @@ from .reading.files import text_blocks as text_blocks
 from .reading.files import undecodable as undecodable
 from .reading.foreign import is_lfs_pointer as is_lfs_pointer
 from .reading.formats import ENDINGS as ENDINGS
+from .reading.given import GivenTexts as GivenTexts
 from .reading.given import given_fields as given_fields
 from .reading.given import given_rows as given_rows
 from .reading.given import given_texts as given_texts
@@ -89,6 +90,7 @@ from .reading.windows import Window as Window
 from .reading.windows import open_rows as open_rows
 from .reading.windows import window_rows as window_rows
 from .reading.writer import RowWriter as RowWriter
+from .rowcells import cells_of as cells_of
 from .shards.blocks import Block as Block
 from .shards.blocks import BlockReader as BlockReader
 from .shards.blocks import Cursor as Cursor

@@ -47,6 +47,7 @@ from .render.html.svg import tick_label as tick_label
 from .render.html.svg import ticks as ticks
 from .render.html.svg import words as words
 from .render.json import read_report as read_report
+from .render.modelcard import Opened as Opened
 from .render.modelcard import model_card as model_card
 from .render.plots import plots_of as plots_of
 from .render.plots import plots_of_training as plots_of_training
@@ -64,6 +65,7 @@ from .scored import Scored as Scored
 from .setcomparison import SetComparison as SetComparison
 from .suspects import find_suspects as find_suspects
 from .taskreport import build_task_report as build_task_report
+from .usual import decided_anew as decided_anew
 from .usual import usual_rows as usual_rows
 from .versus import adjusted_by_holm as adjusted_by_holm
 from .versus import changed_of as changed_of

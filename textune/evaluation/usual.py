@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from textune.config import TokensSection
@@ -20,6 +22,16 @@ def usual_rows(evaluated: EvaluatedSet, lengths_N: np.ndarray, section: TokensSe
     if not counted:
         return None
     return UsualRows(rows=len(evaluated), lengths=histogram(length_bounds(section), lengths_N), heads=counted)
+
+
+def decided_anew(usual: UsualRows, evaluated: EvaluatedSet, heads: Sequence[Head]) -> UsualRows:
+    """The same rows as these heads decide them; where scores were not kept, they stay as they were counted."""
+    counted = {head.name: head for head in usual.heads}
+    for head in heads:
+        rows = evaluated.scored.of(head.name)
+        if rows is not None and (own := _of_head(head, rows)) is not None:
+            counted[head.name] = own
+    return usual.model_copy(update={"heads": tuple(counted.values())})
 
 
 def _of_head(head: Head, rows: Scored) -> UsualHead | None:

@@ -1,1 +1,4 @@
-from .hf import export as export
+from .exporting import export as export
+from .exporting import plain_folder as plain_folder
+from .hub import Pushed as Pushed
+from .hub import push as push

@@ -14,16 +14,23 @@ from .device import Device as Device
 from .device import Precision as Precision
 from .device import prefers_bf16 as prefers_bf16
 from .device import resolve_device as resolve_device
+from .exported import ExportedFiles as ExportedFiles
+from .exported import open_exported as open_exported
+from .exporting import called_padded as called_padded
 from .faces import ClassifierFace as ClassifierFace
+from .heldonce import hold_once as hold_once
 from .language import language_skeleton as language_skeleton
 from .language import load_language_model as load_language_model
 from .language import require_language_model as require_language_model
+from .license import README as README
+from .license import stated_license as stated_license
 from .loading import load_model as load_model
 from .loading import require_backbone as require_backbone
 from .loading import skeleton as skeleton
 from .lowbits import require_low_bits as require_low_bits
 from .mergechange import change_in_words as change_in_words
 from .mergechange import merging_change as merging_change
+from .mlflowfolder import mlflow_model as mlflow_model
 from .native.adamw import KernelAdamW as KernelAdamW
 from .native.kernels import Kernels as Kernels
 from .origin import AdapterNote as AdapterNote
@@ -37,6 +44,7 @@ from .own import class_name as class_name
 from .pretrained import checkpoint_labels as checkpoint_labels
 from .pretrained import find_pretrained as find_pretrained
 from .pretrained import is_error as is_error
+from .pretrained import quiet_transformers as quiet_transformers
 from .pretrained import read_config as read_config
 from .pretrained import require_weights as require_weights
 from .quantize import require_int8 as require_int8
@@ -53,3 +61,4 @@ from .saved import hint_for_no_run as hint_for_no_run
 from .targets import linears as linears
 from .targets import shape_of as shape_of
 from .tokenizer import load_tokenizer as load_tokenizer
+from .tokenmodel import TokenModel as TokenModel

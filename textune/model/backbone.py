@@ -33,7 +33,7 @@ from textune.model.families import PACKED_FAMILIES, attend_in, cannot_pack
 from textune.model.frozen import FrozenWeights
 from textune.model.gptq import PackedLayer
 from textune.model.heads import padded_tensors
-from textune.model.hugging import HuggingModel, Options
+from textune.model.hugging import Forward, HuggingModel, Options
 from textune.model.lowbits import LowBits, put_packed, quantize_beneath
 from textune.model.ondisk import TableOnDisk, large_frozen_table, put_on_disk
 from textune.model.origin import AdapterNote
@@ -321,6 +321,12 @@ class TextModel(nn.Module):
         """What the Hugging Face model reads of a padded batch: int64 [B, L] by the name that its forward gives it."""
         takes_types = self._has_types and "token_type_ids" in self._accepted
         return padded_tensors(self.hf.config, batch, self._known(batch.ids_T), takes_types=takes_types)
+
+    def padded_logits(self, inputs: dict[str, torch.Tensor], forward: Forward) -> torch.Tensor:
+        """Logits [B, C] of a classifier, from tensors as of `padded_inputs` whose ids may lack an embedding; `forward`
+        is that of the Hugging Face model, whose own an exporter has replaced."""
+        assert isinstance(self.face, ClassifierFace), "only classifiers are exported"
+        return self.face.logits({**inputs, "input_ids": self._known(inputs["input_ids"])}, forward)
 
     def take_vocabulary(self, kept_K: np.ndarray) -> None:
         """Hold only the token embeddings of the ids `kept_K`, as a run did that had compacted them."""

@@ -15,7 +15,7 @@ from textune.batches import Group, TokenBatch
 from textune.model.attention import PackedLayout
 from textune.model.families import PACKED_FAMILIES, packing_obstacle
 from textune.model.heads import PADDED_HEADS, unsplit_head
-from textune.model.hugging import HuggingModel, Options
+from textune.model.hugging import Forward, HuggingModel, Options
 from textune.model.nats import COPIES, nats_of, piece_tokens
 from textune.model.projections import PROJECTIONS, projection_of
 
@@ -89,11 +89,11 @@ class ClassifierFace:
         """Logits."""
         return self.logits(tensors)
 
-    def logits(self, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Logits [B, C] of padded tensors [B, L] alone."""
+    def logits(self, tensors: dict[str, torch.Tensor], forward: Forward | None = None) -> torch.Tensor:
+        """Logits [B, C] of padded tensors [B, L] alone; `forward` is that of the model where its own was replaced."""
         if (head := PADDED_HEADS.get(self._hf.config.model_type)) is not None:
             return head(self._hf, tensors)
-        logits_BC: torch.Tensor = self._hf(**tensors, **self._options).logits
+        logits_BC: torch.Tensor = (forward or self._hf)(**tensors, **self._options).logits
         return logits_BC
 
     def vocabulary_obstacle(self) -> str:

@@ -199,9 +199,9 @@ def _at_last_eos(hf: HuggingModel, hidden_BLH: torch.Tensor, inputs: dict[str, t
     ids_BL, real_BL = inputs["input_ids"], inputs["attention_mask"].bool()
     steps = torch.arange(ids_BL.shape[1], device=ids_BL.device)
     is_eos_BL = (ids_BL == hf.config.eos_token_id) & real_BL
-    reads_BL = torch.where(is_eos_BL.any(1, keepdim=True), is_eos_BL, real_BL)
+    reads_BL = is_eos_BL | (real_BL & ~is_eos_BL.any(1, keepdim=True))  # ONNX Runtime chooses no booleans
     last_B = (reads_BL * steps).argmax(1)
-    rows_B = torch.arange(len(ids_BL), device=ids_BL.device)
+    rows_B = torch.arange(ids_BL.shape[0], device=ids_BL.device)  # `len` would fix the number in an exported graph
     logits: torch.Tensor = hf.classification_head(hidden_BLH[rows_B, last_B])
     return logits
 

@@ -66,6 +66,8 @@ class HuggingModel(Protocol):
     """Name of the backbone, which the names of its weights begin with."""
     num_labels: int
     """Outputs of the head."""
+    forward: Forward
+    """What a call computes."""
     generation_config: Any
     """How a language model writes by default."""
 

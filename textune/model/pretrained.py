@@ -25,6 +25,7 @@ from textune.errors import ConfigError, ModelError
 from textune.inside import require_inner
 from textune.jsontext import parse_json
 from textune.model.hugging import HuggingConfig, Options
+from textune.model.mlflowfolder import mlflow_model
 from textune.model.ownconfig import OWN_TYPE, OwnConfig
 from textune.model.saved import complete_model
 from textune.wording import nearest
@@ -39,6 +40,9 @@ OWN_KEYS = frozenset(
     {"id2label", "label2id", "num_labels", "problem_type", "model_type", "architectures", "dtype", "torch_dtype"}
 )
 """Keys of a backbone's configuration that follow from the data or from textune itself."""
+
+EXPORTED = frozenset({".onnx", ".xml"})
+"""Suffixes of files by which models are exported, and from which none is trained."""
 
 _answers: dict[tuple[str, str], tuple[float, bool]] = {}
 """(name, revision) to when the hub was asked and whether it answered."""
@@ -97,7 +101,7 @@ class Pretrained:
 
 
 def find_pretrained(name: str, section: Model, *, key: str) -> Pretrained:
-    """Find `name`: a model folder, a run folder (its best model), or else a name on the hub.
+    """Find `name`: a model folder, a run folder (its best model), a folder of MLflow, or else a name on the hub.
 
     ModelError if it cannot be any of them.
     """
@@ -124,14 +128,15 @@ def find_pretrained(name: str, section: Model, *, key: str) -> Pretrained:
 
 
 def _model_folder(folder: Path, key: str) -> Path:
-    """The best model of a run folder; any other folder unchanged. ModelError for a run or a checkpoint without a
-    model.
-    """
+    """The best model of a run folder, and the model inside a folder of MLflow; any other folder unchanged. ModelError
+    for a run, a checkpoint or a folder of MLflow without a model."""
     if folder.name == "best" and not folder.exists():
         # Killed between the two renames that replace it.
         return complete_model(folder.parent) or folder
     if not folder.is_dir() or (folder / "config.json").is_file():
         return folder
+    if (inside := mlflow_model(folder)) is not None:
+        return inside
     if (folder / "state.json").is_file():
         raise ModelError(
             f"{key}: {folder} is a training checkpoint, not a model folder.",
@@ -282,6 +287,16 @@ def require_weights(found: Pretrained, *, otherwise: str = "") -> None:
     if (index := found.folder / "model.safetensors.index.json").is_file():
         _require_names_within(found, index)
         return
+    exported = sorted(path.name for path in found.folder.iterdir() if path.suffix in EXPORTED)
+    if exported:
+        raise ModelError(
+            f"{found.key}: {found.name} is an export ({exported[0]}), which predicts and cannot be trained.",
+            hint="Start from the run or the model folder that it was made of.",
+            key=found.key,
+            value=found.name,
+            place=str(found.folder),
+            reason="an export",
+        )
     pickles = sorted(path.name for path in found.folder.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".ckpt"})
     if pickles:
         raise ModelError(f"{found.key}: {found.name} has weights only as a pickle ({pickles[0]}).", hint=PICKLE_HINT)

@@ -64,6 +64,33 @@ def levels() -> tuple[str, ...]:
     return tuple(found)
 
 
+_BYTES = {
+    "amx_int8": "amx-int8",
+    "avx512_vnni": "avx512-vnni",
+    "avx_vnni": "avx-vnni",
+    "avx512bw": "avx512",
+    "avx2": "avx2",
+}
+"""Instructions that multiply bytes, the best first, by Linux's names, and what textune calls them."""
+_SUMS_OF_32_BITS = frozenset({"amx-int8", "avx512-vnni", "avx-vnni", "aarch64"})
+"""Of these, those that add products of bytes without an intermediate sum of 16 bits, which could saturate."""
+
+
+def byte_products() -> str:
+    """What this processor multiplies bytes with, such as `avx2`, whatever PyTorch is set to use: other libraries do
+    not ask it. The name of the architecture where the system does not report more."""
+    machine = platform.machine().lower()
+    if machine in {"aarch64", "arm64"}:
+        return "aarch64"
+    has = _instructions()
+    return next((name for flag, name in _BYTES.items() if flag in has), machine)
+
+
+def bytes_may_saturate(products: str) -> bool:
+    """Whether sums of two products of bytes may overflow there; `products` as of `byte_products`."""
+    return products not in _SUMS_OF_32_BITS
+
+
 def vendor() -> str:
     """The vendor of the processor (AMD, Intel), if the system reports it: equal levels differ in speed."""
     return _VENDORS.get(_described("vendor_id"), "other")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import transformers
@@ -10,6 +12,7 @@ from huggingface_hub.errors import StrictDataclassError
 from textune.config import Model, ModelSection
 from textune.errors import ModelError
 from textune.model.addedtokens import add_tokens
+from textune.model.mlflowfolder import tokenizer_beside
 from textune.model.pretrained import Pretrained, find_pretrained, quiet_transformers, read_config
 
 if TYPE_CHECKING:
@@ -37,13 +40,13 @@ def load_tokenizer(section: Model) -> PreTrainedTokenizerBase:
     broken, or only fit a slow tokenizer; otherwise errors as `add_tokens`.
     """
     key = "model.tokenizer" if section.tokenizer else "model.pretrained"
-    found = find_pretrained(section.tokenizer or section.pretrained, section, key=key)
+    found, apart = _find(section, key)
     if found.folder is not None and not any((found.folder / name).is_file() for name in TOKENIZER_FILES):
         raise ModelError(
             f"{key}: {found.name} has no tokenizer ({', '.join(TOKENIZER_FILES[:2])}, ...).",
             hint="Copy the tokenizer's files into it, or name the folder that has them in model.tokenizer.",
         )
-    if found.folder is not None and not section.tokenizer:
+    if found.folder is not None and not section.tokenizer and not apart:
         # Otherwise a broken configuration would be reported as a broken tokenizer.
         read_config(found)
     tokenizer = _open(found)
@@ -68,6 +71,13 @@ def load_tokenizer(section: Model) -> PreTrainedTokenizerBase:
     if isinstance(section, ModelSection) and section.added_tokens:
         add_tokens(tokenizer, section.added_tokens)
     return tokenizer
+
+
+def _find(section: Model, key: str) -> tuple[Pretrained, bool]:
+    """Where the tokenizer is, and whether that is apart from its model, in a folder of MLflow."""
+    found = find_pretrained(section.tokenizer or section.pretrained, section, key=key)
+    apart = None if section.tokenizer else tokenizer_beside(Path(section.pretrained).expanduser())
+    return (found, False) if apart is None else (replace(found, name=str(apart), folder=apart), True)
 
 
 def _open(found: Pretrained) -> Any:

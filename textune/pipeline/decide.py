@@ -23,15 +23,25 @@ from textune.evaluation import (
     GatedRows,
     Measured,
     Verdict,
+    decided_anew,
     measure,
     prove,
+    read_rows,
     verdict_on,
 )
 from textune.pipeline.evaluate import answer_files
 from textune.pipeline.guarantees import Guarantee, read_guarantees, weights_hash, write_guarantees
 from textune.pipeline.proofrows import rows_of_proof
-from textune.prediction import ModelCard, find_model, no_classifier, read_card, write_card
-from textune.run import GUARANTEES, SilentTracker, Tracker, now
+from textune.prediction import (
+    ModelCard,
+    find_model,
+    no_classifier,
+    read_card,
+    read_usual,
+    write_card,
+    write_usual,
+)
+from textune.run import FITTED_ON, GUARANTEES, RunFolder, SilentTracker, Tracker, now
 from textune.tasks import Decision, Head
 from textune.wording import count, listing, nearest
 
@@ -96,6 +106,7 @@ def decide(
         found.append(_guarantee(aim, Gate(head, one), proved, proving, weights))
     write_card(card, folder)
     write_guarantees(folder, [*kept, *found])
+    _renew_usual(run, folder, card, tracker)
     return found
 
 
@@ -122,6 +133,22 @@ def check_guarantees(
     _require_as_proved(known, card, folder)
     answered = answer_files(run, data, columns=columns, code=code, tracker=tracker)
     return [_checked(guarantee, card, answered) for guarantee in known]
+
+
+def _renew_usual(run: Path, folder: Path, card: ModelCard, tracker: Tracker) -> None:
+    """Count the validation rows of a run by the new rule, as far as their scores are there: a server then compares
+    what it answers with them. Without them it compares lengths alone."""
+    path = RunFolder(run).rows_of(FITTED_ON)
+    try:
+        usual = read_usual(folder)
+        if usual is None or not path.is_file():
+            return
+        rows = read_rows(path)
+    except RunError as error:
+        tracker.notice(f"drift of labels and scores will not be measured: {error}")
+        return
+    if rows.fingerprint == card.data.get(FITTED_ON):
+        write_usual(decided_anew(usual, rows, card.build_task().heads), folder)
 
 
 # --- what the threshold is of ----------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import pyarrow as pa
 from textune.ahead import ahead
 from textune.config import Columns, DeviceName, FilesSource, OnBadRow, PredictionPrecision, Switch, user_path
 from textune.data import (
+    STANDARD,
     RowWriter,
     StreamOptions,
     find_files,
@@ -50,6 +51,7 @@ from textune.pipeline.sharded import (
 )
 from textune.pipeline.targets import require_folder, require_target
 from textune.prediction import ModelCard, find_model, no_classifier, prediction_fields, read_as_run, read_card
+from textune.ranks import launched_world
 from textune.run import SilentTracker, Tracker
 from textune.wording import count, listing
 
@@ -113,6 +115,7 @@ def predict_files(
     options that are not those of the parts that are done, for a shard that ends its process three times, and where
     another process writes the same output.
     """
+    _require_alone(target)
     tracker = tracker or SilentTracker()
     folder = find_model(model)
     card = read_card(folder)
@@ -394,15 +397,33 @@ def _until(rows: Iterator[ShardRows], refused: dict[int, TextuneError]) -> Itera
             return
 
 
+def _require_alone(target: str | Path) -> None:
+    """DataError for standard output, RunError below a launcher."""
+    if str(target) == STANDARD:
+        raise DataError(
+            "shards are put together in a file, not on standard output.",
+            hint="Name one with --output.",
+            key="output",
+            value=STANDARD,
+        )
+    if launched_world() > 1:
+        raise RunError(
+            "shards are predicted by processes of their own, and this one was started with others by a launcher.",
+            hint="Start the command without a launcher; --workers says how many processes there are.",
+            key="workers",
+            reason="a launcher",
+        )
+
+
 def _input_files(sources: Sequence[str | Path]) -> list[str]:
     """Files, patterns and folders as files, in order; those of a folder sorted by name. DataError where there are
     none."""
-    if "-" in sources:
+    if STANDARD in map(str, sources):
         raise DataError(
             "standard input can be read only once, and shards that are done again are read again.",
             hint="Name files, or leave --workers and --engine out.",
             key="data",
-            value="-",
+            value=STANDARD,
         )
     found = list[Path]()
     for source in sources:

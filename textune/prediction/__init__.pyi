@@ -1,3 +1,4 @@
+from .card import ExportNote as ExportNote
 from .card import ModelCard as ModelCard
 from .card import card_of as card_of
 from .card import no_classifier as no_classifier
@@ -7,6 +8,7 @@ from .card import settle_copy as settle_copy
 from .card import write_card as write_card
 from .language import DocumentScore as DocumentScore
 from .language import LanguagePredictor as LanguagePredictor
+from .limits import outside_textune as outside_textune
 from .load import find_model as find_model
 from .load import load as load
 from .load import load_scorer as load_scorer
@@ -15,6 +17,10 @@ from .ownfiles import read_as_run as read_as_run
 from .predictor import Prediction as Prediction
 from .predictor import Predictor as Predictor
 from .predictor import require_pairs as require_pairs
+from .probe import PROBE_NAME as PROBE_NAME
+from .probe import Probe as Probe
+from .probe import read_probe as read_probe
+from .probe import write_probe as write_probe
 from .rows import encode_rows as encode_rows
 from .rows import named_scores as named_scores
 from .rows import predict_table as predict_table
@@ -23,6 +29,7 @@ from .rows import without_room as without_room
 from .scorer import Scorer as Scorer
 from .scorer import Scores as Scores
 from .usual import PROBABILITIES as PROBABILITIES
+from .usual import USUAL_NAME as USUAL_NAME
 from .usual import Histogram as Histogram
 from .usual import UsualHead as UsualHead
 from .usual import UsualRows as UsualRows

@@ -87,6 +87,21 @@ class OwnModelCard(Section):
     """What it was made with."""
 
 
+class ExportNote(Section):
+    """What a model became where it is no longer a folder of PyTorch weights (`textune export --to`)."""
+
+    kind: str
+    """The kind of export, as `textune export --to` names it."""
+    file: str
+    """The file in the folder that holds the model."""
+    opset: int | None = None
+    """Version of ONNX's operators; None for a form without."""
+    precision: str = "fp32"
+    """Of its weights: `fp32` or `int8`."""
+    made_on: str = ""
+    """The processor that it was made and compared on, such as `x86-64-v3`: products of bytes differ between them."""
+
+
 class ModelCard(Section):
     """`textune.json`: what a saved model needs beyond its Hugging Face files to predict as it did in its run."""
 
@@ -98,6 +113,8 @@ class ModelCard(Section):
     """What the model is made of, where that is code of the user's own."""
     adapters: AdapterNote | None = None
     """What the adapters in the folder stand beside; None where it holds whole weights."""
+    exported: ExportNote | None = None
+    """What the model became; None where the folder holds weights that PyTorch and transformers read."""
     max_length: int = Field(ge=2)
     """Longest row in tokens."""
     truncate: Truncation

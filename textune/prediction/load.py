@@ -20,21 +20,26 @@ from textune.model import (
     CARD_NAME,
     Adapting,
     Device,
+    ExportedFiles,
     Recipe,
     TextModel,
     complete_model,
+    find_pretrained,
     hint_for_no_run,
     load_language_model,
     load_model,
     load_tokenizer,
+    mlflow_model,
+    open_exported,
     prefers_bf16,
     prepare,
+    read_config,
     require_int8,
     require_low_bits,
     resolve_device,
 )
 from textune.owncode import require_allowed
-from textune.prediction.card import ModelCard, read_card
+from textune.prediction.card import ExportNote, ModelCard, read_card
 from textune.prediction.predictor import Predictor
 from textune.prediction.scorer import Scorer
 from textune.ranks import ALONE, Ranks
@@ -98,6 +103,18 @@ def load_scorer(
     card = read_card(folder)
     card = card if decision else card.undecided()
     require_allowed(card.code, [code] if isinstance(code, str) else code, where=str(folder / CARD_NAME))
+    if card.exported is not None:
+        return _load_exported(
+            folder,
+            card,
+            card.exported,
+            device=device,
+            precision=precision,
+            max_tokens=max_tokens,
+            compile=compile,
+            ranks=ranks,
+            on_notice=on_notice,
+        )
     if precision == "int8":
         _require_whole(card, folder)
         require_int8(device)
@@ -128,6 +145,41 @@ def load_scorer(
     prepare(model, Recipe(chosen, "prediction", int8=int8, quantize=quantize, adapting=adapting, compiled=compiled))
     card = _within_positions(card, model, folder, on_notice)
     limit = max(max_tokens or card.max_tokens, card.max_length)
+    return Scorer(model, tokenizer, task, card, device=chosen, max_tokens=limit, ranks=ranks, on_notice=on_notice)
+
+
+def _load_exported(
+    folder: Path,
+    card: ModelCard,
+    note: ExportNote,
+    *,
+    device: DeviceName,
+    precision: PredictionPrecision,
+    max_tokens: int | None,
+    compile: Switch,
+    ranks: Ranks,
+    on_notice: Callable[[str], None],
+) -> Scorer:
+    """The same of an export, which another library computes."""
+    section = card.opened_in(folder, compile="off")
+    tokenizer = load_tokenizer(section)
+    task = card.build_task()
+    assert isinstance(tokenizer.pad_token_id, int), "every tokenizer gets a pad token"
+    files = ExportedFiles(
+        folder=folder,
+        kind=note.kind,
+        file=note.file,
+        precision=note.precision,
+        config=read_config(find_pretrained(str(folder), section, key="model.pretrained")),
+        pad_id=tokenizer.pad_token_id,
+        num_logits=task.num_outputs,
+        opset=note.opset,
+        made_on=note.made_on,
+    )
+    model = open_exported(files, device=device, precision=precision, compile=compile, on_notice=on_notice)
+    limit = max(max_tokens or card.max_tokens, card.max_length)
+    # Its batches come from memory and go back there, whatever computes them.
+    chosen = resolve_device("cpu", "fp32")
     return Scorer(model, tokenizer, task, card, device=chosen, max_tokens=limit, ranks=ranks, on_notice=on_notice)
 
 
@@ -179,7 +231,8 @@ def _device_of(
 
 
 def find_model(folder: str | Path) -> Path:
-    """The model folder behind a run folder or a model folder; RunError says what is there instead."""
+    """The model folder behind a run folder, a model folder or a folder of MLflow; RunError says what is there
+    instead."""
     folder = user_path(folder)
     if not folder.is_dir():
         reason = "is a file" if folder.is_file() else "does not exist"
@@ -192,6 +245,16 @@ def find_model(folder: str | Path) -> Path:
     for candidate in (folder, complete_model(folder)):
         if candidate is not None and (candidate / CARD_NAME).is_file():
             return candidate
+    inside = mlflow_model(folder)
+    if inside is not None and (inside / CARD_NAME).is_file():
+        return inside
+    if inside is not None:
+        raise RunError(
+            f"{folder} is a folder of MLflow whose model textune did not train: it has no {CARD_NAME}.",
+            hint=f'Train from it: model.pretrained = "{folder}".',
+            place=str(folder),
+            reason=f"no {CARD_NAME}",
+        )
     if (folder / "state.json").is_file():
         raise RunError(
             f"{folder} is a training checkpoint, not a model.",

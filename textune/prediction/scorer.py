@@ -15,7 +15,16 @@ import torch
 
 from textune.batches import Assembler, RowStore, Tokens, cut_by_tokens, require_uncut
 from textune.errors import ModelError
-from textune.model import AdapterNote, CallerBudget, Device, TextModel, free_cached, is_out_of_memory, merging_change
+from textune.model import (
+    AdapterNote,
+    CallerBudget,
+    Device,
+    TextModel,
+    TokenModel,
+    free_cached,
+    is_out_of_memory,
+    merging_change,
+)
 from textune.prediction.card import ModelCard, read_card, write_card
 from textune.ranks import ALONE, Ranks
 from textune.tasks import USUAL, Decision, Task, nth_row, require_numbers, with_decision
@@ -49,7 +58,7 @@ class Scorer:
 
     def __init__(
         self,
-        model: TextModel,
+        model: TokenModel,
         tokenizer: PreTrainedTokenizerBase,
         task: Task,
         card: ModelCard,
@@ -77,6 +86,17 @@ class Scorer:
         self.ranks: Final = ranks
         self.lockstep: Final = lockstep
         self.on_notice: Final = on_notice
+
+    @property
+    def text_model(self) -> TextModel:
+        """The model, where it is one of PyTorch; ModelError for an export, which only predicts."""
+        if not isinstance(self.model, TextModel):
+            raise ModelError(
+                "the model is an export, which only predicts: it cannot be saved again.",
+                hint="Use the run or the model folder that it was made of.",
+                reason="an export",
+            )
+        return self.model
 
     def budget(self, on_notice: Callable[[str], None] | None = None) -> CallerBudget:
         """A budget for one caller, who keeps it over several calls: what one finds out about memory, the next one
@@ -241,10 +261,11 @@ class Scorer:
         `value` of the main metric are noted in the card, and `max_tokens` where evaluation ran out of memory with that
         of the config: whoever loads the model need not find that out again. `merge`: as of `TextModel.save`.
         """
-        self.model.save(folder, weights, merge=merge)
-        adapters = self.model.adapter_note(folder, merge)
+        model = self.text_model
+        model.save(folder, weights, merge=merge)
+        adapters = model.adapter_note(folder, merge)
         self.save_card(folder, step=step, value=value, max_tokens=max_tokens, adapters=adapters)
-        if adapters is None and (change := merging_change(self.model, self.device)) is not None:
+        if adapters is None and (change := merging_change(model, self.device)) is not None:
             write_card(read_card(folder).model_copy(update={"merge_change": change}), folder)
 
     def save_card(

@@ -82,7 +82,7 @@ class Writer:
     def _generate(self, ids_L: np.ndarray, config: GenerationConfig, *, num: int, seed: int) -> list[list[int]]:
         """What was written behind these tokens, `num` times; as many at once as the scorer's budget has room for. No
         other thread may use the model meanwhile."""
-        model, device = self.scorer.model, self.scorer.device
+        model, device = self.scorer.text_model, self.scorer.device
         at_once = max(1, self.scorer.max_tokens // (len(ids_L) + config.max_new_tokens))
         written: list[list[int]] = []
         layout, defaults = model.layout, model.hf.generation_config
@@ -158,7 +158,7 @@ class Writer:
 
     def _room(self, num_begun: int, max_tokens: int | None) -> int:
         """How many tokens to write. ConfigError where there are not so many positions behind the beginning."""
-        positions = self.scorer.model.max_positions
+        positions = self.scorer.text_model.max_positions
         room = max_tokens or MAX_TOKENS if positions is None else positions - num_begun
         if room < (max_tokens or 1):
             raise ConfigError(

@@ -8,6 +8,7 @@ from .manifest import Ending as Ending
 from .manifest import Manifest as Manifest
 from .manifest import now as now
 from .manifest import read_manifest as read_manifest
+from .page import card_of_run as card_of_run
 from .page import write_page as write_page
 from .page import write_plots as write_plots
 from .parts import Parts as Parts
@@ -54,6 +55,8 @@ from .tracking.delivery import FAULTS as FAULTS
 from .tracking.delivery import Delivery as Delivery
 from .tracking.delivery import Story as Story
 from .tracking.delivery import trouble_of as trouble_of
+from .tracking.mlflowmanners import GOOD_MANNERS as GOOD_MANNERS
+from .tracking.mlflowmanners import import_client as import_client
 from .tracking.outbox import ended_of as ended_of
 from .tracking.outbox import files_for as files_for
 from .tracking.table import build_targets as build_targets

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from textune.atomic import replace_folder, write_bytes, write_text
-from textune.evaluation import Report, SplitRows, Story, model_card, page_of, plots_of, plots_of_training, read_report
+from textune.evaluation import (
+    Opened,
+    Report,
+    SplitRows,
+    Story,
+    model_card,
+    page_of,
+    plots_of,
+    plots_of_training,
+    read_report,
+)
+from textune.model import CARD_NAME, complete_model, stated_license
+from textune.prediction import outside_textune, read_card
 from textune.run.folder import CARD, PAGE, PLOTS, RunFolder
 from textune.run.history import read_history
 from textune.run.manifest import Manifest, read_manifest
 
 FIRST = ("test", "validation")
 """Test rows say more than those that chose the model; the set that stands first on a page is open."""
+
+_PLACE = re.compile(r"(?<![\w:/.])/(?:[^\s/,;'\"]+/)+([^\s/,;'\"]+)")
+"""An absolute path, and the last name of it."""
 
 
 def write_page(folder: RunFolder) -> list[Path]:
@@ -24,10 +41,28 @@ def write_page(folder: RunFolder) -> list[Path]:
     if not reports:
         return []
     reports = in_order(reports)
-    texts = {PAGE: page_of(reports, story), CARD: model_card(reports, story)}
+    texts = {PAGE: page_of(reports, story), CARD: model_card(reports, replace(story, limits=_limits(folder)))}
     for name, text in texts.items():
         write_text(folder.path / name, text)
     return [folder.path / name for name in texts]
+
+
+def card_of_run(folder: RunFolder, *, name: str = "", opened: Opened | None = None) -> str | None:
+    """The card of a run's best model for readers who find it as `opened`, under another `name` than the run's, and to
+    whom folders of this machine say nothing; None where the run has no report yet. Errors as in `write_page`."""
+    story = story_of(folder)
+    reports = {name: read_report(path) for name, path in folder.reports().items()}
+    if not reports:
+        return None
+    facts = {key: _PLACE.sub(r"\1", said) for key, said in story.facts.items()}
+    command = _PLACE.sub(r"\1", story.command)
+    story = replace(story, name=name or story.name, limits=_limits(folder), facts=facts, command=command)
+    return model_card(in_order(reports), story, opened=opened)
+
+
+def _limits(folder: RunFolder) -> tuple[str, ...]:
+    model = complete_model(folder.path)
+    return outside_textune(read_card(model)) if model is not None and (model / CARD_NAME).is_file() else ()
 
 
 def write_plots(folder: RunFolder) -> list[Path]:
@@ -61,17 +96,17 @@ def in_order(reports: Mapping[str, Report]) -> dict[str, Report]:
     }
 
 
-def _hub_name(manifest: Manifest) -> str:
-    """The backbone's name, unless it is a folder of this machine."""
+def _backbone(manifest: Manifest) -> str:
+    """The folder or name of the model that the run started from."""
     name = manifest.facts.get("backbone")
-    return name if isinstance(name, str) and not Path(name).exists() else ""
+    return name if isinstance(name, str) else ""
 
 
 def story_of(folder: RunFolder) -> Story:
     """What the manifest and the metrics of a run say of it."""
     manifest = read_manifest(folder.path)
     last = manifest.resumed[-1] if manifest.resumed else None
-    git = manifest.git
+    git, backbone = manifest.git, _backbone(manifest)
     return Story(
         name=folder.path.absolute().name,
         status=manifest.status,
@@ -86,7 +121,8 @@ def story_of(folder: RunFolder) -> Story:
         notices=manifest.notices,
         command=shlex.join(manifest.command),
         versions=manifest.versions,
-        backbone=_hub_name(manifest),
+        backbone="" if Path(backbone).exists() else backbone,
+        license=stated_license(backbone),
         labels=tuple(map(str, labels)) if isinstance(labels := manifest.facts.get("labels"), list) else (),
         fingerprints=manifest.data,
         machine=", ".join(manifest.machine.values()),

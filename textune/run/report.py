@@ -39,6 +39,7 @@ from textune.prediction import ModelCard, Scorer, load_scorer, write_usual
 from textune.run.deciding import RunDecision, decided_again, fit_decisions, keep_decisions
 from textune.run.folder import RunFolder, report_stem
 from textune.run.parts import Parts
+from textune.run.probing import keep_probe
 from textune.run.rowfacts import facts_of
 from textune.run.tracking import Tracker
 from textune.tasks import Task
@@ -246,6 +247,8 @@ def write_reports(parts: Parts, folder: RunFolder, tracker: Tracker) -> dict[str
                 keep_usual(evaluated, rows, saved.card, folder.best)
     if parts.ranks.is_first:
         folder.keep_reports(reports)
+        if said := keep_probe(parts, folder.best, saved, FITTED_ON):
+            tracker.notice(said)
     return reports
 
 

@@ -36,8 +36,11 @@ Row = list[dict[str, str | float | bool]]
 """The items of a text, as JSON."""
 
 
-def label_rows(predictor: Predictor, scored: Scored, numbers: Numbers = "probabilities") -> list[Row]:
-    """For each of n texts every label with its number, the highest first (head after head, of several)."""
+def label_rows(
+    predictor: Predictor, scored: Scored, numbers: Numbers = "probabilities", top_k: int | None = None
+) -> list[Row]:
+    """For each of n texts every label with its number, or the `top_k` highest, the highest first; head after head, of
+    several."""
     heads = predictor.scorer.task.heads
     rows: list[Row] = [[] for _ in scored.num_tokens]
     start = 0
@@ -50,7 +53,7 @@ def label_rows(predictor: Predictor, scored: Scored, numbers: Numbers = "probabi
         marks = _decides(head.decision)
         for row, answer, of_row in zip(rows, answers, values.reshape(len(rows), len(names)).tolist(), strict=True):
             given = {answer} if isinstance(answer, str) else set(answer) if isinstance(answer, tuple) else set()
-            for index in sorted(range(len(names)), key=lambda index: -of_row[index]):
+            for index in sorted(range(len(names)), key=lambda index: -of_row[index])[:top_k]:
                 item: dict[str, str | float | bool] = {"label": names[index], "score": of_row[index]}
                 row.append(item | {"answer": head.labels[index] in given} if marks else item)
     return rows

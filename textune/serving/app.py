@@ -11,6 +11,7 @@ from typing import Annotated, cast
 from fastapi import APIRouter, Depends, FastAPI, Path, Request
 from fastapi.exceptions import HTTPException
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException as AnyHTTPException
 
@@ -55,6 +56,9 @@ class ModelInfo(BaseModel):
     fields: list[str]
     """Columns that are read before each text."""
     step: int | None
+    """Optimizer steps of its run."""
+    queued_tokens: int
+    """Tokens that wait or are computed."""
 
 
 def build_app(models: Models, settings: Settings) -> FastAPI:
@@ -81,7 +85,8 @@ def build_app(models: Models, settings: Settings) -> FastAPI:
     for name in SHAPES:
         router = shape_router(name)(models, settings)
         app.include_router(router)
-        app.include_router(router, prefix="/models/{model}", dependencies=[Depends(_named)])
+        for routes in (router, _without_slash(router)):
+            app.include_router(routes, prefix="/models/{model}", dependencies=[Depends(_named)])
     app.include_router(_own_routes(models, settings, metrics))
     app.include_router(page.router())
     return app
@@ -91,6 +96,15 @@ def shape_router(name: str) -> Callable[[Models, Settings], APIRouter]:
     """What makes the router of a shape."""
     module, _, function = SHAPES[name].partition(":")
     return cast(Callable[[Models, Settings], APIRouter], getattr(importlib.import_module(module), function))
+
+
+def _without_slash(router: APIRouter) -> APIRouter:
+    """What takes requests at `/`, as it is for `/models/NAME` without another slash."""
+    alias = APIRouter(route_class=router.route_class)
+    for route in router.routes:
+        if isinstance(route, APIRoute) and route.path == "/" and "POST" in (route.methods or ()):
+            alias.add_api_route("", route.endpoint, methods=["POST"], include_in_schema=False)
+    return alias
 
 
 def _named(model: Annotated[str, Path(description="The name of a model.")]) -> None:
@@ -155,6 +169,7 @@ def _info(served: Served) -> ModelInfo:
         max_length=card.max_length,
         fields=[] if card.metadata is None else list(card.metadata.columns),
         step=card.step,
+        queued_tokens=served.engine.held_tokens,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -35,7 +36,7 @@ BATCH_TOKENS = 2048
 """Tokens of a batch on a processor: more of them at once are not faster, and others wait longer."""
 TOKENISERS = 2
 """Threads that tokenise: a long text in one leaves the other to short ones."""
-CHARACTERS_PER_TOKEN = 3
+CHARACTERS_PER_TOKEN = 4
 """Taken for granted until a text is tokenised."""
 MAX_RETRY = 60
 """The longest that a client is told to wait, in seconds."""
@@ -107,20 +108,17 @@ class Engine:
         Raises Refusal: `full`, `too_large` (a text that is too long, or more tokens than the queue holds), `unusable`,
         `late`, `failed`.
         """
-        longest = self.predictor.card.max_length
-        whole = self.predictor.encoder.windows
-        estimate = sum(
-            tokens if whole else min(tokens, longest)
-            for tokens in (
-                2 + (len(text) + len(second)) // CHARACTERS_PER_TOKEN
-                for text, second in zip(texts, texts if pairs is None else pairs, strict=True)
-            )
-        )
+        sizes = [len(text) for text in texts]
+        if pairs is not None:
+            sizes = [size + len(second) for size, second in zip(sizes, pairs, strict=True)]
+        limit = sys.maxsize if self.predictor.encoder.windows else self.predictor.card.max_length
+        estimate = sum(min(2 + size // CHARACTERS_PER_TOKEN, limit) for size in sizes)
         return await self.answer(partial(self._encode, texts, pairs, fields, cut), estimate)
 
     async def answer(self, encode: Callable[[], TokenStore], estimate: int) -> Scored:
         """Score the rows that `encode` makes, in a thread; `estimate`: about how many tokens they are. Raises as
         `score`; a DataError of `encode` becomes `unusable`."""
+        estimate = min(estimate, self.max_queue_tokens)  # whether it is too large is known once it is tokenised
         self._admit(estimate)
         self._num_requests += 1
         held, job = estimate, None

@@ -8,6 +8,8 @@ from typing import Annotated, NamedTuple
 import pyarrow as pa
 from pydantic import Field
 
+from textune.config import Columns
+from textune.data import given_fields, given_rows
 from textune.prediction import ModelCard
 from textune.serving.refusals import Refusal
 from textune.wording import listing
@@ -59,7 +61,7 @@ def field_columns(
     given: Mapping[str, str | Sequence[str | None]] | None, card: ModelCard, num_texts: int
 ) -> tuple[pa.ChunkedArray, ...]:
     """large_string [n] of each column that stands before texts; none where a request has no fields. Refusal for a
-    column that the model does not read, or another number of values."""
+    column that the model does not read, or another number of values; DataError where one that it needs is missing."""
     if not given:
         return ()
     columns = () if card.metadata is None else card.metadata.columns
@@ -72,5 +74,5 @@ def field_columns(
     for name, of_column in values.items():
         if len(of_column) != num_texts:
             raise Refusal("unusable", f"`fields.{name}` has {len(of_column)} values for {num_texts} texts.")
-    nothing = [None] * num_texts
-    return tuple(pa.chunked_array([values.get(name, nothing)], pa.large_string()) for name in columns)
+    rows = given_rows(values, Columns(text=next(iter(values))), card.metadata)
+    return given_fields(rows, card.metadata)

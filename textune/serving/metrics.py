@@ -112,12 +112,10 @@ class Metrics:
             yield served, watched, watched.counted()
 
     def name_of(self, scope: Scope, by: list[str]) -> str:
-        """The model of a request: the one that answered, else the one that its address means, else none."""
+        """The model of a request: the (first) one that answered, else the one that its address names, else none."""
         if by:
             return by[0]
         named = scope.get("path_params", {}).get("model")
-        if named is None:
-            return self._models.default.name if scope["method"] == "POST" else ""
         return named if any(one.name == named for one in self._models) else ""
 
     def _of(self, served: Served) -> Watched:

@@ -18,6 +18,7 @@ from textune.prediction import ModelCard, Predictor, UsualRows, find_model, load
 from textune.serving.engine import Engine
 from textune.serving.refusals import Refusal
 from textune.serving.settings import LoadOptions, Settings
+from textune.serving.sharing import share_backbone
 from textune.serving.watcher import Watcher
 from textune.wording import listing
 
@@ -72,7 +73,9 @@ class Models:
         self._open: Final = open_model or self._load
         self._reloading = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
-        self._served = {name: self._serve(name, folder) for name, folder in folders.items()}
+        self._served: dict[str, Served] = {}
+        for name, folder in folders.items():
+            self._served[name] = self._serve(name, folder)
 
     def __iter__(self) -> Iterator[Served]:
         return iter(list(self._served.values()))
@@ -125,6 +128,7 @@ class Models:
     def _serve(self, name: str, folder: Path) -> Served:
         stamp = _stamp(folder) or (0, 0)  # before it is read: a change meanwhile is seen later
         predictor = self._open(folder, self.options)
+        share_backbone(predictor.scorer, [one.predictor.scorer for one in self])
         settings = self.settings
         engine = Engine(
             name,

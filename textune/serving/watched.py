@@ -6,6 +6,7 @@ how far these are from the usual rows. Shapes: n rows, K labels of a head.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
@@ -13,6 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from textune.config import TokensSection
+from textune.errors import TextuneError
 from textune.prediction import (
     PROBABILITIES,
     Histogram,
@@ -35,6 +37,7 @@ MAX_LABELS = 100
 """Labels of a head that are told apart, those that most usual rows have; the others are one group."""
 OTHERS, NONE = "(other labels)", "(none)"
 """What stands for those, and for rows that were given no label."""
+_log = logging.getLogger("textune.serving")
 _AT_ONCE = 256
 """Rows that are counted together: one by one would take a server's time."""
 _SCORES_AT_ONCE = 1 << 17
@@ -177,7 +180,10 @@ class Watched:
             return
         self._lengths.add(np.concatenate([num_tokens for num_tokens, _ in waiting]))
         for head in self._heads:
-            head.add(np.concatenate([scores[head.name] for _, scores in waiting]))
+            try:
+                head.add(np.concatenate([scores[head.name] for _, scores in waiting]))
+            except TextuneError as error:  # of a task of the user's own: no other request may fail of it
+                _log.warning("answers of %s were not counted: %s", head.name, error)
         self.num_rows = int(self._lengths.totals.sum())
 
     def counted(self) -> Counted:

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from textune.config import DeviceName
-from textune.exports import export
+from textune.exports import plain_folder
 from textune.inside import within
 from textune.prediction import Predictor, load, read_card
 
@@ -66,7 +66,7 @@ class KeptModel:
         else:
             merged = TemporaryFolder()
             try:
-                export(self._folder, merged.path / "model", code=self._code, form="merged")
+                plain_folder(self._folder, merged.path / "model", code=self._code, form="merged")
                 files = _contents(merged.path / "model")
             finally:
                 merged.remove()

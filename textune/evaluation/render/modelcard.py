@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -22,34 +23,40 @@ MAX_TEXT = 400
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
-def model_card(reports: Mapping[str, Report], story: Story) -> str:
-    """The card of a run's model, from the first of its reports, the others beside it."""
-    first = next(iter(reports.values()))
+def model_card(reports: Mapping[str, Report], story: Story, *, opened: Opened | None = None) -> str:
+    """The card of a model, from the first of its run's reports, the others beside it; without any it tells of the
+    model alone. `opened`: where readers find the model; by default in a folder of their own."""
+    about = next(iter(reports.values())).about() if reports else "labels of texts"
     parts = [
         f"# {escape(story.name, MAX_TEXT)}",
-        f"A text model trained by textune: {escape(story.facts.get('task', first.about()), MAX_TEXT)}.",
+        f"A text model trained by textune: {escape(story.facts.get('task', about), MAX_TEXT)}.",
         _results(reports),
-        _uses(first),
+        _uses(opened or Opened(), writes_texts=_writes_texts(reports, story)),
         _training(story),
         _labels(story),
-        _limits(reports),
+        _limits(reports, story),
     ]
     body = "\n\n".join(part for part in parts if part)
     return f"---\n{yaml.safe_dump(_header(reports, story), sort_keys=False, allow_unicode=True)}---\n\n{body}\n"
 
 
+def _writes_texts(reports: Mapping[str, Report], story: Story) -> bool:
+    return next(iter(reports.values())).amounts is not None if reports else story.writes_texts
+
+
 def _header(reports: Mapping[str, Report], story: Story) -> dict[str, Any]:
-    """What the hub reads."""
-    first = next(iter(reports.values()))
-    kind = "text-generation" if first.amounts is not None else "text-classification"
-    header: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": kind, "tags": ["textune"]}
+    """What the hub reads; a language is not known, and a licence only where the backbone states one."""
+    kind = "text-generation" if _writes_texts(reports, story) else "text-classification"
+    header: dict[str, Any] = {"license": story.license} if story.license else {}
+    header |= {"library_name": "transformers", "pipeline_tag": kind, "tags": ["textune"]}
     if _HUB_NAME.fullmatch(story.backbone):
         header["base_model"] = story.backbone
-    header["metrics"] = sorted({report.metric for report in reports.values()})
+    if reports:
+        header["metrics"] = sorted({report.metric for report in reports.values()})
     results = [
         {
             "task": {"type": kind},
-            "dataset": {"name": report.dataset or name, "type": "text", "split": name},
+            "dataset": _dataset(name, report),
             "metrics": [{"type": report.metric, "value": round(report.value, 6)}],
         }
         for name, report in reports.items()
@@ -58,7 +65,15 @@ def _header(reports: Mapping[str, Report], story: Story) -> dict[str, Any]:
     return header | ({"model-index": [{"name": story.name, "results": results}]} if results else {})
 
 
+def _dataset(name: str, report: Report) -> dict[str, str]:
+    """The rows of a report; their fingerprint stands where the hub has the revision of a data set."""
+    revision = {"revision": report.fingerprint} if report.fingerprint else {}
+    return {"name": report.dataset or name, "type": "text", "split": name} | revision
+
+
 def _results(reports: Mapping[str, Report]) -> str:
+    if not reports:
+        return ""
     rows = []
     for name, report in reports.items():
         interval = "" if report.interval is None else f"{number(report.interval[0])} to {number(report.interval[1])}"
@@ -75,35 +90,46 @@ def _results(reports: Mapping[str, Report]) -> str:
     return f"## Results\n\n{_table(head, rows)}{more if others else ''}"
 
 
-_OF_TEXTS = """
-The folder is a plain Hugging Face folder: `AutoModelForCausalLM.from_pretrained` opens it, and
+@dataclass(frozen=True)
+class Opened:
+    """Where readers of a card find its model."""
 
-```python
-import textune
+    name: str = "FOLDER"
+    """A folder, or a name on the hub."""
+    on_hub: bool = False
+    revision: str | None = None
+    """Branch on the hub; None for the usual one."""
 
-model = textune.load("FOLDER")
-```
-"""
-_OF_ANSWERS = """
-```python
-import textune
-
-model = textune.load("FOLDER")
-model.predict(["a text"])
-```
-
-or in plain transformers, whose answers do not know of a decision that was fitted:
-
-```python
-from transformers import pipeline
-
-pipeline("text-classification", model="FOLDER")(["a text"])
-```
-"""
+    @property
+    def in_transformers(self) -> str:
+        """The arguments by which plain transformers finds it."""
+        return f'"{self.name}"' + (f', revision="{self.revision}"' if self.revision else "")
 
 
-def _uses(report: Report) -> str:
-    return f"## How to use it\n\n{(_OF_ANSWERS if report.amounts is None else _OF_TEXTS).strip()}"
+def _uses(opened: Opened, *, writes_texts: bool) -> str:
+    """Code that runs as it stands once the name is that of the reader's folder."""
+    fetched = f"snapshot_download({opened.in_transformers})" if opened.on_hub else opened.in_transformers
+    imports = "from huggingface_hub import snapshot_download\n\nimport textune" if opened.on_hub else "import textune"
+    loaded = f"{imports}\n\nmodel = textune.load({fetched})"
+    if writes_texts:
+        plain = _plain(opened, "text-generation", '"The beginning of a text"')
+        return f"{_HOW}{_code(loaded)}\n\nor in plain transformers:\n\n{plain}"
+    loaded += '\nmodel.predict(["a text"])'
+    plain = _plain(opened, "text-classification", '["a text"]')
+    return f"{_HOW}{_code(loaded)}\n\n{_PLAIN}\n\n{plain}"
+
+
+def _plain(opened: Opened, kind: str, argument: str) -> str:
+    lines = ["from transformers import pipeline", "", f'model = pipeline("{kind}", model={opened.in_transformers})']
+    return _code("\n".join([*lines, f"model({argument})"]))
+
+
+_HOW = "## How to use it\n\n"
+_PLAIN = "or in plain transformers, whose answers do not know of a decision that was fitted:"
+
+
+def _code(text: str) -> str:
+    return f"```python\n{text}\n```"
 
 
 def _training(story: Story) -> str:
@@ -112,8 +138,9 @@ def _training(story: Story) -> str:
         f"- fingerprint of the {escape(name, MAX_TEXT)} data: `{mark}`" for name, mark in story.fingerprints.items()
     ]
     lines += [f"- command: {escape(story.command, MAX_TEXT)}"] if story.command else []
-    lines += [f"- versions: {escape(', '.join(f'{name} {of}' for name, of in story.versions.items()), MAX_TEXT)}"]
-    return "## Training\n\n" + "\n".join(lines)
+    versions = ", ".join(f"{name} {of}" for name, of in story.versions.items())
+    lines += [f"- versions: {escape(versions, MAX_TEXT)}"] if versions else []
+    return "## Training\n\n" + "\n".join(lines) if lines else ""
 
 
 def _labels(story: Story) -> str:
@@ -124,14 +151,18 @@ def _labels(story: Story) -> str:
     return f"## Labels\n\n{count(len(story.labels), 'label')}: {shown}{more}."
 
 
-def _limits(reports: Mapping[str, Report]) -> str:
-    """What the reports warn of and note."""
+def _limits(reports: Mapping[str, Report], story: Story) -> str:
+    """What the reports warn of and note, and what is different outside textune."""
     lines = [
         f"- {escape(name, MAX_TEXT)}: {escape(said, 2000)}"
         for name, report in reports.items()
         for said in (*report.warnings, *report.notes)
     ]
-    lines.append("- The intervals say how much the choice of rows matters, nothing of texts of another kind.")
+    lines += [f"- {escape(said, 2000)}" for said in story.limits]
+    if reports:
+        lines.append("- The intervals say how much the choice of rows matters, nothing of texts of another kind.")
+    else:
+        lines.append("- Nothing is known here of how good the model is.")
     return "## Limits\n\n" + "\n".join(lines)
 
 

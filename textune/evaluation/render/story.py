@@ -64,6 +64,12 @@ class Story:
     commit: str = ""
     backbone: str = ""
     """Name of the model that the run started from, where others can find it by that name; else empty."""
+    license: str = ""
+    """What that model states, such as `apache-2.0`; empty where it states none."""
+    writes_texts: bool = False
+    """Whether the model is a language model; where there is a report, that says so."""
+    limits: tuple[str, ...] = ()
+    """What whoever opens the model with something else than textune has to know, besides what reports warn of."""
     labels: tuple[str, ...] = ()
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     """Of the data, by split."""

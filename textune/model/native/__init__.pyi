@@ -1,3 +1,4 @@
+from .copies import join_copies as join_copies
 from .disentangled import Terms as Terms
 from .disentangled import kernel_disentangled as kernel_disentangled
 from .install import count_known as count_known

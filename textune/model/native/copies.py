@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -37,12 +37,19 @@ class WorkingCopy:
         self._state: tuple[object, ...] = ()
         self._copy = torch.empty(0)
         self._is_written = False
+        self._lead: tuple[WorkingCopy, tuple[object, ...]] | None = None
+        """The copy of another model that serves for this one too, as long as the weights here are in this state."""
         _copies.add(self)
 
     def get(self, dtype: torch.dtype, *, with_grad: bool) -> torch.Tensor:
         """[sum of rows, columns] in `dtype`."""
         if dtype == torch.float32 and len(self._parameters) == 1:
             return self._parameters[0].detach()
+        if self._lead is not None:
+            lead, state = self._lead
+            if state == self._weights_state(torch.float32):
+                return lead.get(dtype, with_grad=with_grad)
+            self._lead = None
         if self._state != self._weights_state(dtype) or (with_grad and not self._outlives_a_step()):
             sizes = [len(p) for p in self._parameters]
             # A new tensor each time: a graph, or another thread, may still hold the last one.
@@ -51,6 +58,21 @@ class WorkingCopy:
                 piece.copy_(parameter.detach())
             self._copy, self._state, self._is_written = fresh, self._weights_state(dtype), False
         return self._copy
+
+    def follow(self, other: WorkingCopy) -> None:
+        """Use the copy of another model, whose weights stand at the same addresses, until a weight here changes."""
+        lead = other if other._lead is None else other._lead[0]
+        if lead is not self:
+            self._copy, self._state = torch.empty(0), ()
+            self._lead = lead, self._weights_state(torch.float32)
+
+    def is_of(self, weights: Collection[int]) -> bool:
+        """Whether all of its weights are among those of these ids."""
+        return all(id(parameter) in weights for parameter in self._parameters)
+
+    def addresses(self) -> tuple[int, ...]:
+        """Where its weights stand."""
+        return tuple(parameter.data_ptr() for parameter in self._parameters)
 
     def _outlives_a_step(self) -> bool:
         """Whether the copy is up to date after a step, for the optimizer writes it or changes none of the weights."""
@@ -79,6 +101,17 @@ class WorkingCopy:
 
 _copies: weakref.WeakSet[WorkingCopy] = weakref.WeakSet()
 """All copies, except those of a copied or unpickled model, where each forward pass makes its own."""
+
+
+def join_copies(given: Iterable[torch.Tensor], taken: Iterable[torch.Tensor]) -> None:
+    """Let the copies of weights that were `given` the storage of others follow those of the others, which are
+    `taken`; both are parameters of models."""
+    new, earlier = {id(weight) for weight in given}, {id(weight) for weight in taken}
+    copies = list(_copies)
+    leads = {copy.addresses(): copy for copy in copies if copy.is_of(earlier)}
+    for copy in copies:
+        if copy.is_of(new) and (lead := leads.get(copy.addresses())) is not None:
+            copy.follow(lead)
 
 
 def copies_to_write(

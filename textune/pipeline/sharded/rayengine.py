@@ -12,8 +12,10 @@ import contextlib
 import logging
 import os
 import pickle
+import secrets
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -151,16 +153,18 @@ def _dataset(ray: Any, settings: Settings, plan: Plan, left: list[int], num_work
     num_gpus = 0 if cpu else ray.cluster_resources().get("GPU", 0)
     threads = seats(num_workers, cpu=True)[0].threads
     numbers = ray.data.from_items([{"number": number} for number in left], override_num_blocks=len(left))
-    return numbers.map_batches(
-        ShardActor,
-        fn_constructor_args=(Seat(threads), settings, plan, frozenset(left)),
-        batch_size=1,
-        concurrency=num_workers,
-        num_cpus=1,
-        num_gpus=min(1, num_gpus / num_workers) if num_gpus else None,
-        max_restarts=TRIES - 1,
-        max_task_retries=TRIES - 1,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of the last two, which have no other place yet
+        return numbers.map_batches(
+            ShardActor,
+            fn_constructor_args=(Seat(threads), settings.anywhere(), plan, frozenset(left)),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=num_workers),
+            num_cpus=1,
+            num_gpus=min(1, num_gpus / num_workers) if num_gpus else None,
+            max_restarts=TRIES - 1,  # Ray Data itself would go on for ever
+            max_task_retries=TRIES - 1,
+        )
 
 
 @contextlib.contextmanager
@@ -169,11 +173,18 @@ def _cluster(ray: Any, num_workers: int, address: str | None) -> Iterator[None]:
     if ray.is_initialized():  # by whoever calls this
         yield
         return
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     folder = None if address else tempfile.mkdtemp(prefix="textune-ray-")
-    here = {"num_cpus": num_workers, "include_dashboard": False, "_temp_dir": folder}
+    chosen: dict[str, Any] = {"address": address}
+    if address is None:
+        # It hears only whoever knows the token; one that is given is not written into the home folder.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        chosen = {"num_cpus": num_workers, "include_dashboard": False, "_temp_dir": folder}
     try:
-        ray.init(**({"address": address} if address else here), **quiet)
+        ray.init(**chosen, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)

@@ -7,6 +7,7 @@ the output of several processes is that of one.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ def changed(settings: Settings, plan: Plan, shard: Shard, num_done: int) -> RunE
 
 def states_of(settings: Settings) -> tuple[FileState, ...]:
     """The files as they are now."""
-    return tuple(FileState(path, *file_state(Path(path))) for path in settings.paths)
+    return tuple(FileState(os.path.abspath(path), *file_state(Path(path))) for path in settings.paths)
 
 
 def _hash(window: Window) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,11 @@ class Settings:
     skips: bool = False
     """Whether rows that cannot be used are left out."""
 
+    def anywhere(self) -> Settings:
+        """The same for a process in another folder."""
+        opening = replace(self.opening, model=os.path.abspath(self.opening.model))
+        return replace(self, opening=opening, paths=tuple(os.path.abspath(path) for path in self.paths))
+
     def input(self, index: int, card: ModelCard, max_rows: int) -> Input:
         """One of the files as it is read."""
         return Input(
@@ -82,7 +88,7 @@ class Settings:
         facts = {
             "textune": __version__,
             "the model": _content(model),
-            "the input files": list(self.paths),
+            "the input files": [os.path.abspath(path) for path in self.paths],
             "how the input is read": vars(self.reading),
             "the format of the output": vars(self.writing),
             "the columns of the text": [self.columns.model_dump(mode="json"), dict(self.rename)],

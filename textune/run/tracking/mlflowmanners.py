@@ -19,8 +19,10 @@ DEFAULTS: dict[str, object] = {
     "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": 300,
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": False,
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": True,
+    "MLFLOW_UV_AUTO_DETECT": False,
 }
-"""By environment variable: seconds that a server may be silent, no tries but those of the sender, nothing printed."""
+"""By environment variable: seconds that a server may be silent, no tries but those of the sender, nothing printed,
+no files of the working directory in a saved model."""
 _AT_IMPORT = {"MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet"}
 """Environment variables that MLflow reads when it is imported."""
 

@@ -10,5 +10,11 @@ from __future__ import annotations
 
 SHAPES: dict[str, str] = {
     "tei": "textune.serving.shapes.tei:router",
+    "inference": "textune.serving.shapes.inference:router",
+    "batch": "textune.serving.shapes.batch:router",
+    "classify": "textune.serving.shapes.classify:router",
+    "moderations": "textune.serving.shapes.moderations:router",
+    "systemone": "textune.serving.shapes.systemone:router",
+    "models": "textune.serving.shapes.openai:router",
 }
 """Name -> where its router is made."""

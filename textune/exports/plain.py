@@ -1,18 +1,18 @@
-"""A plain Hugging Face folder from a run: its best model, or the model of a checkpoint from any kind of learner."""
+"""From a run to a plain Hugging Face folder, which every export begins with: the best model of the run, or that of a
+checkpoint from any kind of learner; below `exporting.py`."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import torch
 
-from textune.atomic import write_folder
-from textune.config import Model, ModelSection, PythonModel, Quantize, load_config, load_tree, user_path
+from textune.config import Model, ModelSection, PythonModel, Quantize, load_config, load_tree
 from textune.errors import ConfigError, ModelError, RunError
 from textune.inside import require_inside
 from textune.model import (
@@ -35,7 +35,16 @@ from textune.model import (
     skeleton,
 )
 from textune.owncode import require_allowed
-from textune.prediction import ModelCard, Scorer, load_scorer, read_card, settle_copy, write_card
+from textune.prediction import (
+    ModelCard,
+    Probe,
+    Scorer,
+    load_scorer,
+    read_card,
+    read_probe,
+    settle_copy,
+    write_card,
+)
 from textune.run import Identity, state_of
 from textune.training import (
     KEPT_IDS,
@@ -53,38 +62,28 @@ Form: TypeAlias = Literal["merged", "adapter"]
 
 
 @dataclass(frozen=True)
-class Exported:
-    """What was written."""
+class Source:
+    """A model that can be exported, and how it becomes a plain folder."""
 
     folder: Path
+    """Its model folder, or its checkpoint."""
+    card: ModelCard
+    form: Form
     step: int | None
     """Optimizer steps behind the model; None if its card does not say."""
-    source: Path
-    form: Form
-    """Whether it holds whole weights, or adapters."""
-    change: float | None = None
-    """The largest change of a logit when weights of few bits became fp32; None where there were none."""
+    is_plain: bool
+    """Whether `folder` is already what `write` would write."""
+    probe: Probe | None
+    """The rows beside the model, or beside the best model of the checkpoint's run."""
+    is_rescored: bool
+    """Whether the scores of the probe are those of another model: what is written has to be asked first."""
+    write: Callable[[Path], None]
+    """Writes the plain folder, which must exist."""
 
 
-def export(
-    source: str | Path, target: str | Path, *, code: str | Sequence[str] = (), form: Form | None = None
-) -> Exported:
-    """Write a model as a plain folder: the best one of a run, or that of its newest checkpoint if it has not evaluated
-    yet, or that of one checkpoint.
-
-    The folder is complete or absent. `code`: as in `textune.prediction.load`, for the model of a checkpoint. `form`:
-    of a model with adapters, whether these are put into the weights ("merged") or written by themselves ("adapter");
-    by default as its `model.lora.merge` says: "adapter" for "off", else "merged". Raises RunError if there is no
-    model, if the checkpoint is damaged, if it has no adapters to write, or if `target` exists.
-    """
-    source, target = user_path(source), user_path(target)
-    if target.exists():
-        raise RunError(
-            f"--out {target} exists; nothing is ever overwritten.",
-            hint="Choose another name.",
-            key="out",
-            value=str(target),
-        )
+def find_source(source: Path, *, code: Sequence[str], form: Form | None) -> Source:
+    """The model of a run (its best, or its newest checkpoint's if it has not evaluated yet), of a checkpoint or of a
+    model folder. Errors as `export`; nothing is written."""
     if not source.is_dir():
         raise RunError(
             f"{source} does not exist.",
@@ -92,23 +91,59 @@ def export(
             place=str(source),
         )
     model = source if (source / CARD_NAME).is_file() else complete_model(source)
-    if model is not None:
-        if (model / MANIFEST).is_file():  # a checkpoint that holds only a model
-            require_whole(model)
-        card = read_card(model)
-        chosen = _form(form, None if card.adapters is None else card.adapters.merge, source, model)
-        if card.adapters is not None and chosen == "merged":
-            scorer = load_scorer(model, device="cpu", precision="fp32", compile="off", code=code)
-            write_folder(target, lambda folder: _save_merged(scorer, card, folder))
-        else:
-            write_folder(target, lambda folder: _copy_model(model, folder))
-        return Exported(target, card.step, model, chosen, read_card(target).merge_change)
+    return _of_checkpoint(source, code, form) if model is None else _of_model(source, model, code, form)
+
+
+def _of_model(source: Path, model: Path, code: Sequence[str], form: Form | None) -> Source:
+    if (model / MANIFEST).is_file():  # a checkpoint that holds only a model
+        require_whole(model)
+    card = read_card(model)
+    if card.exported is not None:
+        raise RunError(
+            f"{model} was exported as {card.exported.kind}: it no longer holds the weights that an export is made of.",
+            hint="Export the run that it came from.",
+            place=str(model),
+            reason=f"exported as {card.exported.kind}",
+        )
+    chosen = _form(form, None if card.adapters is None else card.adapters.merge, source, model)
+    is_merged = card.adapters is not None and chosen == "merged"
+
+    def write(folder: Path) -> None:
+        if not is_merged:
+            _copy_model(model, folder)
+            return
+        scorer = load_scorer(model, device="cpu", precision="fp32", compile="off", code=code)
+        _save_merged(scorer, card, folder)
+
+    few_bits = card.adapters is not None and card.adapters.quantize is not None
+    return Source(
+        folder=model,
+        card=card,
+        form=chosen,
+        step=card.step,
+        is_plain=not is_merged,
+        probe=read_probe(model),
+        is_rescored=few_bits,  # numbers of few bits are other ones on other devices, and in fp32
+        write=write,
+    )
+
+
+def _of_checkpoint(source: Path, code: Sequence[str], form: Form | None) -> Source:
     checkpoint = _find_checkpoint(source)
-    written = _rebuild(checkpoint, [code] if isinstance(code, str) else code)
+    written = _rebuild(checkpoint, code)
     merge = None if written.adapters is None else written.adapters.lora.merge
     chosen = _form(form, merge, source, checkpoint.folder)
-    write_folder(target, lambda folder: _save(written, checkpoint, folder, chosen))
-    return Exported(target, checkpoint.step, checkpoint.folder, chosen, read_card(target).merge_change)
+    best = complete_model(checkpoint.folder.absolute().parent.parent)
+    return Source(
+        folder=checkpoint.folder,
+        card=read_card(checkpoint.folder / "model"),
+        form=chosen,
+        step=checkpoint.step,
+        is_plain=False,
+        probe=None if best is None else read_probe(best),
+        is_rescored=True,
+        write=lambda folder: _save(written, checkpoint, folder, chosen),
+    )
 
 
 def _form(asked: Form | None, merge: str | None, source: Path, model: Path) -> Form:

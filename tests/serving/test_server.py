@@ -1,0 +1,185 @@
+"""A server in a process of its own: token, signals, reload; and its command."""
+
+import contextlib
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from kits.cli import runner
+from kits.languagefolders import saved_language_model
+from kits.serving import TOPICS, client, running, save_model, some_texts
+from starlette.testclient import TestClient
+
+from textune.prediction import load
+
+
+def test_sigterm_answers_what_is_in_flight(folders: dict[str, Path]) -> None:
+    texts = some_texts(250)
+    answers: list[httpx2.Response] = []
+    with running(folders["topic"], "--batch-tokens", "64", OMP_NUM_THREADS="1") as at:
+        with httpx2.Client(timeout=60) as asking:
+            body = {"inputs": [[text] for text in texts]}
+            assert asking.get(f"{at.url}/health").json() == {"status": "ok"}
+            assert asking.post(f"{at.url}/models/topic/predict", json=body).status_code == 200
+
+        def ask() -> None:
+            with contextlib.suppress(httpx2.TransportError):  # it came after the signal
+                answers.append(httpx2.post(f"{at.url}/predict", json=body, timeout=60))
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        once = len(load(folders["topic"], device="cpu").encoder.encode(texts).ids)
+        while httpx2.get(f"{at.url}/models", timeout=60).json()[0]["queued_tokens"] <= 2 * once:
+            assert not answers, "all of them were answered before they were in flight together"
+        assert at.stop(signal.SIGTERM) == 0
+        for thread in threads:
+            thread.join()
+    expected = [prediction.label for prediction in load(folders["topic"], device="cpu").predict(texts)]
+    assert len(answers) >= 3, "those that were in flight"
+    for answer in answers:
+        assert [row[0]["label"] for row in answer.json()] == expected
+
+
+def test_sighup_opens_the_models_again(folders: dict[str, Path], tmp_path: Path) -> None:
+    """Without a lost request: a client asks all the while."""
+    run = tmp_path / "run"
+    shutil.copytree(folders["topic"], run / "best")
+    other = save_model(tmp_path / "other", {"label": TOPICS}, step=7)
+    body = {"inputs": some_texts(3)[2]}
+    with running(run, "--token", "secret", OMP_NUM_THREADS="1") as at:
+        headers = {"authorization": "Bearer secret"}
+        statuses: set[int] = set()
+        done = threading.Event()
+
+        def ask() -> None:
+            with httpx2.Client(timeout=60, headers=headers) as asking:
+                while not done.is_set():
+                    statuses.add(asking.post(f"{at.url}/predict", json=body).status_code)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        shutil.move(run / "best", run / "best.old")
+        shutil.copytree(other, run / "best.new")
+        shutil.move(run / "best.new", run / "best")
+        at.process.send_signal(signal.SIGHUP)
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            if httpx2.get(f"{at.url}/models/run", headers=headers).json()["step"] == 7:
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail("the model was not opened again")
+        done.set()
+        asking.join()
+        assert statuses == {200}
+        (run / "best" / "textune.json").write_text("{")
+        refused = httpx2.post(f"{at.url}/models/run/reload", headers=headers, timeout=60)
+        assert refused.status_code == 409 and "stays as it was" in refused.json()["error"]
+        assert httpx2.post(f"{at.url}/predict", json=body, headers=headers).status_code == 200
+        assert at.stop(signal.SIGINT) == 0
+
+
+def test_a_model_whose_files_changed_is_opened_again(folders: dict[str, Path], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(folders["topic"], run / "best")
+    later = save_model(tmp_path / "later", {"label": TOPICS}, step=9)
+    with client({"run": run}, follow=0.05) as served:
+        assert served.get("/models/run").json()["step"] is None
+        shutil.move(run / "best", run / "best.old")
+        shutil.move(later, run / "best")
+        until = time.monotonic() + 60
+        while served.get("/models/run").json()["step"] != 9:
+            assert time.monotonic() < until, "it was not opened again"
+        assert served.post("/predict", json={"inputs": "a"}).status_code == 200
+
+
+@pytest.fixture
+def guarded_client(folders: dict[str, Path]) -> Any:
+    with client({"topic": folders["topic"]}, token="secret") as found:
+        yield found
+
+
+def test_every_address_asks_for_the_token(guarded_client: TestClient) -> None:
+    document = guarded_client.app.openapi()  # type: ignore[attr-defined]
+    for path, methods in document["paths"].items():
+        for method in methods:
+            answer = guarded_client.request(method.upper(), path.replace("{model}", "topic"), json={"inputs": "a"})
+            if path == "/health":
+                assert answer.status_code == 200
+            else:
+                assert answer.status_code == 401, (method, path)
+                assert answer.headers["www-authenticate"] == "Bearer"
+    for given in ("secret", "Bearer secre", "Bearer secret2", "Basic secret", "bearer é"):
+        answer = guarded_client.post("/predict", json={"inputs": "a"}, headers={"authorization": given.encode()})
+        assert answer.status_code == 401, given
+    answer = guarded_client.post("/predict", json={"inputs": "a"}, headers={"authorization": "Bearer secret"})
+    assert answer.status_code == 200
+
+
+def test_a_reload_needs_the_token(folders: dict[str, Path], guarded_client: TestClient) -> None:
+    headers = {"authorization": "Bearer secret"}
+    assert guarded_client.post("/models/topic/reload", headers=headers).json()["name"] == "topic"
+    assert guarded_client.post("/models/nothing/reload", headers=headers).status_code == 404
+    with client({"topic": folders["topic"]}) as unguarded:
+        assert unguarded.post("/models/topic/reload").status_code == 403
+
+
+def test_models_say_what_they_are(folders: dict[str, Path]) -> None:
+    with client({name: folders[name] for name in ("both", "fields", "pairs")}) as served:
+        both, fields, pairs = served.get("/models").json()
+    assert both["labels"] == ["tone/neg", "tone/pos", "topic/red", "topic/green", "topic/blue"]
+    assert fields["fields"] == ["source"] and not fields["takes_pairs"] and pairs["takes_pairs"]
+
+
+def test_addresses_that_are_not_there(folders: dict[str, Path]) -> None:
+    with client({"topic": folders["topic"]}) as served:
+        assert served.get("/nothing").status_code == 404 and "/docs" in served.get("/nothing").json()["error"]
+        assert served.get("/predict").status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere"], "does not exist"),
+        (["a=x", "a=y"], "two models have the name 'a'"),
+        (["a b=x"], "cannot name a model"),
+        (["x", "--token", "a", "--token-file", "b"], "two ways"),
+        (["x", "--token-file", "missing"], "cannot be read"),
+        (["x", "--token", ""], "the token is empty"),
+        (["x", "--timeout", "0"], "--timeout"),
+        (["x", "--timeout", "nan"], "--timeout"),
+    ],
+    ids=["folder", "twice", "name", "tokens", "file", "empty", "zero", "nan"],
+)
+def test_commands_that_cannot_be(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = runner(capsys, monkeypatch, tmp_path)("serve", *words)
+    assert done.code == 2 and said in done.err
+
+
+def test_a_port_that_is_taken(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = runner(capsys, monkeypatch, tmp_path)("serve", str(folders["topic"]), "--port", str(port))
+    assert done.code == 2 and "cannot listen" in done.err and "--port" in done.err
+
+
+def test_a_language_model_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = saved_language_model(tmp_path / "language")
+    done = runner(capsys, monkeypatch, tmp_path)("serve", str(folder))
+    assert done.code == 2 and "language model" in done.err

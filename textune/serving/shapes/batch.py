@@ -1,0 +1,233 @@
+"""`POST /batch`: JSON lines in, JSON lines out, in the same order, while they arrive.
+
+A line is a text ("..."), a pair (["...", "..."]) or an object with the columns that the model was trained on. Its
+answer has the columns that `textune predict` adds. A line that cannot be answered has an object with `error` in its
+place, and the others are answered. A stream never has more than a few lines in the queue: it waits where others are
+refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from pydantic import JsonValue
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from textune.batches import TokenStore, join_stores
+from textune.errors import InputError
+from textune.prediction import Predictor, named_scores
+from textune.serving.engine import CHARACTERS_PER_TOKEN
+from textune.serving.guarded import guarded
+from textune.serving.models import Models
+from textune.serving.refusals import Refusal
+from textune.serving.settings import Settings
+from textune.serving.shapes.tei import refused, write_error
+
+LINES = 64
+"""Lines that are answered together, at most ..."""
+CHARACTERS = 65_536
+"""... and so many characters, or one line with more."""
+CHUNKS = 2
+"""Of a stream, so many such parts are in the queue at once: one is tokenised while the other is computed."""
+PAUSE = 0.1
+"""Seconds until a stream that found the queue full asks again."""
+
+KIND = "application/x-ndjson"
+_LINES_IN = {"requestBody": {"required": True, "content": {KIND: {"schema": {"type": "string"}}}}}
+_LINES_OUT: dict[int | str, dict[str, Any]] = {200: {"content": {KIND: {"schema": {"type": "string"}}}}}
+
+
+def router(models: Models, settings: Settings) -> APIRouter:
+    """The shape's one route."""
+    routes = APIRouter(route_class=guarded(models, settings, write_error, streamed=True), tags=["JSON lines"])
+
+    @routes.post(
+        "/batch",
+        openapi_extra=_LINES_IN,
+        responses=_LINES_OUT | refused(401, 404, 422),
+        response_class=Response,
+    )
+    async def batch(request: Request, all_scores: bool = False) -> Response:
+        """A line of JSON for each line of JSON: what `textune predict` writes of it, with `all_scores` also of every
+        label."""
+        name = models.of(request).name
+        return _LineAnswers(_Stream(models, settings, name, all_scores=all_scores), request)
+
+    return routes
+
+
+class _Value(NamedTuple):
+    """What a line says."""
+
+    json: JsonValue
+    size: int
+    """Bytes of the line."""
+
+
+class _LineAnswers(Response):
+    """An answer that begins before the request has ended."""
+
+    media_type = KIND
+
+    def __init__(self, stream: _Stream, request: Request) -> None:
+        super().__init__()
+        del self.headers["content-length"]
+        self._stream, self._request = stream, request
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        timeout = self._stream.settings.timeout
+        with contextlib.suppress(ClientDisconnect):
+            async for lines in self._stream.answers(self._request):
+                async with asyncio.timeout(timeout):  # a client that does not read must not hold its lines for ever
+                    await send({"type": "http.response.body", "body": lines, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class _Stream:
+    """The lines of one request and their answers."""
+
+    def __init__(self, models: Models, settings: Settings, name: str, *, all_scores: bool) -> None:
+        self.settings = settings
+        self._models, self._name, self._all_scores = models, name, all_scores
+
+    async def answers(self, request: Request) -> AsyncIterator[bytes]:
+        """The answers of some lines after the other."""
+        pending: deque[asyncio.Task[bytes]] = deque()
+        try:
+            async for chunk in self._chunks(request):
+                pending.append(asyncio.create_task(self._answer(chunk)))
+                while pending and (len(pending) >= CHUNKS or pending[0].done()):
+                    yield await pending[0]
+                    pending.popleft()
+            while pending:
+                yield await pending[0]
+                pending.popleft()
+        finally:
+            for task in pending:
+                task.cancel()
+
+    async def _chunks(self, request: Request) -> AsyncIterator[list[bytes | None]]:
+        """Lines as they arrive; None for one that is too long."""
+        limit, rest, is_long = self.settings.max_body, bytearray(), False
+        pieces = aiter(request.stream())
+        while True:
+            try:
+                async with asyncio.timeout(self.settings.timeout):
+                    piece = await anext(pieces, None)
+            except TimeoutError:
+                piece = None  # what has come is answered
+            *ended, last = (piece or b"").split(b"\n")
+            lines: list[bytes | None] = []
+            for end in ended:
+                is_long = is_long or len(rest) + len(end) > limit
+                lines.append(None if is_long else bytes(rest + end))
+                rest, is_long = bytearray(), False
+            is_long = is_long or len(rest) + len(last) > limit
+            rest = bytearray() if is_long else rest + last
+            if piece is None and (rest or is_long):
+                lines.append(None if is_long else bytes(rest))
+            for part in _parts(lines):
+                yield part
+            if piece is None:
+                return
+
+    async def _answer(self, lines: list[bytes | None]) -> bytes:
+        """The answers of these lines, as lines."""
+        said: list[dict[str, Any]] = [{} for _ in lines]
+        values: dict[int, _Value] = {}
+        for index, line in enumerate(lines):
+            try:
+                values[index] = _parsed(line, self.settings.max_body)
+            except Refusal as refusal:
+                said[index] = {"error": refusal.sentence}
+        try:
+            answers = await self._predict(list(values.values()))
+        except Refusal:
+            answers = [await self._predict_alone(value) for value in values.values()]
+        for index, answer in zip(values, answers, strict=True):
+            said[index] = answer
+        return b"".join(json.dumps(one, ensure_ascii=False, allow_nan=False).encode() + b"\n" for one in said)
+
+    async def _predict_alone(self, value: _Value) -> dict[str, Any]:
+        try:
+            return (await self._predict([value]))[0]
+        except Refusal as refusal:
+            return {"error": refusal.sentence}
+
+    async def _predict(self, values: list[_Value]) -> list[dict[str, Any]]:
+        """What the model says of each; waits where the queue is full. Raises as `Engine.score`."""
+        if not values:
+            return []
+        encode = partial(encode_values, values=[value.json for value in values])
+        estimate = sum(2 + value.size // CHARACTERS_PER_TOKEN for value in values)
+        until = asyncio.get_running_loop().time() + self.settings.timeout
+        while True:
+            served = self._models.get(self._name)  # by name: it may have been reloaded since the lines before
+            estimate = min(estimate, len(values) * served.card.max_length)
+            try:
+                scored = await served.engine.answer(partial(encode, served.predictor), estimate)
+            except Refusal as refusal:
+                if refusal.kind != "full" or asyncio.get_running_loop().time() > until:
+                    raise
+                await asyncio.sleep(PAUSE)
+                continue
+            rows: list[dict[str, Any]] = named_scores(
+                scored.scores, served.card, all_scores=self._all_scores
+            ).to_pylist()
+            return rows
+
+
+def _parts(lines: list[bytes | None]) -> Iterator[list[bytes | None]]:
+    """Neighbouring lines, not too many at once."""
+    part: list[bytes | None] = []
+    size = 0
+    for line in lines:
+        length = 0 if line is None else len(line)
+        if part and (len(part) == LINES or size + length > CHARACTERS):
+            yield part
+            part, size = [], 0
+        part.append(line)
+        size += length
+    if part:
+        yield part
+
+
+def _parsed(line: bytes | None, limit: int) -> _Value:
+    """The value of a line; Refusal for one that has none."""
+    if line is None:
+        raise Refusal("too_large", f"the line has more than {limit:,} bytes.")
+    if not line.strip():
+        raise Refusal("unusable", "the line is empty.")
+    try:
+        return _Value(json.loads(line), len(line))
+    except (ValueError, RecursionError):
+        raise Refusal("malformed", "the line is not JSON.") from None
+
+
+def encode_values(predictor: Predictor, values: list[JsonValue]) -> TokenStore:
+    """Tokens of texts, pairs and rows of columns, in their order. InputError or DataError for anything else."""
+    parts = [_encode_alike(predictor, kind, list(alike)) for kind, alike in groupby(values, type)]
+    return parts[0] if len(parts) == 1 else join_stores(parts, names=tuple(parts[0].columns))
+
+
+def _encode_alike(predictor: Predictor, kind: type, values: list[Any]) -> TokenStore:
+    if kind is str or kind is dict:
+        return predictor.encode(values)
+    if kind is not list or any(len(value) not in (1, 2) for value in values):
+        raise InputError("a line is a text, a pair of texts, or an object with the columns that the model reads")
+    sizes = {len(value) for value in values}
+    if len(sizes) > 1:
+        raise InputError("single texts and pairs do not go together")
+    firsts = [value[0] for value in values]
+    return predictor.encode(firsts, [value[1] for value in values] if sizes == {2} else None)
