@@ -12,6 +12,7 @@ from .limits import outside_textune as outside_textune
 from .load import find_model as find_model
 from .load import load as load
 from .load import load_scorer as load_scorer
+from .load import precision_of as precision_of
 from .ownfiles import data_source as data_source
 from .ownfiles import read_as_run as read_as_run
 from .predictor import Prediction as Prediction

@@ -128,6 +128,7 @@ class Models:
     def _serve(self, name: str, folder: Path) -> Served:
         stamp = _stamp(folder) or (0, 0)  # before it is read: a change meanwhile is seen later
         predictor = self._open(folder, self.options)
+        usual = self._usual(folder)
         share_backbone(predictor.scorer, [one.predictor.scorer for one in self])
         settings = self.settings
         engine = Engine(
@@ -138,7 +139,7 @@ class Models:
             batch_tokens=settings.batch_tokens,
             watchers=self.watchers,
         )
-        return Served(name, folder, predictor, engine, stamp, self._usual(folder))
+        return Served(name, folder, predictor, engine, stamp, usual)
 
     def _usual(self, folder: Path) -> UsualRows | None:
         """What the validation rows of a model looked like. A file that cannot be read is said, and no more: without it
