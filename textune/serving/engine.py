@@ -32,8 +32,9 @@ from textune.serving.watcher import Watcher
 Cut = Literal["refuse", "head", "tail"]
 """What becomes of a text that is too long: refused, or which part of it is kept."""
 
-BATCH_TOKENS = 2048
-"""Tokens of a batch on a processor: more of them at once are not faster, and others wait longer."""
+BATCH_TOKENS = 1024
+"""Tokens of a batch on a processor: more of them at once are not faster, others wait longer, and there must be texts
+left to tokenise and to answer meanwhile."""
 TOKENISERS = 2
 """Threads that tokenise: a long text in one leaves the other to short ones."""
 CHARACTERS_PER_TOKEN = 4
