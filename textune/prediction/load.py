@@ -232,6 +232,13 @@ def _device_of(
     return exact
 
 
+def precision_of(card: ModelCard, device: DeviceName, precision: PredictionPrecision) -> str:
+    """The precision that `load` computes in here; ModelError where the machine lacks the device or precision."""
+    if precision == "int8" or card.exported is not None:
+        return precision
+    return _device_of(card, device, precision, lambda _: None).precision
+
+
 def find_model(folder: str | Path) -> Path:
     """The model folder behind a run folder, a model folder or a folder of MLflow; RunError says what is there
     instead."""
