@@ -392,6 +392,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
         ("import textune, textune.cli", {"torch", "transformers", "pyarrow", "pydantic", "rich", "numpy"}),
         ("import textune.config", {"torch", "transformers", "pyarrow"}),
         ("import textune.data", {"torch", "datasets"}),
+        ("from textune.serving import let_threads_sleep", {"torch"}),
     ],
 )
 def test_nothing_heavy_is_imported_before_it_is_used(statement: str, absent: set[str]) -> None:

@@ -3,7 +3,7 @@ done already. Below every room.
 
 scored.csv.parts/
   lock               held by the process that works
-  JOB/00000.csv      a part, complete or absent; its facts in 00000.json, written before it
+  JOB/00000.csv      a part, complete or absent; its facts in 00000.json, named before it
 JOB is a hash of all that decides the parts, so that those of another job are never used.
 """
 
@@ -24,6 +24,9 @@ from textune.atomic import WRITING, written_aside
 from textune.errors import DataError, RunError
 from textune.jsontext import parse_json
 from textune.locks import Held, held
+
+_NUM_BYTES = "bytes"
+"""Among the facts of a part: its size."""
 
 
 def job_key(facts: Mapping[str, Any]) -> str:
@@ -72,9 +75,11 @@ class PartFiles:
     def facts(self, number: int) -> dict[str, Any] | None:
         """What was noted of a part that is done; None where it is not."""
         path = self.path(number)
-        if not (path.is_file() and _facts_path(path).is_file()):  # of parts that are being removed, either may stay
+        try:  # of parts that are being removed, either may stay; a failing disk may have lost the end of either
+            noted = dict(parse_json(_facts_path(path).read_bytes()))
+            return noted if noted.pop(_NUM_BYTES, None) == path.stat().st_size else None
+        except (OSError, ValueError):
             return None
-        return dict(parse_json(_facts_path(path).read_bytes()))
 
     def remove(self) -> None:
         """Remove the parts, and after them the lock, which keeps others away meanwhile."""
@@ -102,13 +107,14 @@ class PartFiles:
 
 
 def write_part(path: Path, write: Callable[[Path], None], facts: Mapping[str, Any]) -> None:
-    """Write a part, which other processes may write, too; its facts come first, so that a part that is there has
-    them."""
+    """Write a part, which other processes may write, too; its facts get their name first, so that a part that is
+    there has them."""
     facts_path = _facts_path(path)
-    with written_aside(facts_path, unique_aside(facts_path)) as aside:
-        aside.write_text(json.dumps(facts, allow_nan=False), encoding="utf-8")
     with written_aside(path, unique_aside(path)) as aside:
         write(aside)
+        noted = {**facts, _NUM_BYTES: aside.stat().st_size}
+        with written_aside(facts_path, unique_aside(facts_path)) as beside:
+            beside.write_text(json.dumps(noted, allow_nan=False), encoding="utf-8")
 
 
 def unique_aside(path: Path) -> Path:

@@ -36,7 +36,7 @@ from textune.model import processor
 from textune.model.exported import ExportedFiles
 from textune.model.onnxmodel import open_onnx
 from textune.model.pretrained import find_pretrained, require_weights
-from textune.prediction import Probe, load, read_card, read_probe, write_card
+from textune.prediction import Probe, load, read_card, read_probe, read_usual, write_card
 from textune.prediction.card import HeadCard
 
 WRITERS: dict[str, Callable[..., None]] = {"onnx": write_onnx, "onnx-int8": write_onnx_int8}
@@ -443,6 +443,8 @@ def test_a_run_becomes_an_export_that_passes_the_gate(
     done = export(run, tmp_path / "out", to=kind)
     assert done.parity.opened_by == ("textune",) and done.parity.of == "validation rows"
     assert read_probe(tmp_path / "out") is not None
+    usual = read_usual(run / "best")
+    assert usual is not None and read_usual(tmp_path / "out") == usual
     assert read_card(tmp_path / "out").step == read_card(run / "best").step
     texts = ["a charming film", "so boring"]
     labels = [answer.label for answer in load(run).predict(texts)]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
+import hashlib
 import json
 import shutil
 import socket
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +28,7 @@ from textune.exports.hub import MODEL_FILES, Pushed
 from textune.exports.parity import Parity
 from textune.exports.table import Tolerance
 from textune.prediction import read_card, write_card
+from textune.run import RunFolder, card_of_run
 
 NAME = "ada/reviews"
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # how the library sends a file
@@ -71,6 +75,102 @@ def test_a_recorded_upload_opens_as_the_run_does(hub: Hub, run: Path, tmp_path: 
     assert (textune.load(tmp_path).score(texts) == textune.load(run).score(texts)).all()
     assert pushed["README.md"].decode() == done.card
     assert not [path for path, data in pushed.items() if str(run).encode() in data]
+
+
+@pytest.fixture
+def by_xet(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Large files go as they go where the package hf_xet is installed."""
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    monkeypatch.setenv("HF_XET_CACHE", str(tmp_path / "xet"))
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+@pytest.mark.usefixtures("copied", "by_xet")
+def test_large_files_go_by_xet(hub: Hub, run: Path) -> None:
+    textune.push(run, NAME)
+    weights = (run / "best" / "model.safetensors").read_bytes()
+    assert hub.repos[NAME].branches["main"]["model.safetensors"].decode() == hashlib.sha256(weights).hexdigest()
+    assert any(request.startswith("POST /xet/") for request in hub.requests) and hub.blobs == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "hint"), [("/xet-write-token/", 403, "may write to ada"), ("/xet/", 401, "hf auth login")]
+)
+@pytest.mark.usefixtures("copied", "by_xet")
+def test_what_xet_refuses_is_a_sentence(hub: Hub, run: Path, path: str, status: int, hint: str) -> None:
+    hub.faults[path] = (status, "no")
+    with refused(HubError, value=status, place=f"{hub.url}/{NAME}") as caught:
+        textune.push(run, NAME)
+    assert hint in caught.value.hint and "is empty" in caught.value.hint and hub.repos[NAME].commits == []
+
+
+@pytest.mark.usefixtures("copied")
+def test_a_card_that_the_hub_does_not_take(hub: Hub, run: Path) -> None:
+    hub.yaml["errors"] = [{"message": '"license" must be one of [apache-2.0, mit]'}]
+    with refused(HubError, reason='"license" must be one of') as caught:
+        textune.push(run, NAME)
+    assert "change its README.md" in caught.value.hint and hub.repos[NAME].commits == []
+    hub.yaml = {"errors": [], "warnings": [{"message": "no language is given"}]}
+    said: list[str] = []
+    textune.push(run, NAME, on_notice=said.append)
+    assert any("no language is given" in line for line in said)
+
+
+@pytest.mark.usefixtures("copied")
+def test_a_push_that_is_stopped_commits_nothing_and_can_be_repeated(
+    hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    answer = hub.answer
+
+    def stop(method: str, path: str, body: bytes) -> Any:
+        if path.startswith("/blobs/"):
+            _thread.interrupt_main()
+            time.sleep(0.2)
+        return answer(method, path, body)
+
+    monkeypatch.setattr(hub, "answer", stop)
+    with pytest.raises(KeyboardInterrupt):
+        textune.push(run, NAME)
+        time.sleep(5)
+    assert hub.repos[NAME].commits == [] and list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+
+
+@pytest.mark.usefixtures("copied")
+def test_whether_everybody_sees_it_is_known_afterwards(hub: Hub, run: Path) -> None:
+    assert textune.push(run, NAME).private is False
+    said: list[str] = []
+    assert textune.push(run, NAME, on_notice=said.append).private is False
+    assert any("README.md there is replaced" in line for line in said)
+
+
+def test_folders_and_keys_of_this_machine_are_not_in_the_card(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "a run"
+    shutil.copytree(run, copy)
+    told = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    told["facts"]["backbone"] = "/home/ada/my models/tiny"
+    told["resolved"]["model"] = "/home/ada/my models/tiny (bert), 1 M parameters"
+    told["command"] = [
+        "textune",
+        "train",
+        "--run=/home/ada/my clients/acme/first",
+        'data.train.files=["/home/ada/my clients/a.csv", "https://host/b.csv?key=hidden"]',
+        "data.validation.files=file:///home/ada/v.csv",
+        "data.folder=~/my clients/rows",
+    ]
+    (copy / "manifest.json").write_text(json.dumps(told), encoding="utf-8")
+    report = json.loads((copy / "report.json").read_text(encoding="utf-8"))
+    report["dataset"] = "validation: /home/ada/my clients/v.csv"
+    report["warnings"] = ["3 lines of /home/ada/clients/v.csv were not read."]
+    (copy / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    card = card_of_run(RunFolder(copy))
+    assert card is not None
+    assert not [word for word in ("ada", "clients", "my models", "hidden", "acme", "~/") if word in card]
+    for said in ("tiny (bert)", "validation: v.csv", "3 lines of v.csv", "--run=first", "https://host/b.csv?…"):
+        assert said in card, said
 
 
 def test_the_card_is_one_that_the_hub_reads(run: Path, home: Path) -> None:
@@ -283,6 +383,9 @@ def test_an_exported_folder_has_its_card_and_keeps_it(run: Path, tmp_path: Path)
     again: Pushed = textune.push(tmp_path / "model", NAME, dry_run=True)
     assert ModelCard(again.card).data.eval_results == ModelCard(page).data.eval_results
     assert f'model="{NAME}"' in again.card and "FOLDER" not in again.card
+    assert f'textune.load(snapshot_download("{NAME}"))' in again.card
+    early: Pushed = textune.push(tmp_path / "model", NAME, revision="early", dry_run=True)
+    assert f'snapshot_download("{NAME}", revision="early")' in early.card
     export(run / "checkpoints" / _newest(run), tmp_path / "step")
     alone = (tmp_path / "step" / "README.md").read_text(encoding="utf-8")
     assert ModelCard(alone).data.eval_results is None and "Nothing is known here of how good" in alone

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,7 +33,8 @@ class Repo:
 
 
 class Hub:
-    """`faults`: a piece of a path to the status and the words with which requests for it are refused."""
+    """`faults`: a piece of a path to the status and the words with which requests for it are refused. Of a file that
+    comes by Xet only its hash is kept."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -40,6 +42,8 @@ class Hub:
         self.blobs: dict[str, bytes] = {}
         self.faults: dict[str, tuple[int, str]] = {}
         self.requests: list[str] = []
+        self.yaml: dict[str, list[dict[str, str]]] = {"errors": [], "warnings": []}
+        """What is said of the lines before a card's text."""
 
     def fault(self, path: str) -> tuple[int, str] | None:
         """What a request for a path fails with."""
@@ -50,12 +54,17 @@ class Hub:
         if path == "/api/repos/create":
             return self._create(json.loads(body))
         if path == "/api/validate-yaml":
-            return 200, {"errors": [], "warnings": []}, {}
+            return 400 if self.yaml["errors"] else 200, self.yaml, {}
+        if path.startswith("/xet/"):
+            return (404, {}, {}) if "/chunks/" in path else (200, {"was_inserted": True, "type": "result"}, {})
         if path.startswith("/blobs/") and method == "PUT":
             self.blobs[path.removeprefix("/blobs/")] = body
             return 200, {}, {}
         if path.endswith(".git/info/lfs/objects/batch"):
             return 200, {"transfer": "basic", "objects": [self._upload(it) for it in json.loads(body)["objects"]]}, {}
+        if "/xet-write-token/" in path:
+            until, place = int(time.time()) + 3600, f"{self.url}/xet"
+            return 200, {"accessToken": "of xet", "casUrl": place, "exp": until}, {}
         owner, name, *rest = path.removeprefix("/api/models/").split("/")
         repo = self.repos.get(f"{owner}/{name}")
         if repo is None:
@@ -95,7 +104,7 @@ class Hub:
             if change["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif change["key"] == "lfsFile":
-                files[value["path"]] = self.blobs[value["oid"]]
+                files[value["path"]] = self.blobs.get(value["oid"], value["oid"].encode())
             else:
                 del files[value["path"]]
         repo.branches[branch] = files
@@ -115,7 +124,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             fault = hub.fault(path)
             if fault is not None:
                 self._send(fault[0], {"error": fault[1]}, {})
-            elif not path.startswith("/blobs/") and self.headers.get("authorization") != f"Bearer {TOKEN}":
+            elif not path.startswith(("/blobs/", "/xet/")) and self.headers.get("authorization") != f"Bearer {TOKEN}":
                 said = "Invalid credentials in Authorization header"
                 self._send(401, {"error": said}, {"X-Error-Message": said})
             else:

@@ -84,7 +84,7 @@ def test_ranks_share_it(place: Path, tmp_path: Path) -> None:
 
 def test_what_is_saved_is_the_module_and_no_pickle(run: Path) -> None:
     """And it does not open in plain transformers, which does not know the class."""
-    assert {path.suffix for path in (run / "best").iterdir()} <= {".json", ".safetensors", ".txt", ".jinja"}
+    assert {path.suffix for path in (run / "best").iterdir()} <= {".json", ".jsonl", ".safetensors", ".txt", ".jinja"}
     state = load_file(run / "best" / "model.safetensors")
     config = json.loads((run / "best" / "config.json").read_text())
     assert config["architectures"] == ["Bag"] and config["object"] == BAG

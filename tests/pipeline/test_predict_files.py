@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import json
+import multiprocessing
 import os
 import pickle
 import re
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -39,16 +40,19 @@ from kits.runs import Listener, reviews, write_csv
 
 import textune
 from textune.config import Columns
+from textune.crew import Crew
 from textune.data import RowWriter, stream_options
 from textune.errors import DataError, RunError, TextuneError
 from textune.pipeline.sharded import worker
+from textune.pipeline.sharded.output import shard_names
 from textune.pipeline.sharded.plan import read_plan
 from textune.pipeline.sharded.rayengine import ShardActor
 from textune.pipeline.sharded.settings import Opening, Settings
-from textune.pipeline.sharded.worker import Seat, seats
+from textune.pipeline.sharded.worker import Outcome, Seat, answer, seats
 from textune.prediction import read_as_run
 
 __all__ = ["one_process", "small_shards"]
+Task, Reply = TypeVar("Task"), TypeVar("Reply")
 VERB = importlib.import_module("textune.pipeline.predict_files")
 NUM_ROWS = 5 * ROWS + 3
 
@@ -164,6 +168,50 @@ def test_a_folder_of_outputs_says_its_order_and_that_it_is_complete(
     assert names(tmp_path) == ["in.csv", "one.csv", "out"]
 
 
+def test_a_complete_folder_of_rows_that_have_changed_is_no_answer_to_the_same_command(
+    call: Any, model: Path, tmp_path: Path, one_process: None
+) -> None:
+    source = write(tmp_path / "in.jsonl", rows_of(NUM_ROWS))
+    words = ("predict", model, "--data", "in.jsonl", "--output", "out/", "--json")
+    first = json.loads(call(*words).out)
+    os.utime(source)  # touched, but the same: its rows are read again
+    again = call(*words)
+    assert "complete already" in again.err and json.loads(again.out) == first | {"kept": 6}
+    rows = rows_of(NUM_ROWS)
+    rows[50]["n"] = 7
+    write(source, rows)
+    stale = call(*words)
+    assert stale.code == 2 and "the rows of the input have changed since" in stale.err and "--force" in stale.err
+    assert read(tmp_path / "out" / "00003.jsonl")[2]["n"] != 7
+    assert call(*words, "--force").code == 0
+    assert read(tmp_path / "out" / "00003.jsonl")[2]["n"] == 7
+    (tmp_path / "out" / "00001.jsonl").unlink()
+    lacking = call(*words)
+    assert lacking.code == 2 and "holds files" in lacking.err
+    assert json.loads(call(*words, "--force").out) == first
+
+
+def test_a_folder_is_replaced_only_where_predict_has_written_all_of_it(
+    call: Any, model: Path, tmp_path: Path, one_process: None
+) -> None:
+    write(tmp_path / "in.jsonl", rows_of(20))
+    words = ("predict", model, "--data", "in.jsonl", "--output", "out/", "--force")
+    assert call(*words).code == 0
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    answer = call(*words)
+    assert answer.code == 2 and "holds notes.txt, which `predict` has not written" in answer.err
+    (tmp_path / "out" / "notes.txt").unlink()
+    inside = call("predict", model, "--data", "out/", "--output", "out/", "--force")
+    assert inside.code == 2 and "out: it holds the input" in inside.err
+    assert names(tmp_path / "out") == ["00000.jsonl", "00001.jsonl", "shards.json"]
+
+
+def test_the_names_of_shards_are_in_their_order() -> None:
+    assert shard_names(3, "csv") == ["00000.csv", "00001.csv", "00002.csv"]
+    many = shard_names(100_001, "csv")
+    assert many == sorted(many) and len(set(many)) == 100_001
+
+
 def test_rows_that_cannot_be_used_are_named_or_left_out_and_counted(
     call: Any, model: Path, tmp_path: Path, one_process: None
 ) -> None:
@@ -260,12 +308,85 @@ def test_a_shard_that_ends_its_process_three_times_ends_the_command(
     assert names(tmp_path) == ["in.jsonl"]
 
 
+def raises(connection: Any, *_: Any) -> None:
+    """A worker in which textune has a fault."""
+    while True:
+        connection.recv()
+        connection.send(Outcome(None, ZeroDivisionError("a fault")))
+
+
+def test_a_fault_in_a_worker_is_told_at_once_as_what_it_is(
+    call: Any, model: Path, tmp_path: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "in.jsonl", rows_of(NUM_ROWS))
+    monkeypatch.setattr(worker, "work", raises)
+    answer = call("predict", model, "--data", "in.jsonl", "--output", "out.jsonl", "--workers", 2)
+    assert answer.code == 1 and "internal error in textune: ZeroDivisionError: a fault" in answer.err
+    assert "predicted again" not in answer.err and "memory" not in answer.err
+    assert names(tmp_path) == ["in.jsonl"]
+
+
+def starts_the_script_anew(*_: Any) -> None:
+    """A worker of a script that calls `predict_files` where it stands."""
+    multiprocessing.current_process().name = "textune-predict"
+    textune.predict_files("no model", "in.jsonl", "out.jsonl")
+
+
+def test_a_script_that_calls_it_where_it_stands_is_told_where_to(
+    model: Path, tmp_path: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write(tmp_path / "in.jsonl", rows_of(20))
+    monkeypatch.setattr(worker, "work", starts_the_script_anew)
+    error = error_of(RunError, lambda: textune.predict_files(model, source, tmp_path / "out.jsonl", workers=2))
+    assert "starts the script anew" in error.message and '`if __name__ == "__main__":`' in error.hint
+    assert names(tmp_path) == ["in.jsonl"]
+
+
+def test_a_fault_names_its_place_and_too_little_memory_is_none() -> None:
+    def fail(error: Exception) -> Outcome:
+        def predict(rows: Any) -> Any:
+            raise error
+
+        rows: Any = None
+        return answer(SimpleNamespace(predict=predict), rows, pytest.fail)  # type: ignore[arg-type]
+
+    outcome = pickle.loads(pickle.dumps(fail(ZeroDivisionError("a fault"))))
+    assert isinstance(outcome.error, ZeroDivisionError) and "in predict" in outcome.error.__notes__[0]
+    with pytest.raises(MemoryError):
+        fail(torch.OutOfMemoryError("CUDA out of memory"))
+
+
+class Noting(Crew[Task, Reply]):
+    """A crew that can be asked what became of its processes."""
+
+    crews: ClassVar[list[Noting[Any, Any]]] = []
+
+    def __enter__(self) -> Self:
+        self.crews.append(self)
+        return super().__enter__()
+
+    def running(self) -> int:
+        return sum(one.process.is_alive() for one in self._workers)
+
+
+def test_no_worker_outlives_a_call_that_is_stopped_between_two_shards(
+    model: Path, tmp_path: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "in.jsonl", rows_of(NUM_ROWS))
+    monkeypatch.setattr(worker, "Crew", Noting)
+    monkeypatch.setattr(Noting, "crews", [])
+    with pytest.raises(KeyboardInterrupt):  # whose traceback is kept: nothing is left to the garbage collector
+        textune.predict_files(model, tmp_path / "in.jsonl", tmp_path / "out.jsonl", workers=2, tracker=Stopping(1))
+    [crew] = Noting.crews
+    assert crew.pids and crew.running() == 0
+
+
 def test_a_worker_without_memory_ends_so_that_its_shard_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_memory(*_: Any) -> None:
         raise MemoryError
 
     monkeypatch.setattr(worker, "answer", no_memory)
-    monkeypatch.setattr(worker, "_opened", lambda *_: None)
+    monkeypatch.setattr(worker, "opened", lambda *_: None)
     monkeypatch.setenv("RAYON_NUM_THREADS", "1")  # which a worker sets for itself
     rows: Any = SimpleNamespace(number=4)
     at = [-1, -1]
@@ -316,12 +437,112 @@ def test_an_output_that_was_there_before_its_parts_were_removed_is_finished(
     stopped: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("textune.partfiles.PartFiles.remove", lambda self: None)
+        patched.setattr(VERB._Prediction, "_remove_parts", lambda self: None)
         stopped()
     assert (tmp_path / "out.jsonl.parts").exists()
     result, _ = stopped()
     assert result.kept == 6 and not (tmp_path / "out.jsonl.parts").exists()
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "expected.jsonl").read_bytes()
+
+
+def test_an_output_that_somebody_else_wrote_meanwhile_is_kept(stopped: Any, tmp_path: Path) -> None:
+    (tmp_path / "out.jsonl").write_text("mine")
+    assert "already exists" in error_of(DataError, lambda: stopped()).message
+    assert (tmp_path / "out.jsonl").read_text() == "mine"
+    assert stopped(force=True)[0].kept == 2
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "expected.jsonl").read_bytes()
+
+
+def test_what_a_process_left_that_was_killed_as_it_removed_the_parts_is_removed(
+    stopped: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("textune.partfiles.PartFiles.remove", lambda self: None)
+        patched.setattr(VERB._Prediction, "_remove_parts", lambda self: self._manifest.unlink())
+        stopped()
+    assert (tmp_path / "out.jsonl.parts").exists()
+    assert "already exists" in error_of(DataError, lambda: stopped()).message
+    assert names(tmp_path) == ["expected.jsonl", "in.jsonl", "out.jsonl"]
+
+
+def test_a_command_that_was_killed_as_it_removed_the_parts_succeeds_the_next_time(
+    stopped: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("textune.partfiles.PartFiles.remove", lambda self: None)  # the last step
+        stopped()
+    assert names(tmp_path / "out.jsonl.parts") == ["finished", "lock"]
+    stopped()
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "expected.jsonl").read_bytes()
+    assert names(tmp_path) == ["expected.jsonl", "in.jsonl", "out.jsonl"]
+
+
+def parts_of(folder: Path) -> Path:
+    return next(path for path in (folder / "out.jsonl.parts").iterdir() if path.is_dir())
+
+
+def shorten(part: Path) -> None:
+    part.write_bytes(part.read_bytes()[:-7])
+
+
+def empty_the_facts(part: Path) -> None:
+    part.with_suffix(".json").write_bytes(b"")
+
+
+def take_another_shard(part: Path) -> None:
+    for ending in (".part", ".json"):
+        shutil.copy(part.with_name(f"00000{ending}"), part.with_suffix(ending))
+
+
+@pytest.mark.parametrize("damage", [shorten, empty_the_facts, take_another_shard, Path.unlink])
+def test_a_part_that_is_torn_or_of_other_rows_is_predicted_again(
+    stopped: Any, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    damage(parts_of(tmp_path) / "00001.part")
+    result, _ = stopped()
+    assert result.kept == 1
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "expected.jsonl").read_bytes()
+
+
+def test_the_output_is_written_among_the_parts_until_it_is_complete(
+    stopped: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a command that is killed as it writes leaves nothing beside them, which nobody would remove."""
+    parts, seen = parts_of(tmp_path), list[list[str]]()
+
+    class Looking(RowWriter):
+        def write(self, formatted: Any) -> None:
+            super().write(formatted)
+            seen.append([*names(tmp_path), *(path.name for path in parts.glob(".*.writing"))])
+
+    monkeypatch.setattr("textune.pipeline.sharded.output.RowWriter", Looking)
+    stopped()
+    assert seen and all(found[:-1] == ["expected.jsonl", "in.jsonl", "out.jsonl.parts"] for found in seen)
+
+
+def test_a_file_with_its_old_size_and_date_is_read_again(model: Path, tmp_path: Path, one_process: None) -> None:
+    rows = rows_of(NUM_ROWS)
+    one, two = write(tmp_path / "a.jsonl", rows[: 2 * ROWS]), write(tmp_path / "b.jsonl", rows[2 * ROWS :])
+    with pytest.raises(KeyboardInterrupt):
+        textune.predict_files(model, [one, two], tmp_path / "out.jsonl", tracker=Stopping(2))
+    before = one.stat()
+    one.write_text(one.read_text().replace('"id": 20,', '"id": 99,'))
+    os.utime(one, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert one.stat().st_size == before.st_size
+    error = error_of(RunError, lambda: textune.predict_files(model, [one, two], tmp_path / "out.jsonl"))
+    assert "a.jsonl, lines 17 to 32: these rows have changed" in error.message
+    assert textune.predict_files(model, [one, two], tmp_path / "out.jsonl", force=True).kept == 0
+    assert read(tmp_path / "out.jsonl")[20]["id"] == 99
+
+
+def test_a_device_that_computes_in_another_precision_does_not_continue(
+    stopped: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("textune.pipeline.sharded.settings.precision_of", lambda *_: "bf16")
+        error = error_of(RunError, lambda: stopped())
+    assert "it differs in the precision (--precision, --device)." in error.message
+    assert stopped(precision="fp32")[0].kept == 2  # which is what this device gives
 
 
 def test_a_shard_that_has_changed_is_refused(stopped: Any, tmp_path: Path) -> None:
@@ -356,7 +577,7 @@ def _manifest(folder: Path) -> Path:
     [
         ({"all_scores": True}, "--all-scores"),
         ({"decision": False, "on_bad_row": "skip"}, "--skip-bad-rows, --no-decision"),
-        ({"precision": "bf16"}, "--precision"),
+        ({"precision": "bf16"}, "the precision (--precision, --device)"),
         ({"output_format": "csv"}, "the format of the output"),
     ],
     ids=["scores", "two", "precision", "format"],

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import threading
+import time
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from pathlib import Path
@@ -202,6 +203,50 @@ def test_watchers_are_told_of_answers_without_texts(predictor: Predictor) -> Non
     told = Told()
     run(predictor, lambda engine: engine.score(some_texts(2)), watchers=[told])
     assert told.lines == [("topic", 2, (2, 3))]
+
+
+def test_small_batches_do_not_make_a_queue_look_long(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One text at a time takes nearly as long as many at once: what waits is not reckoned by it."""
+    real = type(predictor.scorer).score_batches
+
+    def slowly(scorer: Any, *arguments: Any, **options: Any) -> Any:
+        time.sleep(0.1)
+        return real(scorer, *arguments, **options)
+
+    monkeypatch.setattr(type(predictor.scorer), "score_batches", slowly)
+
+    async def work(engine: Engine) -> None:
+        for text in some_texts(4):
+            await engine.score([text])
+        answers = await asyncio.gather(*(engine.score(some_texts(100)) for _ in range(4)))
+        assert len(answers) == 4
+
+    run(predictor, work, timeout=5.0)
+
+
+def test_a_very_long_text_takes_its_place_before_it_is_cut(predictor: Predictor) -> None:
+    async def work(engine: Engine) -> None:
+        long = "film " * 50_000
+        first = asyncio.create_task(engine.score([long]))
+        await asyncio.sleep(0)
+        assert engine.held_tokens == 2000
+        with pytest.raises(Refusal, match="queue is full"):
+            await engine.score(["film"])
+        [num_tokens] = (await first).num_tokens
+        assert num_tokens == predictor.card.max_length and engine.held_tokens == 0
+        await engine.score(["film"])
+
+    run(predictor, work, max_queue_tokens=2000)
+
+
+def test_an_engine_that_has_ended_refuses_at_once(predictor: Predictor) -> None:
+    async def work(engine: Engine) -> None:
+        await engine.close()
+        with pytest.raises(Refusal, match="not at work") as refused:
+            await engine.score(["film"])
+        assert refused.value.status == 503
+
+    run(predictor, work)
 
 
 def test_a_future_is_never_cancelled_from_outside() -> None:

@@ -1,8 +1,12 @@
 """A server in a process of its own: token, signals, reload; and its command."""
 
+import asyncio
 import contextlib
+import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -15,7 +19,11 @@ from kits.languagefolders import saved_language_model
 from kits.serving import TOPICS, client, running, save_model, some_texts
 from starlette.testclient import TestClient
 
-from textune.prediction import load
+from textune.batches import RowStore
+from textune.prediction import Scorer, Scores, load
+from textune.serving import LoadOptions, Models, Settings, let_threads_sleep
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_sigterm_answers_what_is_in_flight(folders: dict[str, Path]) -> None:
@@ -110,7 +118,7 @@ def test_every_address_asks_for_the_token(guarded_client: TestClient) -> None:
     for path, methods in document["paths"].items():
         for method in methods:
             answer = guarded_client.request(method.upper(), path.replace("{model}", "topic"), json={"inputs": "a"})
-            if path == "/health":
+            if (method, path) in {("get", "/health"), ("get", "/")}:  # the page asks for the token itself
                 assert answer.status_code == 200
             else:
                 assert answer.status_code == 401, (method, path)
@@ -183,3 +191,37 @@ def test_a_language_model_is_refused(
     folder = saved_language_model(tmp_path / "language")
     done = runner(capsys, monkeypatch, tmp_path)("serve", str(folder))
     assert done.code == 2 and "language model" in done.err
+
+
+def test_threads_of_a_batch_sleep_while_they_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As OpenMP itself says when it is loaded; a choice of the user stays."""
+    monkeypatch.setenv("OMP_DISPLAY_ENV", "true")
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    command = [sys.executable, "-m", "textune", "serve", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False)
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    let_threads_sleep()
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
+def test_the_first_request_finds_everything_made(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each model scores a text before it is served; one that cannot is served all the same, and says so."""
+    counted: list[int] = []
+    score = Scorer.score_store
+
+    def counting(self: Scorer, store: RowStore) -> Scores:
+        counted.append(store.num_examples)
+        if len(counted) > 1:
+            raise ValueError("not this one")
+        return score(self, store)
+
+    monkeypatch.setattr(Scorer, "score_store", counting)
+    said: list[str] = []
+    chosen = {"first": folders["topic"], "second": folders["topic"]}
+    models = Models(chosen, Settings(), LoadOptions(device="cpu"), on_notice=said.append)
+    asyncio.run(models.close())
+    assert counted == [1, 1] and [one.name for one in models] == ["first", "second"]
+    assert [sentence for sentence in said if "first text" in sentence] == [
+        "second could not score a first text: not this one"
+    ]

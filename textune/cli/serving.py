@@ -12,6 +12,7 @@ import click
 from textune.cli.options import Examples, decision_option, device_options, options_in_errors
 from textune.errors import ModelError
 from textune.imports import importing
+from textune.serving import let_threads_sleep
 
 
 @click.command(
@@ -63,7 +64,7 @@ from textune.imports import importing
     "--batch-tokens",
     type=click.IntRange(min=1),
     metavar="NUMBER",
-    help="Tokens of texts computed together; by default 2048 on a processor.",
+    help="Tokens of texts computed together; by default 1024 on a processor.",
 )
 @click.option(
     "--follow",
@@ -82,6 +83,7 @@ def serve(models: tuple[str, ...], token: str | None, token_file: Path | None, *
     """
     if token is not None and token_file is not None:
         raise click.UsageError("--token and --token-file are two ways to say the same: give only one of them.")
+    let_threads_sleep()
     with importing(for_good=True), _extra():
         from textune.serving import LoadOptions, Models, Settings, named_folders, read_token
         from textune.serving import serve as run_server

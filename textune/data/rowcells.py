@@ -22,8 +22,8 @@ def cells_of(examples: Examples, columns: Columns, prefix: MetadataPrefix | None
     found: dict[str, pa.ChunkedArray] = {}
     if prefix is not None:
         for name, field in zip(prefix.columns, examples.fields, strict=True):
-            start = len(name + prefix.key_value_separator)
-            found[name] = pc.utf8_slice_codeunits(field, start)
+            start, column = len(name + prefix.key_value_separator), rows.table.column(name)
+            found[name] = column if _is_plain(column.type) else pc.utf8_slice_codeunits(field, start)
     for name in text_columns(columns):
         column = rows.table.column(name)
         found[name] = column if _is_plain(column.type) else text_cells(rows, name, key="data.columns")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import tempfile
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from textune.atomic import write_text
@@ -42,7 +42,6 @@ MODEL_FILES = (
     "bpe.codes",
     "*.model",
     "*.tiktoken",
-    PARITY_NAME,
 )
 """What a model folder is made of, whatever its family; no other file is pushed."""
 _OF_THE_HUB = (".gitattributes", README)
@@ -117,24 +116,38 @@ def push(
         pushed = Pushed(name, branch, sizes, left_out, card, done.step, private)
         if repository is None:
             return pushed
-        removed = () if held is None else _replaced(held, files)
+        is_private, commit = _send(
+            repository, held, files, branch, private=private, message=message or _message(done, source), said=on_notice
+        )
+        return replace(pushed, private=is_private, url=repository.url, commit=commit)
+
+
+def _send(
+    repository: Repository,
+    held: Held | None,
+    files: Mapping[str, Path],
+    branch: str,
+    *,
+    private: bool | None,
+    message: str,
+    said: Callable[[str], None],
+) -> tuple[bool | None, str]:
+    """Make the repository where there is none (`held`), and commit the files to it; whether it is private, and the
+    hash of the commit."""
+    removed = () if held is None else _replaced(held, files)
+    if held is None:
+        repository.create(private=private)
+    elif README in held.files:
+        said(f"README.md there is replaced by this model's card; the history of {repository.url} keeps it")
+    try:
+        there = repository.look(branch) if held is None else held
+        parent = None if there is None else there.commit
+        commit = repository.commit(files, removed, message=message, revision=branch, parent=parent, on_notice=said)
+    except HubError as error:
         if held is None:
-            repository.create(private=private)
-        try:
-            commit = repository.commit(
-                files,
-                removed,
-                message=message or _message(done, source),
-                description="",
-                revision=branch,
-                parent=None if held is None else held.commit,
-            )
-        except HubError as error:
-            if held is None:
-                error.advise(f"The repository {name} was made and is empty.")
-            raise
-        known = private if held is None else held.private
-        return Pushed(name, branch, sizes, left_out, card, done.step, known, repository.url, commit)
+            error.advise(f"The repository {repository.name} was made and is empty.")
+        raise
+    return private if there is None else there.private, commit
 
 
 def _looked_at(repository: Repository, branch: str, *, private: bool | None) -> Held | None:

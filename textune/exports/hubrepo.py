@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +28,8 @@ ANSWER_TIME = 30.0
 MAIN = "main"
 MAX_SAID = 300
 TOKENS_PAGE = "settings/tokens"
+_STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})\b")
+"""How the library that stores large files (Xet) says what it was answered."""
 
 
 @dataclass(frozen=True)
@@ -109,24 +113,28 @@ class Repository:
         removed: Sequence[str],
         *,
         message: str,
-        description: str,
         revision: str,
         parent: str | None,
+        on_notice: Callable[[str], None],
     ) -> str:
-        """Write files, and remove others, in one commit on top of `parent`; returns the commit's hash."""
+        """Write files, and remove others, in one commit on top of `parent`; returns the commit's hash. `on_notice` is
+        called with what the hub would have otherwise in README.md."""
         operations: list[CommitOperationAdd | CommitOperationDelete] = [
             *(CommitOperationAdd(path_in_repo=path, path_or_fileobj=file) for path, file in files.items()),
             *(CommitOperationDelete(path_in_repo=path) for path in removed),
         ]
-        with self._spoken("took no files"):
+        with self._spoken("took no files"), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)  # what the hub says of README.md
             done = self._api.create_commit(
                 self.name,
                 operations,
                 commit_message=message,
-                commit_description=description,
                 revision=revision,
                 parent_commit=parent,
             )
+        for warning in caught:
+            if issubclass(warning.category, UserWarning):
+                on_notice(f"the hub says: {self._without_token(str(warning.message))}")
         return str(done.oid)
 
     @contextlib.contextmanager
@@ -136,7 +144,7 @@ class Repository:
             yield
         except HfHubHTTPError as error:
             raise self._refusal(error, what) from error
-        except RuntimeError as error:  # of the upload of a file: what went wrong is its cause
+        except RuntimeError as error:  # of the upload of a file: what went wrong may be its cause
             raise self._failure(error.__cause__ or error, what) from error
         except (HTTPError, OSError, ValueError) as error:
             raise self._failure(error, what) from error
@@ -145,21 +153,31 @@ class Repository:
         if isinstance(error, HfHubHTTPError):
             return self._refusal(error, what)
         said = self._without_token(str(error) or type(error).__name__)
-        again = "Run the same command again."
+        if told := _STATUS.search(said):
+            return self._answered(int(told[1]), "", what)
+        hint = "Run the same command again."
         if isinstance(error, HTTPError | OSError):
-            again = f"Is {self._api.endpoint} reachable from here? Then run the same command again; --dry-run needs no"
-            again += " network."
-        return HubError(f"{self.name} {what}: {said}.", hint=again, place=self.url, reason=said)
+            hint = f"Is {self._api.endpoint} reachable from here? Then run the same command again; --dry-run needs no"
+            hint += " network."
+        elif said.startswith("Invalid metadata in README.md"):
+            hint = "Change what stands between the lines --- of README.md: export the model, change its README.md, and"
+            hint += " push that folder."
+        return HubError(f"{self.name} {what}: {said}.", hint=hint, place=self.url, reason=said)
 
     def _refusal(self, error: HfHubHTTPError, what: str) -> HubError:
-        status = error.response.status_code
         said = self._without_token(error.server_message or error.response.headers.get("X-Error-Message") or "")
-        owner = self.name.split("/")[0]
-        again = "Run the same command again."
         if isinstance(error, RevisionNotFoundError):
             reason = "it has no such branch"
             hint = f"Make the branch first: `hf repos branch create {self.name} BRANCH`; or leave --revision out."
-        elif status == 401:
+            value = error.response.status_code
+            return HubError(f"{self.name} {what}: {reason}.", hint=hint, place=self.url, value=value, reason=reason)
+        return self._answered(error.response.status_code, said, what)
+
+    def _answered(self, status: int, said: str, what: str) -> HubError:
+        """What an HTTP status of the hub means here."""
+        owner = self.name.split("/")[0]
+        again = "Run the same command again."
+        if status == 401:
             reason = "the hub does not know the token"
             hint = f"Log in again with `hf auth login`: {_tokens_page()} makes a token that may write."
         elif status == 403:

@@ -21,7 +21,7 @@ def readme(model: Path, exported: Path, *, name: str = "", opened: Opened | None
     opened, run = opened or Opened(), model.parent
     if (model / README).is_file():
         page = (model / README).read_text(encoding="utf-8", errors="replace")
-        return page.replace(f'"{Opened().name}"', f'"{opened.name}"')
+        return opened.told_on(page)
     if (run / "manifest.json").is_file() and complete_model(run) == model:
         described = card_of_run(RunFolder(run), name=name, opened=opened)
         if described is not None:

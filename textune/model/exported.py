@@ -102,6 +102,19 @@ OPENERS: dict[str, str] = {
 """Kind of export to its `Opener`, as `module:function`."""
 
 
+def require_opened(kind: str, folder: Path) -> None:
+    """ModelError for an export of a kind that textune does not open."""
+    if kind not in OPENERS:
+        raise ModelError(
+            f"{folder} holds an export of the kind {kind}, which textune does not open by itself; it opens"
+            f" {listing(OPENERS)}.",
+            hint="Use it as docs/exports.md says, or the model that it was made of.",
+            key="exported.kind",
+            value=kind,
+            place=str(folder),
+        )
+
+
 def open_exported(
     files: ExportedFiles,
     *,
@@ -110,17 +123,8 @@ def open_exported(
     compile: Switch,
     on_notice: Callable[[str], None],
 ) -> TokenModel:
-    """The model of an export. ModelError for a kind that textune does not open, for options that make no sense for it,
-    and as its `Opener`."""
-    if files.kind not in OPENERS:
-        raise ModelError(
-            f"{files.folder} holds an export of the kind {files.kind}, which textune does not open by itself;"
-            f" it opens {listing(OPENERS)}.",
-            hint="Use it as docs/exports.md says, or the model that it was made of.",
-            key="exported.kind",
-            value=files.kind,
-            place=str(files.folder),
-        )
+    """The model of an export of a kind that `require_opened` has let through. ModelError for options that make no
+    sense for it, and as its `Opener`."""
     as_it_is = Setting("precision", "auto")
     if precision not in ("auto", files.precision):
         hint: Advice = Words("Use ", as_it_is, ", or the model that it was made of.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import yaml
@@ -11,19 +12,21 @@ from huggingface_hub.errors import HFValidationError
 README = "README.md"
 """The page of a model on the hub; what stands between its first two lines `---` is for programs."""
 MAX_BYTES = 1 << 20
+_IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9.+-]{0,40}")
+"""How the hub names licences; it refuses a page with another word, such as `MIT License`."""
 
 
 def stated_license(backbone: str) -> str:
     """What the page of a backbone, a folder or a name on the hub, says under `license`, such as `apache-2.0`.
 
-    Empty where it says nothing, or where the page is neither in the folder nor in the hub's cache.
+    Empty where it says nothing that the hub takes, or where the page is neither in the folder nor in the hub's cache.
     """
     page = _page_of(backbone)
     if page is None or page.stat().st_size > MAX_BYTES:
         return ""
     header = _front_matter(page.read_text(encoding="utf-8", errors="replace"))
     said = header.get("license")
-    return said.strip() if isinstance(said, str) else ""
+    return said.strip() if isinstance(said, str) and _IDENTIFIER.fullmatch(said.strip()) else ""
 
 
 def _front_matter(page: str) -> dict[str, object]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -16,18 +17,15 @@ import pyarrow as pa
 from textune.ahead import ahead
 from textune.config import Columns, DeviceName, FilesSource, OnBadRow, PredictionPrecision, Switch, user_path
 from textune.data import (
-    STANDARD,
     RowWriter,
-    StreamOptions,
-    find_files,
     going_without,
     select_texts,
-    stream_format,
     stream_options,
 )
-from textune.errors import DataError, RunError, TextuneError
+from textune.errors import RunError
 from textune.partfiles import PartFiles, alone, job_key, no_output
 from textune.pipeline.sharded import (
+    LISTING,
     MANIFEST,
     MAX_SKIPPED,
     Opening,
@@ -40,10 +38,14 @@ from textune.pipeline.sharded import (
     assemble_folder,
     by_processes,
     changed,
-    complete_listing,
     full,
+    input_files,
     open_pass,
+    read_listing,
     read_plan,
+    require_alone,
+    require_one_format,
+    require_same_columns,
     rows_to_do,
     seats,
     shards_of,
@@ -51,7 +53,6 @@ from textune.pipeline.sharded import (
 )
 from textune.pipeline.targets import require_folder, require_target
 from textune.prediction import ModelCard, find_model, no_classifier, prediction_fields, read_as_run, read_card
-from textune.ranks import launched_world
 from textune.run import SilentTracker, Tracker
 from textune.wording import count, listing
 
@@ -115,13 +116,13 @@ def predict_files(
     options that are not those of the parts that are done, for a shard that ends its process three times, and where
     another process writes the same output.
     """
-    _require_alone(target)
+    require_alone(target)
     tracker = tracker or SilentTracker()
     folder = find_model(model)
     card = read_card(folder)
     if card.is_language_model:
         raise no_classifier()
-    paths = _input_files([sources] if isinstance(sources, str | Path) else sources)
+    paths = input_files([sources] if isinstance(sources, str | Path) else sources)
     output = str(user_path(str(target)))
     is_folder = output.endswith(("/", os.sep)) or str(target).endswith("/") or os.path.isdir(output)
     files, said = read(tuple(paths)) if read is not None else read_as_run(card.sources, paths, {})
@@ -129,7 +130,7 @@ def predict_files(
         tracker.notice(said)
     # The name of a folder says no format: that of the input is taken.
     reading, writing = stream_options(paths[0], "shard" if is_folder else output, files, output_format)
-    _require_one_format(paths, reading, named=files.format != "auto")
+    require_one_format(paths, reading, named=files.format != "auto")
     opening = Opening(str(folder), device, precision, max_tokens, compile, tuple(code), decision)
     settings = Settings(
         opening,
@@ -192,64 +193,106 @@ class _Prediction:
         self._is_folder = is_folder
         self._force = force
         self._tracker = tracker
-        self._facts = settings.facts(Path(settings.opening.model)) | {"the kind of the output": is_folder}
+        facts = settings.facts(Path(settings.opening.model), card)
+        self._facts = facts | {"the kind of the output": is_folder}
         self._parts = PartFiles(target, job_key(self._facts), ".part")
         self._manifest = self._parts.folder / MANIFEST
+        self._finished = self._parts.folder / "finished"
         self._added = prediction_fields(card, all_scores=settings.all_scores)
 
     def carry_out(self, engine: _Engine) -> FilesPredicted:
         """All of it."""
-        if self._is_folder and (found := self._complete()) is not None:
-            return found
-        self._require_target()
+        if not self._parts.folder.exists():  # else somebody may be at work, which the lock shows
+            if (found := self._complete()) is not None:
+                return found
+            self._require_target()
         require_folder(str(self._parts.target))
-        with ExitStack() as stack:
-            stack.enter_context(alone(self._parts.target, self._parts.lock))
+        with alone(self._parts.target, self._parts.lock):
             try:
-                self._require_target()  # which may have been written meanwhile
+                # It may have been written meanwhile, or by a process that was killed as it removed the parts.
+                if (found := self._complete()) is not None:
+                    self._remove_parts()
+                    return found
+                self._require_target()
                 plan = self._planned()
-                done = {number: facts for number in range(len(plan.shards)) if (facts := self._parts.facts(number))}
+                done = self._done(plan)
                 kept = len(done)
                 self._predict_missing(engine, plan, done)
-                outputs = (assemble_folder if self._is_folder else assemble)(
-                    self._parts, plan, self._settings, self._added
-                )
+                write = assemble_folder if self._is_folder else assemble
+                outputs = write(self._parts, plan, self._settings, self._added)
             except BaseException:
-                self._parts.remove_if_empty()
+                if self._parts.is_empty() or not self._manifest.is_file():
+                    self._parts.remove()
                 raise
-            self._parts.remove()
+            self._remove_parts()
         return self._said(plan, done, outputs, kept)
+
+    def _remove_parts(self) -> None:
+        self._finished.write_text(self._parts.job)  # for the next start, should this one be killed meanwhile
+        shutil.rmtree(self._parts.folder / self._parts.job, ignore_errors=True)
+        self._manifest.unlink(missing_ok=True)
+        self._parts.remove()
+
+    def _done(self, plan: Plan) -> dict[int, dict[str, Any]]:
+        """The facts of the parts that are done, by the number of the shard."""
+        facts = {number: self._parts.facts(number) for number in range(len(plan.shards))}
+        return {
+            number: found
+            for number, found in facts.items()
+            if found is not None and found["content"] == plan.shards[number].content
+        }
 
     # --- what is there already ---------------------------------------------------------------------------------------
 
     def _require_target(self) -> None:
         """DataError where the output is there and not to be replaced, or is an input."""
         target = self._parts.target
-        if self._parts.started() and self._manifest.is_file():
-            return  # killed on the way, or after the output was written and before its parts were removed
+        if self._was_killed_at_the_end():
+            return
         if not self._is_folder:
             for path in self._settings.paths:
                 require_target(path, str(target), force=self._force)
-        elif target.is_file() or (target.is_dir() and any(target.iterdir()) and not self._may_replace(target)):
-            raise no_output(
-                target,
-                "it is a file" if target.is_file() else "it exists and holds files",
-                "Choose another folder; --force replaces one that an earlier `predict` has written.",
-            )
+            return
+        if inside := [path for path in self._settings.paths if Path(os.path.realpath(path)).is_relative_to(target)]:
+            hint = "Choose another folder; the input is never overwritten."
+            raise no_output(target, f"it holds the input {inside[0]}", hint)
+        hint = "Choose another folder; --force replaces one that an earlier `predict` has written."
+        if os.path.lexists(target) and not target.is_dir():
+            raise no_output(target, "it is a file", hint)
+        held = sorted(path.name for path in target.iterdir()) if target.is_dir() else []
+        found = read_listing(target)
+        if held and (found is None or not self._force):
+            raise no_output(target, "it exists and holds files", hint)
+        if found is not None and (others := sorted({*held} - {*found.names, LISTING})):
+            raise no_output(target, f"it holds {others[0]}, which `predict` has not written", "Choose another folder.")
 
-    def _may_replace(self, target: Path) -> bool:
-        return self._force and complete_listing(target) is not None
+    def _was_killed_at_the_end(self) -> bool:
+        """Whether all parts of this very command are done: so an output that is there is its own."""
+        if self._finished.is_file() and self._finished.read_text() == self._parts.job:
+            return True
+        if not self._parts.started():
+            return False
+        try:
+            found = read_plan(self._manifest)
+        except RunError:
+            return False
+        return found is not None and found[1] == self._facts and len(self._done(found[0])) == len(found[0].shards)
 
     def _complete(self) -> FilesPredicted | None:
-        """The folder of an earlier start of the same command, which had come to its end."""
+        """The folder of an earlier start of the same command, which had come to its end. DataError where it is that of
+        rows which have changed since."""
         target = self._parts.target
-        found = complete_listing(target)
-        if found is None or found["job"] != self._parts.job or self._parts.folder.exists():
+        found = read_listing(target) if self._is_folder and not self._force else None
+        if found is None or found.job != self._parts.job or self._manifest.exists():
             return None
-        shards = found["shards"]
-        rows = sum(shard["rows"] for shard in shards)
+        outputs = [target / name for name in found.names]
+        if not all(path.is_file() for path in outputs):
+            return None
+        if found.inputs != states_of(self._settings) and found.contents != self._survey().contents:
+            reason = "it is complete, but the rows of the input have changed since"
+            raise no_output(target, reason, "Add --force to predict them again, or choose another folder.")
         self._tracker.notice(f"{target} is complete already: nothing is left to do")
-        return FilesPredicted([target / shard["file"] for shard in shards], rows, 0, len(shards), len(shards))
+        return FilesPredicted(outputs, found.rows, found.skipped, len(outputs), len(outputs))
 
     def _planned(self) -> Plan:
         """The shards, as an earlier start has noted them or as reading all rows shows them. RunError where what is
@@ -304,8 +347,7 @@ class _Prediction:
             return
         if not self._force:
             shard: Shard = before or now  # type: ignore[assignment]
-            num_done = sum(self._parts.facts(number) is not None for number in range(len(found.shards)))
-            raise changed(self._settings, found, shard, num_done)
+            raise changed(self._settings, found, shard, len(self._done(found)))
         self._parts.clear()
 
     # --- work --------------------------------------------------------------------------------------------------------
@@ -324,7 +366,7 @@ class _Prediction:
                 first = rows.schema
                 writer = RowWriter(str(self._parts.target), settings.writing, schema=first, added=self._added)
             elif first is not None and rows.schema is not None:
-                _require_same_columns(settings.paths[0], first, path, rows.schema)
+                require_same_columns(settings.paths[0], first, path, rows.schema)
             for shard, window, texts in shards_of(rows, index):
                 select_texts(texts, settings.columns)
                 writer.survey(window.rows, partial(rows.source.place, window))
@@ -349,13 +391,12 @@ class _Prediction:
         if not left:
             return
         total = sum(facts["rows"] for facts in done.values())
-        refused: dict[int, TextuneError] = {}
+        refused: dict[int, Exception] = {}
         said = set[str]()
         waiting = ahead(rows_to_do(self._settings, self._card, plan, set(done)), 1, name="textune-reader")
-        with closing(waiting):
-            for number, outcome in engine.run(
-                _until(waiting, refused), self._settings, plan, self._parts, left, self._tracker
-            ):
+        outcomes = engine.run(_until(waiting, refused), self._settings, plan, self._parts, left, self._tracker)
+        with closing(waiting), closing(outcomes):  # no worker is left when this ends, however it does
+            for number, outcome in outcomes:
                 for notice in outcome.notices:
                     if notice not in said:
                         self._tracker.notice(notice)
@@ -389,89 +430,9 @@ class _Prediction:
         return FilesPredicted(outputs, rows, num_skipped, len(plan.shards), kept)
 
 
-def _until(rows: Iterator[ShardRows], refused: dict[int, TextuneError]) -> Iterator[ShardRows]:
+def _until(rows: Iterator[ShardRows], refused: dict[int, Exception]) -> Iterator[ShardRows]:
     """The rows, until a shard is refused."""
     for one in rows:
         yield one
         if refused:
             return
-
-
-def _require_alone(target: str | Path) -> None:
-    """DataError for standard output, RunError below a launcher."""
-    if str(target) == STANDARD:
-        raise DataError(
-            "shards are put together in a file, not on standard output.",
-            hint="Name one with --output.",
-            key="output",
-            value=STANDARD,
-        )
-    if launched_world() > 1:
-        raise RunError(
-            "shards are predicted by processes of their own, and this one was started with others by a launcher.",
-            hint="Start the command without a launcher; --workers says how many processes there are.",
-            key="workers",
-            reason="a launcher",
-        )
-
-
-def _input_files(sources: Sequence[str | Path]) -> list[str]:
-    """Files, patterns and folders as files, in order; those of a folder sorted by name. DataError where there are
-    none."""
-    if STANDARD in map(str, sources):
-        raise DataError(
-            "standard input can be read only once, and shards that are done again are read again.",
-            hint="Name files, or leave --workers and --engine out.",
-            key="data",
-            value=STANDARD,
-        )
-    found = list[Path]()
-    for source in sources:
-        path = user_path(str(source))
-        if not path.is_dir():
-            found += find_files([str(path)], key="--data")
-            continue
-        inside = sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith((".", "_")))
-        if not inside:
-            raise DataError(
-                f"--data {path} is a folder without files.", hint="Name another.", key="data", place=str(path)
-            )
-        found += [one for one in inside if one.name != "shards.json"]
-    if len(set(found)) < len(found):
-        twice = next(path for path in found if found.count(path) > 1)
-        raise DataError(f"--data names {twice} twice.", hint="Leave one out.", key="data", value=str(twice))
-    return [str(path) for path in found]
-
-
-def _require_one_format(paths: Sequence[str], reading: StreamOptions, *, named: bool) -> None:
-    """DataError for a pipe, and for a file of another format than the first unless the format was `named`."""
-    for path in paths:
-        if Path(path).is_fifo():
-            raise DataError(f"--data {path} is a pipe, which can be read only once.", hint="Name a file.", key="data")
-        if not named and (found := stream_format(path, None, default=reading.format)) != reading.format:
-            raise DataError(
-                f"--data {path} is {found}, but {paths[0]} is {reading.format}.",
-                hint="Predict files of one format at a time.",
-                key="data",
-                value=path,
-                place=path,
-            )
-
-
-def _require_same_columns(first: str, columns: pa.Schema, path: str, found: pa.Schema) -> None:
-    if found.equals(columns):
-        return
-    differing = [
-        name
-        for name in {**dict.fromkeys(columns.names), **dict.fromkeys(found.names)}
-        if name not in columns.names or name not in found.names or columns.field(name) != found.field(name)
-    ]
-    what = f"they differ in {listing(map(repr, differing))}" if differing else "they come in another order"
-    raise DataError(
-        f"{path} has other columns than {first}: {what}.",
-        hint="Files that are predicted together have the same columns, of the same types. Predict them apart.",
-        key="data",
-        value=path,
-        place=path,
-        reason=what,
-    )

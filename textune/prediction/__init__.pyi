@@ -12,6 +12,7 @@ from .limits import outside_textune as outside_textune
 from .load import find_model as find_model
 from .load import load as load
 from .load import load_scorer as load_scorer
+from .load import precision_of as precision_of
 from .ownfiles import data_source as data_source
 from .ownfiles import read_as_run as read_as_run
 from .predictor import Prediction as Prediction
@@ -39,6 +40,7 @@ from .usual import histogram as histogram
 from .usual import length_bounds as length_bounds
 from .usual import read_usual as read_usual
 from .usual import score_bounds as score_bounds
+from .usual import take_usual as take_usual
 from .usual import write_usual as write_usual
 from .windows import Input as Input
 from .windows import InputPass as InputPass

@@ -29,7 +29,7 @@ def outside_textune(card: ModelCard) -> tuple[str, ...]:
         fields = listing(card.metadata.columns)
         lines.append(f"textune writes fields before each text ({fields}); plain transformers reads texts as they are.")
     if card.columns.text_pair is not None:
-        lines.append("It reads pairs of texts: each question is two of them.")
+        lines.append("It reads pairs of texts: give two for each answer.")
     if card.code:
         lines.append(f"It needs code of its authors, which is not in this folder: {listing(card.code)}.")
     if card.adapters is not None:

@@ -36,6 +36,7 @@ from textune.model import (
     read_config,
     require_int8,
     require_low_bits,
+    require_opened,
     resolve_device,
 )
 from textune.owncode import require_allowed
@@ -161,6 +162,7 @@ def _load_exported(
     on_notice: Callable[[str], None],
 ) -> Scorer:
     """The same of an export, which another library computes."""
+    require_opened(note.kind, folder)
     section = card.opened_in(folder, compile="off")
     tokenizer = load_tokenizer(section)
     task = card.build_task()
@@ -228,6 +230,13 @@ def _device_of(
         f"the run computed in {card.precision}, which this {exact.torch.type} device {why}: fp32 is used instead"
     )
     return exact
+
+
+def precision_of(card: ModelCard, device: DeviceName, precision: PredictionPrecision) -> str:
+    """The precision that `load` computes in here; ModelError where the machine lacks the device or precision."""
+    if precision == "int8" or card.exported is not None:
+        return precision
+    return _device_of(card, device, precision, lambda _: None).precision
 
 
 def find_model(folder: str | Path) -> Path:

@@ -29,8 +29,13 @@ from textune.run.manifest import Manifest, read_manifest
 FIRST = ("test", "validation")
 """Test rows say more than those that chose the model; the set that stands first on a page is open."""
 
-_PLACE = re.compile(r"(?<![\w:/.])/(?:[^\s/,;'\"]+/)+([^\s/,;'\"]+)")
-"""An absolute path, and the last name of it."""
+_BEFORE = r"(?<![\w:/.~])(?:file://|~)?/"
+_PLACE = re.compile(_BEFORE + r"(?:[^\s/,;'\"]+/)+([^\s/,;'\"]+)")
+"""An absolute path in a sentence, and the last name of it."""
+_PLACE_IN_WORD = re.compile(_BEFORE + r"(?:[^/,;'\"]+/)+([^/,;'\"]+)")
+"""The same in one word of a command, where names may hold spaces."""
+_QUERY = re.compile(r"(\w+://[^\s?'\"]+\?)[^\s,'\"\]]+")
+"""An address up to its query, which may hold a key."""
 
 
 def write_page(folder: RunFolder) -> list[Path]:
@@ -51,13 +56,37 @@ def card_of_run(folder: RunFolder, *, name: str = "", opened: Opened | None = No
     """The card of a run's best model for readers who find it as `opened`, under another `name` than the run's, and to
     whom folders of this machine say nothing; None where the run has no report yet. Errors as in `write_page`."""
     story = story_of(folder)
-    reports = {name: read_report(path) for name, path in folder.reports().items()}
+    reports = {name: _for_others(read_report(path)) for name, path in folder.reports().items()}
     if not reports:
         return None
-    facts = {key: _PLACE.sub(r"\1", said) for key, said in story.facts.items()}
-    command = _PLACE.sub(r"\1", story.command)
-    story = replace(story, name=name or story.name, limits=_limits(folder), facts=facts, command=command)
+    manifest = read_manifest(folder.path)
+    backbone = _backbone(manifest)
+    if Path(backbone).is_absolute():
+        facts = {key: said.replace(backbone, Path(backbone).name) for key, said in story.facts.items()}
+        story = replace(story, facts=facts)
+    story = replace(
+        story,
+        name=name or story.name,
+        limits=_limits(folder),
+        facts={key: _without_places(said) for key, said in story.facts.items()},
+        command=shlex.join(_without_places(word, _PLACE_IN_WORD) for word in manifest.command),
+    )
     return model_card(in_order(reports), story, opened=opened)
+
+
+def _for_others(report: Report) -> Report:
+    """The report without folders of this machine, in what a model card takes of it."""
+    return replace(
+        report,
+        dataset=_without_places(report.dataset, _PLACE_IN_WORD),
+        warnings=tuple(map(_without_places, report.warnings)),
+        notes=tuple(map(_without_places, report.notes)),
+    )
+
+
+def _without_places(text: str, place: re.Pattern[str] = _PLACE) -> str:
+    """The text with each absolute path cut to its last name, and without the queries of addresses."""
+    return _QUERY.sub(r"\1…", place.sub(r"\1", text))
 
 
 def _limits(folder: RunFolder) -> tuple[str, ...]:

@@ -32,7 +32,8 @@ def keep_probe(parts: Parts, folder: Path, saved: Scorer, name: str) -> str:
     alone."""
     wanted = parts.settings.evaluate.probe
     probe = None
-    if wanted and name in parts.rows:
+    # Documents of a language model are read in chunks: an export of it is asked rows of tokens.
+    if wanted and name in parts.rows and not saved.card.is_language_model:
         chosen = spread_rows(parts.rows[name], parts.data.splits[name].chosen_targets, wanted)
         probe = _probe(parts.data.splits[name], chosen, saved)
     if probe is None:

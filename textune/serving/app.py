@@ -136,7 +136,7 @@ def _own_routes(models: Models, settings: Settings, metrics: Metrics) -> APIRout
         models.get(model)
         try:
             return _info(await models.reload(model))
-        except TextuneError as error:
+        except (TextuneError, OSError) as error:
             raise Refusal("conflict", f"The model stays as it was: {error}") from error
 
     @routes.get("/metrics", response_class=PlainTextResponse, responses=refused(401))
@@ -187,19 +187,24 @@ async def _unknown_path(request: Request, error: Exception) -> Response:
 
 
 async def follow(models: Models, seconds: float) -> None:
-    """Look every so many seconds for models whose files changed, and open them again."""
+    """Look every so many seconds for models whose files changed, and open them again. What cannot be opened yet, such
+    as a folder that is being copied, is tried again, and said once."""
+    said: dict[str, str] = {}
     while True:
         await asyncio.sleep(seconds)
         for name in models.changed():
-            await reload_saying(models, name)
+            said[name] = await reload_saying(models, name, unless=said.get(name, ""))
 
 
-async def reload_saying(models: Models, name: str) -> None:
-    """Reload a model, and say how that ended."""
+async def reload_saying(models: Models, name: str, *, unless: str = "") -> str:
+    """Reload a model, and say how that ended, unless it is this. The sentence where it failed, else nothing."""
     try:
         served = await models.reload(name)
-    except (TextuneError, Refusal) as error:
-        models.on_notice(f"{name} stays as it was: {error}")
-    else:
-        step = "" if served.card.step is None else f" (step {served.card.step:,})"
-        models.on_notice(f"{name} was opened again{step}")
+    except Exception as error:  # files may be anything while they are written; the model of before answers
+        failed = f"{name} stays as it was: {str(error) or type(error).__name__}"
+        if failed != unless:
+            models.on_notice(failed)
+        return failed
+    step = "" if served.card.step is None else f" (step {served.card.step:,})"
+    models.on_notice(f"{name} was opened again{step}")
+    return ""

@@ -13,7 +13,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, Literal
@@ -32,12 +32,16 @@ from textune.serving.watcher import Watcher
 Cut = Literal["refuse", "head", "tail"]
 """What becomes of a text that is too long: refused, or which part of it is kept."""
 
-BATCH_TOKENS = 2048
-"""Tokens of a batch on a processor: more of them at once are not faster, and others wait longer."""
+BATCH_TOKENS = 1024
+"""Tokens of a batch on a processor: more of them at once are not faster, others wait longer, and there must be texts
+left to tokenise and to answer meanwhile."""
 TOKENISERS = 2
 """Threads that tokenise: a long text in one leaves the other to short ones."""
 CHARACTERS_PER_TOKEN = 4
 """Taken for granted until a text is tokenised."""
+CHARACTERS_CUT_OFF = 64
+"""Of a very long text, of which most is cut off, so many characters count as a token until then: they are held, and a
+thread is busy with them for about as long as it takes to compute one."""
 MAX_RETRY = 60
 """The longest that a client is told to wait, in seconds."""
 
@@ -111,13 +115,15 @@ class Engine:
         sizes = [len(text) for text in texts]
         if pairs is not None:
             sizes = [size + len(second) for size, second in zip(sizes, pairs, strict=True)]
-        limit = sys.maxsize if self.predictor.encoder.windows else self.predictor.card.max_length
-        estimate = sum(min(2 + size // CHARACTERS_PER_TOKEN, limit) for size in sizes)
-        return await self.answer(partial(self._encode, texts, pairs, fields, cut), estimate)
+        return await self.answer(partial(self._encode, texts, pairs, fields, cut), sizes)
 
-    async def answer(self, encode: Callable[[], TokenStore], estimate: int) -> Scored:
-        """Score the rows that `encode` makes, in a thread; `estimate`: about how many tokens they are. Raises as
+    async def answer(self, encode: Callable[[], TokenStore], sizes: Iterable[int]) -> Scored:
+        """Score the rows that `encode` makes, in a thread; `sizes`: about how many characters each has. Raises as
         `score`; a DataError of `encode` becomes `unusable`."""
+        if not self.is_alive:
+            raise Refusal("stopping", "The model is not at work.")
+        limit = sys.maxsize if self.predictor.encoder.windows else self.predictor.card.max_length
+        estimate = sum(max(min(2 + size // CHARACTERS_PER_TOKEN, limit), size // CHARACTERS_CUT_OFF) for size in sizes)
         estimate = min(estimate, self.max_queue_tokens)  # whether it is too large is known once it is tokenised
         self._admit(estimate)
         self._num_requests += 1
@@ -245,6 +251,8 @@ class Engine:
             num_tokens = sum(int(share.job.lengths[share.positions].sum()) for share in shares)
             for watcher in self._watchers:
                 watcher.computed(self.name, num_tokens, seconds)
+            if 2 * num_tokens < self.batch_tokens:
+                continue  # a small batch, mostly what every batch costs, says little of how long a full queue takes
             now = num_tokens / seconds
             self._tokens_per_second = now if not self._tokens_per_second else 0.9 * self._tokens_per_second + 0.1 * now
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from fastapi import Request
 
+from textune.batches import RowTexts, make_row_store
 from textune.config import user_path
 from textune.errors import ConfigError, RunError
 from textune.model import CARD_NAME
@@ -128,7 +129,9 @@ class Models:
     def _serve(self, name: str, folder: Path) -> Served:
         stamp = _stamp(folder) or (0, 0)  # before it is read: a change meanwhile is seen later
         predictor = self._open(folder, self.options)
+        usual = self._usual(folder)
         share_backbone(predictor.scorer, [one.predictor.scorer for one in self])
+        self._warm(name, predictor)
         settings = self.settings
         engine = Engine(
             name,
@@ -138,7 +141,16 @@ class Models:
             batch_tokens=settings.batch_tokens,
             watchers=self.watchers,
         )
-        return Served(name, folder, predictor, engine, stamp, self._usual(folder))
+        return Served(name, folder, predictor, engine, stamp, usual)
+
+    def _warm(self, name: str, predictor: Predictor) -> None:
+        """Score a text, so that no request waits for what is imported and made once. A failure is said, and no more:
+        requests with other texts may fare better."""
+        pairs = None if predictor.card.columns.text_pair is None else ["a"]
+        try:
+            predictor.scorer.score_store(make_row_store(RowTexts.given(["a"], pairs, str), predictor.encoder))
+        except Exception as error:
+            self.on_notice(f"{name} could not score a first text: {error}")
 
     def _usual(self, folder: Path) -> UsualRows | None:
         """What the validation rows of a model looked like. A file that cannot be read is said, and no more: without it

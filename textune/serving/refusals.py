@@ -20,13 +20,14 @@ Kind = Literal[
     "unusable",
     "failed",
     "full",
+    "gone",
     "internal",
     "late",
     "stopping",
 ]
-"""What is wrong, in one word."""
+"""What is wrong, in one word. `gone`: the client has hung up, and nobody reads the answer."""
 STATUS: Final[dict[Kind, int]] = dict(
-    zip(get_args(Kind), (400, 401, 403, 404, 408, 409, 413, 415, 422, 424, 429, 500, 503, 503), strict=True)
+    zip(get_args(Kind), (400, 401, 403, 404, 408, 409, 413, 415, 422, 424, 429, 499, 500, 503, 503), strict=True)
 )
 """The status code of HTTP for each."""
 
@@ -62,6 +63,8 @@ def refusal_of(error: Exception) -> Refusal:
         return Refusal("unusable", str(error))
     if isinstance(error, TextuneError):
         return Refusal("failed", str(error))
+    if isinstance(error, RecursionError):
+        return Refusal("malformed", "The body is nested too deeply.")
     frames = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)))
     _log.error("internal error: %s\n%s", type(error).__name__, frames.rstrip())
     return Refusal("internal", "Internal error; the server's log says where.")

@@ -72,7 +72,7 @@ async def _serve(
     )
     server = _Server(config)
     loop = asyncio.get_running_loop()
-    reloading: set[asyncio.Task[None]] = set()
+    reloading: set[asyncio.Task[str]] = set()
 
     def stop() -> None:
         server.should_exit = True

@@ -32,7 +32,7 @@ class Settings:
     drain: float = 30.0
     """Seconds that requests in flight have when the server is asked to stop."""
     batch_tokens: int | None = None
-    """Tokens of texts that are computed together; None: 2,048 on a processor, as many as the model's run elsewhere."""
+    """Tokens of texts that are computed together; None: 1,024 on a processor, as many as the model's run elsewhere."""
     follow: float = 0.0
     """Seconds between two looks at whether a model's files changed, which is then opened again; 0: never."""
 

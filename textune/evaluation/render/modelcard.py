@@ -105,12 +105,24 @@ class Opened:
         """The arguments by which plain transformers finds it."""
         return f'"{self.name}"' + (f', revision="{self.revision}"' if self.revision else "")
 
+    @property
+    def in_textune(self) -> str:
+        """The lines by which textune opens it."""
+        if not self.on_hub:
+            return f"import textune\n\nmodel = textune.load({self.in_transformers})"
+        fetched = f"snapshot_download({self.in_transformers})"
+        return f"from huggingface_hub import snapshot_download\n\nimport textune\n\nmodel = textune.load({fetched})"
+
+    def told_on(self, page: str) -> str:
+        """A card that tells how to open a folder, telling of this place instead; the rest as it is."""
+        folder = Opened()
+        page = page.replace(folder.in_textune, self.in_textune)
+        return page.replace(f"model={folder.in_transformers})", f"model={self.in_transformers})")
+
 
 def _uses(opened: Opened, *, writes_texts: bool) -> str:
     """Code that runs as it stands once the name is that of the reader's folder."""
-    fetched = f"snapshot_download({opened.in_transformers})" if opened.on_hub else opened.in_transformers
-    imports = "from huggingface_hub import snapshot_download\n\nimport textune" if opened.on_hub else "import textune"
-    loaded = f"{imports}\n\nmodel = textune.load({fetched})"
+    loaded = opened.in_textune
     if writes_texts:
         plain = _plain(opened, "text-generation", '"The beginning of a text"')
         return f"{_HOW}{_code(loaded)}\n\nor in plain transformers:\n\n{plain}"

@@ -1,7 +1,12 @@
+from .inputs import input_files as input_files
+from .inputs import require_alone as require_alone
+from .inputs import require_one_format as require_one_format
+from .inputs import require_same_columns as require_same_columns
+from .output import LISTING as LISTING
 from .output import assemble as assemble
 from .output import assemble_folder as assemble_folder
-from .output import complete_listing as complete_listing
 from .output import full as full
+from .output import read_listing as read_listing
 from .plan import MANIFEST as MANIFEST
 from .plan import MAX_SKIPPED as MAX_SKIPPED
 from .plan import Plan as Plan

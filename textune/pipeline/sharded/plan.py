@@ -33,6 +33,8 @@ class FileState:
     num_bytes: int
     changed_ns: int
     """When, in nanoseconds."""
+    noted_ns: int
+    """When the system last noted a change of it, which no program sets: a copy with an old date shows here."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ class Plan:
     def num_rows(self) -> int:
         """Of all shards."""
         return sum(shard.num_rows for shard in self.shards)
+
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """Of all shards."""
+        return tuple(shard.content for shard in self.shards)
 
     def save(self, path: Path, facts: Mapping[str, Any]) -> None:
         """Write it with what decides the output. OSError where the system refuses."""

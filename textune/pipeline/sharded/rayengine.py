@@ -32,10 +32,10 @@ from textune.pipeline.sharded.worker import (
     Outcome,
     Part,
     Seat,
-    ShardPredictor,
     answer,
     keep_part,
     name_of,
+    opened,
     seats,
 )
 from textune.prediction import read_card
@@ -68,11 +68,7 @@ class ShardActor:
         self._settings = settings
         self._plan = plan
         self._left = left
-        self._predictor: ShardPredictor | TextuneError
-        try:
-            self._predictor = ShardPredictor(settings, plan.schema)
-        except TextuneError as error:
-            self._predictor = error
+        self._predictor = opened(settings, plan.schema)
         self._rows: Iterator[ShardRows] = iter(())
         self._at = len(plan.shards)
 

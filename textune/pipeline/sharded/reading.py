@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from textune.data import Rows, Window
+from textune.data import Rows, Window, inside_archive
 from textune.errors import RunError
 from textune.metadata import file_state
 from textune.pipeline.predict import most_rows
@@ -31,6 +31,8 @@ class ShardRows:
     """Of the shard, from 0."""
     path: str
     """The file that they are in."""
+    content: str
+    """That of the shard."""
     window: Window
     texts: Rows
     """The columns of their texts, under the model's names."""
@@ -59,7 +61,7 @@ def rows_to_do(settings: Settings, card: ModelCard, plan: Plan, done: Collection
             if number is None or shard != plan.shards[number]:
                 raise changed(settings, plan, shard if number is None else plan.shards[number], len(done))
             if number not in done:
-                yield ShardRows(number, path, window, texts)
+                yield ShardRows(number, path, shard.content, window, texts)
         if (left := next(planned, None)) is not None:
             raise changed(settings, plan, plan.shards[left], len(done))
 
@@ -80,7 +82,14 @@ def changed(settings: Settings, plan: Plan, shard: Shard, num_done: int) -> RunE
 
 def states_of(settings: Settings) -> tuple[FileState, ...]:
     """The files as they are now."""
-    return tuple(FileState(os.path.abspath(path), *file_state(Path(path))) for path in settings.paths)
+    return tuple(
+        FileState(os.path.abspath(path), *file_state(Path(path)), _noted(Path(path))) for path in settings.paths
+    )
+
+
+def _noted(path: Path) -> int:
+    archive = inside_archive(path)
+    return (archive[0] if archive else path).stat().st_ctime_ns
 
 
 def _hash(window: Window) -> str:

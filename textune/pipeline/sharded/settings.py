@@ -14,8 +14,9 @@ from typing import Any
 from textune import __version__
 from textune.config import Columns, DeviceName, PredictionPrecision, Switch
 from textune.data import StreamOptions
+from textune.errors import ModelError
 from textune.jsontext import parse_json
-from textune.prediction import Input, ModelCard, Predictor, load, prediction_fields
+from textune.prediction import Input, ModelCard, Predictor, load, precision_of, prediction_fields
 
 _BLOCK = 1 << 20
 
@@ -80,10 +81,11 @@ class Settings:
             prefix=card.metadata,
         )
 
-    def facts(self, model: Path) -> dict[str, Any]:
+    def facts(self, model: Path, card: ModelCard) -> dict[str, Any]:
         """What decides the output, by the words that name it in a message; `model` is the model's folder.
 
-        How fast it is computed is left out: workers, engine, device, kernels and tokens at once may change on the way.
+        How fast it is computed is left out: workers, engine, kernels and tokens at once may change on the way, and so
+        may the device, unless it computes in another precision.
         """
         facts = {
             "textune": __version__,
@@ -95,10 +97,16 @@ class Settings:
             "--all-scores": self.all_scores,
             "--skip-bad-rows": self.skips,
             "--no-decision": not self.opening.decision,
-            "--precision": self.opening.precision,
+            "the precision (--precision, --device)": self._precision(card),
             "--code": list(self.opening.code),
         }
         return dict(parse_json(json.dumps(facts, allow_nan=False).encode()))
+
+    def _precision(self, card: ModelCard) -> str:
+        try:
+            return precision_of(card, self.opening.device, self.opening.precision)
+        except ModelError:  # of this machine: others may have what is asked for, and a worker that has not says so
+            return self.opening.precision
 
 
 def _content(model: Path) -> str:

@@ -7,6 +7,7 @@ A part is text as it stands in the output, without a header, or the rows for par
 from __future__ import annotations
 
 import os
+import traceback
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, MutableSequence
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ import torch
 from textune.crew import At, Crew, ending
 from textune.data import Rows, RowWriter, Window, given_fields
 from textune.errors import RunError, TextuneError
+from textune.model import is_out_of_memory
 from textune.partfiles import PartFiles, write_part
+from textune.pipeline.sharded.inputs import IN_WORKER, WORKER
 from textune.pipeline.sharded.plan import Plan
 from textune.pipeline.sharded.reading import ShardRows
 from textune.pipeline.sharded.settings import Settings
@@ -43,7 +46,8 @@ class Part:
     content: bytes
     facts: dict[str, Any]
     """`rows`: how many were written; `skipped`: place and reason of those that were left out; `without`: how many of
-    those lacked the field of each column of the prefix."""
+    those lacked the field of each column of the prefix; `content`: that of the shard, by which a part that a process
+    without a parent left behind is known."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Outcome:
     """What became of a shard: the facts of its part, or the error that ends the command."""
 
     facts: dict[str, Any] | None
-    error: TextuneError | None = None
+    error: Exception | None = None
     notices: tuple[str, ...] = ()
     """What the model had to say meanwhile."""
 
@@ -76,7 +80,8 @@ class ShardPredictor:
     def predict(self, rows: ShardRows) -> Part:
         """One shard; DataError for a row that cannot be used or written, ModelError for scores that are no numbers."""
         predictor, settings = self._predictor, self._settings
-        window, texts, facts = rows.window, rows.texts, dict[str, Any](rows=0, skipped=[], without=[])
+        window, texts = rows.window, rows.texts
+        facts = dict[str, Any](rows=0, skipped=[], without=[], content=rows.content)
         if settings.skips and (reasons := without_room(predictor, texts, settings.columns)):
             window, texts = self._leave_out(window, texts, reasons, facts)
         if not window.numbers:
@@ -156,7 +161,7 @@ def work(
 ) -> None:
     """Predict the shards that come, until none does."""
     seat.take()
-    predictor = _opened(settings, schema)
+    predictor = opened(settings, schema)
     while True:
         rows: ShardRows = connection.recv()
         at[0] = rows.number
@@ -167,21 +172,29 @@ def work(
         connection.send(outcome)
 
 
-def _opened(settings: Settings, schema: pa.Schema) -> ShardPredictor | TextuneError:
+def opened(settings: Settings, schema: pa.Schema) -> ShardPredictor | Exception:
+    """What predicts, or the error that the first shard is answered with."""
     try:
         return ShardPredictor(settings, schema)
-    except TextuneError as error:
+    except Exception as error:
         return error
 
 
-def answer(predictor: ShardPredictor | TextuneError, rows: ShardRows, keep: Callable[[Part], None]) -> Outcome:
-    """Predict a shard and keep its part; an error on the way is the outcome."""
-    if isinstance(predictor, TextuneError):
-        return Outcome(None, predictor)
+def answer(predictor: ShardPredictor | Exception, rows: ShardRows, keep: Callable[[Part], None]) -> Outcome:
+    """Predict a shard and keep its part; an error on the way is the outcome. MemoryError where there is too little
+    memory, which another try may not find."""
     try:
+        if isinstance(predictor, Exception):
+            raise predictor
         part = predictor.predict(rows)
         keep(part)
     except TextuneError as error:
+        return Outcome(None, error)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise MemoryError(str(error)) from error
+        # A fault of textune's own, or of code of the user's. Where it was raised is shown by --debug.
+        error.add_note("".join(traceback.format_exception(error)))
         return Outcome(None, error)
     notices = tuple(predictor.notices)
     predictor.notices.clear()
@@ -218,14 +231,22 @@ def by_processes(
     def after_loss(lost: ShardRows, at: At, code: int) -> ShardRows:
         losses[lost.number] += 1
         name = name_of(settings, plan, lost.number)
+        if code == IN_WORKER:
+            raise RunError(
+                "each worker starts the script anew, which calls predict_files where it stands.",
+                hint='Call it below `if __name__ == "__main__":`, so that only the first process does.',
+                key="workers",
+                reason="the script is not guarded",
+            )
         said = f"the process that predicted {name} was ended by {ending(code)}"
         if losses[lost.number] < TRIES:
             on_notice(f"{said}: the shard is predicted again")
             return lost
         raise RunError(
             f"{said}, {count(TRIES, 'time')}.",
-            hint="There may be too little memory: try fewer --workers or a lower --max-tokens. What is done is kept,"
-            " and the same command continues.",
+            hint=("Read what it printed above. " if code > 0 else "")
+            + "There may be too little memory: try fewer --workers or a lower --max-tokens. What is done is kept, and"
+            " the same command continues.",
             key="workers",
             value=len(places),
             place=name,
@@ -237,7 +258,7 @@ def by_processes(
         work,
         lambda slot: (places[slot], settings, plan.schema, parts),
         after_loss=after_loss,
-        name="textune-predict",
+        name=WORKER,
     ) as crew:
         for one, outcome in crew.run(rows):
             yield one.number, outcome

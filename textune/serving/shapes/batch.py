@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -26,10 +26,10 @@ from starlette.types import Receive, Scope, Send
 from textune.batches import TokenStore, join_stores
 from textune.errors import InputError
 from textune.prediction import Predictor, named_scores
-from textune.serving.engine import CHARACTERS_PER_TOKEN
+from textune.serving.bodies import parsed
 from textune.serving.guarded import guarded
 from textune.serving.models import Models
-from textune.serving.refusals import Refusal
+from textune.serving.refusals import Kind, Refusal
 from textune.serving.settings import Settings
 from textune.serving.shapes.tei import refused, write_error
 
@@ -41,6 +41,8 @@ CHUNKS = 2
 """Of a stream, so many such parts are in the queue at once: one is tokenised while the other is computed."""
 PAUSE = 0.1
 """Seconds until a stream that found the queue full asks again."""
+_OF_ONE_LINE: frozenset[Kind] = frozenset({"unusable", "too_large", "failed"})
+"""Refusals that may be due to one of several lines."""
 
 KIND = "application/x-ndjson"
 _LINES_IN = {"requestBody": {"required": True, "content": {KIND: {"schema": {"type": "string"}}}}}
@@ -88,9 +90,13 @@ class _LineAnswers(Response):
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         timeout = self._stream.settings.timeout
         with contextlib.suppress(ClientDisconnect):
-            async for lines in self._stream.answers(self._request):
-                async with asyncio.timeout(timeout):  # a client that does not read must not hold its lines for ever
-                    await send({"type": "http.response.body", "body": lines, "more_body": True})
+            async with contextlib.aclosing(self._stream.answers(self._request)) as answers:
+                async for lines in answers:
+                    try:
+                        async with asyncio.timeout(timeout):
+                            await send({"type": "http.response.body", "body": lines, "more_body": True})
+                    except TimeoutError:
+                        return  # a client that does not read must not hold its lines for ever: it is cut off
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -100,21 +106,34 @@ class _Stream:
     def __init__(self, models: Models, settings: Settings, name: str, *, all_scores: bool) -> None:
         self.settings = settings
         self._models, self._name, self._all_scores = models, name, all_scores
+        self._is_cut_short = False
 
-    async def answers(self, request: Request) -> AsyncIterator[bytes]:
+    async def answers(self, request: Request) -> AsyncGenerator[bytes]:
         """The answers of some lines after the other."""
         pending: deque[asyncio.Task[bytes]] = deque()
+        chunks = self._chunks(request)
+
+        async def following() -> list[bytes | None] | None:
+            return await anext(chunks, None)
+
+        coming: asyncio.Task[list[bytes | None] | None] | None = asyncio.create_task(following())
         try:
-            async for chunk in self._chunks(request):
-                pending.append(asyncio.create_task(self._answer(chunk)))
-                while pending and (len(pending) >= CHUNKS or pending[0].done()):
-                    yield await pending[0]
-                    pending.popleft()
-            while pending:
-                yield await pending[0]
-                pending.popleft()
+            while pending or coming is not None:
+                has_room = coming is not None and len(pending) < CHUNKS
+                # An answer goes out as soon as it is there: its client may wait for it before it sends more.
+                waited: list[asyncio.Task[Any]] = [coming] if coming is not None and has_room else []
+                await asyncio.wait([*waited, *list(pending)[:1]], return_when=asyncio.FIRST_COMPLETED)
+                if pending and pending[0].done():
+                    yield pending.popleft().result()
+                elif coming is not None and has_room:
+                    chunk, coming = coming.result(), None
+                    if chunk is not None:
+                        pending.append(asyncio.create_task(self._answer(chunk)))
+                        coming = asyncio.create_task(following())
+            if self._is_cut_short:
+                yield _line({"error": f"Nothing more came within {self.settings.timeout:g} seconds."})
         finally:
-            for task in pending:
+            for task in (*pending, *([] if coming is None else [coming])):
                 task.cancel()
 
     async def _chunks(self, request: Request) -> AsyncIterator[list[bytes | None]]:
@@ -126,7 +145,7 @@ class _Stream:
                 async with asyncio.timeout(self.settings.timeout):
                     piece = await anext(pieces, None)
             except TimeoutError:
-                piece = None  # what has come is answered
+                piece, self._is_cut_short = None, True  # what has come is answered
             *ended, last = (piece or b"").split(b"\n")
             lines: list[bytes | None] = []
             for end in ended:
@@ -153,11 +172,14 @@ class _Stream:
                 said[index] = {"error": refusal.sentence}
         try:
             answers = await self._predict(list(values.values()))
-        except Refusal:
-            answers = [await self._predict_alone(value) for value in values.values()]
+        except Refusal as refusal:
+            if refusal.kind in _OF_ONE_LINE:
+                answers = [await self._predict_alone(value) for value in values.values()]
+            else:
+                answers = [{"error": refusal.sentence}] * len(values)
         for index, answer in zip(values, answers, strict=True):
             said[index] = answer
-        return b"".join(json.dumps(one, ensure_ascii=False, allow_nan=False).encode() + b"\n" for one in said)
+        return b"".join(map(_line, said))
 
     async def _predict_alone(self, value: _Value) -> dict[str, Any]:
         try:
@@ -170,13 +192,12 @@ class _Stream:
         if not values:
             return []
         encode = partial(encode_values, values=[value.json for value in values])
-        estimate = sum(2 + value.size // CHARACTERS_PER_TOKEN for value in values)
+        sizes = [value.size for value in values]
         until = asyncio.get_running_loop().time() + self.settings.timeout
         while True:
             served = self._models.get(self._name)  # by name: it may have been reloaded since the lines before
-            estimate = min(estimate, len(values) * served.card.max_length)
             try:
-                scored = await served.engine.answer(partial(encode, served.predictor), estimate)
+                scored = await served.engine.answer(partial(encode, served.predictor), sizes)
             except Refusal as refusal:
                 if refusal.kind != "full" or asyncio.get_running_loop().time() > until:
                     raise
@@ -186,6 +207,10 @@ class _Stream:
                 scored.scores, served.card, all_scores=self._all_scores
             ).to_pylist()
             return rows
+
+
+def _line(said: dict[str, Any]) -> bytes:
+    return json.dumps(said, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def _parts(lines: list[bytes | None]) -> Iterator[list[bytes | None]]:
@@ -209,10 +234,7 @@ def _parsed(line: bytes | None, limit: int) -> _Value:
         raise Refusal("too_large", f"the line has more than {limit:,} bytes.")
     if not line.strip():
         raise Refusal("unusable", "the line is empty.")
-    try:
-        return _Value(json.loads(line), len(line))
-    except (ValueError, RecursionError):
-        raise Refusal("malformed", "the line is not JSON.") from None
+    return _Value(parsed(line, "the line"), len(line))
 
 
 def encode_values(predictor: Predictor, values: list[JsonValue]) -> TokenStore:

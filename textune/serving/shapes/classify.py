@@ -15,9 +15,10 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from textune.serving.answers import label_rows
+from textune.serving.bodies import Body
 from textune.serving.engine import Cut
 from textune.serving.guarded import guarded
 from textune.serving.inputs import Fields, field_columns
@@ -30,10 +31,8 @@ from textune.tasks import Head, shown
 from textune.wording import listing
 
 
-class ClassifyRequest(BaseModel):
+class ClassifyRequest(Body):
     """Texts to classify."""
-
-    model_config = ConfigDict(strict=True)
 
     input: Annotated[
         str | list[str] | list[int] | list[list[int]],

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from textune.serving.answers import Item, Numbers, label_rows
+from textune.serving.bodies import Body
 from textune.serving.guarded import guarded
 from textune.serving.inputs import Fields, Given, field_columns, read_inputs
 from textune.serving.models import Models, Served
@@ -49,10 +50,8 @@ class Parameters(BaseModel):
     function_to_apply: Literal["sigmoid", "softmax", "none"] | None = None
 
 
-class TextClassificationRequest(BaseModel):
+class TextClassificationRequest(Body):
     """Texts to predict."""
-
-    model_config = ConfigDict(strict=True)
 
     inputs: Annotated[
         str | Pair | list[str] | list[list[str]] | list[Pair],

@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from textune.prediction import Scores
+from textune.serving.bodies import Body
 from textune.serving.guarded import guarded
 from textune.serving.inputs import Fields, field_columns
 from textune.serving.models import Models
@@ -38,10 +39,8 @@ class Part(BaseModel):
     image_url: dict[str, Any] | None = None
 
 
-class ModerationRequest(BaseModel):
+class ModerationRequest(Body):
     """Texts to moderate."""
-
-    model_config = ConfigDict(strict=True)
 
     input: Annotated[
         str | list[str] | list[Part],

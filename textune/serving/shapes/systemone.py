@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from textune.data import given_texts, text_columns
 from textune.prediction import ModelCard
+from textune.serving.bodies import Body
 from textune.serving.guarded import guarded
 from textune.serving.models import Models
 from textune.serving.refusals import Refusal
@@ -28,10 +29,10 @@ MAX_QUESTIONS = 64
 REFUSALS = (400, 401, 404, 408, 413, 415, 422, 424, 429, 503)
 
 
-class SystemOneRequest(BaseModel):
+class SystemOneRequest(Body):
     """Questions about a state."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid")
 
     state: Content = Field(
         description="A text, or an object with the columns of the model.", examples=["I was charged twice."]

@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from textune.serving.answers import Item, label_rows
+from textune.serving.bodies import Body
 from textune.serving.engine import Cut
 from textune.serving.guarded import guarded
 from textune.serving.inputs import Fields, field_columns, read_inputs
@@ -42,10 +43,8 @@ _TYPES: dict[Kind, str] = {
 """`error_type` by kind; `Validation` for the others."""
 
 
-class PredictRequest(BaseModel):
+class PredictRequest(Body):
     """Texts to predict."""
-
-    model_config = ConfigDict(strict=True)
 
     inputs: Inputs
     truncate: bool | None = Field(

@@ -1,0 +1,5 @@
+"""A file of rows and a configuration, for whole runs."""
+
+from kits.trained import home
+
+__all__ = ["home"]
