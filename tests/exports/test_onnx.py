@@ -36,7 +36,7 @@ from textune.model import processor
 from textune.model.exported import ExportedFiles
 from textune.model.onnxmodel import open_onnx
 from textune.model.pretrained import find_pretrained, require_weights
-from textune.prediction import Probe, load, read_card, read_probe, write_card
+from textune.prediction import Probe, load, read_card, read_probe, read_usual, write_card
 from textune.prediction.card import HeadCard
 
 WRITERS: dict[str, Callable[..., None]] = {"onnx": write_onnx, "onnx-int8": write_onnx_int8}
@@ -402,7 +402,8 @@ def saturating(folder: Path) -> np.ndarray:
     return 255.0 * 127.0 * width * signs.astype(np.float64)
 
 
-def test_bytes_do_not_saturate_whatever_the_file_was_made_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("made_on", ["avx512-vnni", ""], ids=["vnni", "unknown"])
+def test_bytes_do_not_saturate_whatever_the_file_was_made_on(tmp_path: Path, made_on: str) -> None:
     """Weights of 8 bits, as they are made where sums have room, on this machine, which may have none."""
     exact = saturating(tmp_path)
     ids = np.full((4, 1), 255, dtype=np.int64)
@@ -418,7 +419,7 @@ def test_bytes_do_not_saturate_whatever_the_file_was_made_on(tmp_path: Path) -> 
         pad_id=0,
         num_logits=3,
         opset=OPSET,
-        made_on="avx512-vnni",
+        made_on=made_on,
     )
     model = open_onnx(files, device="cpu", on_notice=quiet)
     (found,) = model._session.run(["logits"], {"input_ids": ids})
@@ -442,6 +443,8 @@ def test_a_run_becomes_an_export_that_passes_the_gate(
     done = export(run, tmp_path / "out", to=kind)
     assert done.parity.opened_by == ("textune",) and done.parity.of == "validation rows"
     assert read_probe(tmp_path / "out") is not None
+    usual = read_usual(run / "best")
+    assert usual is not None and read_usual(tmp_path / "out") == usual
     assert read_card(tmp_path / "out").step == read_card(run / "best").step
     texts = ["a charming film", "so boring"]
     labels = [answer.label for answer in load(run).predict(texts)]

@@ -207,13 +207,24 @@ def test_nothing_is_trained_from_an_export(bert: Path) -> None:
         require_weights(find_pretrained(str(bert / "openvino"), section, key="model.pretrained"))
 
 
-def test_another_instruction_set_is_told(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def made_on(folder: Path, products: str) -> None:
+    card = read_card(folder)
+    assert card.exported is not None
+    write_card(card.model_copy(update={"exported": card.exported.model_copy(update={"made_on": products})}), folder)
+
+
+def test_another_instruction_set_is_told(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    monkeypatch.setattr(processor, "byte_products", lambda: "another")
     load(bert / "openvino", on_notice=told.append)
     assert told == []
-    load(bert / "openvino-int8", on_notice=told.append)
-    assert len(told) == 1 and "another" in told[0]
+    copy = Path(shutil.copytree(bert / "openvino-int8", tmp_path / "copy"))
+    made_on(copy, "avx2")
+    monkeypatch.setattr(processor, "byte_products", lambda: "avx512")
+    load(copy, on_notice=told.append)
+    assert len(told) == 1 and "avx512" in told[0]
+    made_on(copy, "avx512-vnni")
+    load(copy, on_notice=told.append)
+    assert len(told) == 2 and "may overflow" in told[1] and "may overflow" not in told[0]
 
 
 # --- through the gate ------------------------------------------------------------------------------------------------

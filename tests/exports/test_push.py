@@ -56,7 +56,7 @@ def copied(monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
 
     def copy(source: Path, target: Path, **_: object) -> Exported:
         shutil.copytree(run / "best", target)
-        parity = Parity("hf", 0, "validation rows", (), 0.0, 0, Tolerance())
+        parity = Parity("hf", 0, "validation rows", (), 0.0, 0.0, 0, Tolerance())
         return Exported(target, 7, run / "best", "merged", "hf", parity)
 
     monkeypatch.setattr("textune.exports.hub.export", copy)

@@ -23,12 +23,12 @@ from kits.predictions import card_of
 from textune.batches import TextEncoder
 from textune.config import Columns, MetadataPrefix, TokensSection
 from textune.config.taskkinds import BinaryTask, MultilabelTask, MultitaskTask, RegressionTask
-from textune.errors import ExportError
+from textune.errors import ExportError, ModelError
 from textune.exports import export
 from textune.exports.answergraph import add_answers
 from textune.exports.graph import Graph
 from textune.exports.hardtexts import HARD, hard_texts
-from textune.exports.text import FILE, TEXT, open_session, write_text_model
+from textune.exports.text import FILE, OPSET, TEXT, open_session, write_text_model
 from textune.exports.tokengraph import add_tokens, require_same
 from textune.exports.wordpiece import character_table
 from textune.prediction import Probe, load
@@ -56,7 +56,7 @@ def tokens_of(encoder: TextEncoder, *, pad_id: int = 0) -> Callable[[list[str]],
     graph = Graph("tokens")
     names = add_tokens(graph, TEXT, encoder, pad_id=pad_id)
     values = [helper.make_tensor_value_info(name, 7, None) for name in names]
-    session = open_session(_model(graph.nodes, graph.constants, values, {"": 18}).SerializeToString())
+    session = open_session(_model(graph.nodes, graph.constants, values, {"": OPSET}).SerializeToString())
     return lambda texts: tuple(session.run(list(names), {TEXT: np.array(texts, dtype=object)}))  # type: ignore[return-value]
 
 
@@ -78,6 +78,26 @@ def test_tokens_are_those_of_the_tokenizer(family: str, truncate: str) -> None:
     for longest in (128, 15, 4):
         encoder, tokenizer = encoder_of(family, truncate=truncate, max_length=longest)
         require_same(tokens_of(encoder), encoder, hard_texts(tokenizer.all_special_tokens))
+
+
+@pytest.mark.parametrize("family", every_day(WORDPIECE + BPE, ["bert", "gpt2"]))
+def test_no_texts_are_no_rows(family: str) -> None:
+    """onnxruntime_extensions would end the process."""
+    ids, mask = tokens_of(encoder_of(family)[0])([])
+    assert len(ids) == len(mask) == 0
+
+
+def test_wordpiece_reads_past_the_character_0() -> None:
+    encoder, _ = encoder_of("bert")
+    texts = ["a\0b", "\0", "x\0\0y\0", "[C\0LS] [SE\U000f0000P]", "great\0 film"]
+    require_same(tokens_of(encoder), encoder, texts)
+    assert tokens_of(encoder)(["a\0b"])[0].shape == (1, 4)
+
+
+def test_bpe_says_that_it_cannot_read_the_character_0() -> None:
+    ask = tokens_of(encoder_of("gpt2")[0])
+    with pytest.raises(Exception, match=r"Gather node. Name:'tokens/a text has the character U\+0000'"):
+        ask(["a great film", "a\0b"])
 
 
 @pytest.mark.parametrize("family", every_day(WORDPIECE + BPE, ["bert"]))
@@ -127,6 +147,12 @@ def test_the_refusal_names_text_and_token() -> None:
 
     with pytest.raises(ExportError, match=r"cuts the text 'bad'.*token 2 \(3 tokens instead of 3\)"):
         require_same(wrong, encoder, ["good", "bad"])
+
+
+def test_older_operators_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="--to text: opset 18 cannot be written") as refused:
+        write_text_model(tmp_path, tmp_path, probe=NO_PROBE, on_notice=lambda _: None, opset=18)
+    assert refused.value.hint == "Choose one from 20 to 23; 20 is the default."
 
 
 def test_rules_that_no_graph_has_are_refused() -> None:
@@ -243,6 +269,13 @@ def test_models_of_more_than_a_text_are_refused(card: dict[str, Any], match: str
     assert not (tmp_path / "text").exists()
 
 
+def test_the_character_0_in_the_rows_of_a_bpe_model_is_refused(tmp_path: Path) -> None:
+    probe = Probe(({"text": "a\0b"},), {}, is_kept=True)
+    with pytest.raises(ExportError, match=r"its rows hold the character U\+0000") as refused:
+        write_text_model(saved_model("gpt2", tmp_path), tmp_path, probe=probe, on_notice=lambda _: None)
+    assert "Choose --to onnx" in refused.value.hint
+
+
 @pytest.fixture(scope="module")
 def passed(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The export of a run, through the gate."""
@@ -250,6 +283,25 @@ def passed(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = export(trained[0].run, folder, to="text")
     assert done.parity.difference < 1e-5
     return folder
+
+
+def test_textune_says_that_it_does_not_open_it(passed: Path) -> None:
+    with pytest.raises(ModelError, match="of the kind text, which textune does not open") as refused:
+        load(passed)
+    assert "docs/exports.md" in refused.value.hint
+
+
+def test_no_texts_get_no_answers(passed: Path) -> None:
+    """A process of its own: the operators for strings would end it where there are none."""
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom textune.exports.text import *\n"
+        "session = open_session(sys.argv[1])\n"
+        "print([len(one) for one in session.run(None, {TEXT: np.array([], dtype=object)})])"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(passed / FILE)], capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stdout) == (0, "[0, 0, 0]\n"), ran.stderr
 
 
 def test_the_page_s_program_needs_onnxruntime_alone(passed: Path, trained: Any, tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
 """One model, one answer: a rule of decision (temperature, threshold, abstention) gives the same labels in Python, in
-files, in shards, from a server, and in every export that textune opens."""
+files, in shards, from a server, and in every export in which no label may change."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +18,8 @@ from kits.predictions import predict, read
 from kits.runs import reviews
 
 import textune
+from textune.exports import export
+from textune.exports.table import KINDS
 from textune.prediction.card import read_card, write_card
 from textune.prediction.load import load
 from textune.prediction.rows import predict_table
@@ -110,3 +116,66 @@ def test_a_decided_label_is_the_same_wherever_it_is_asked(
     assert labels == [label for label, _ in expected]
     if way != "server":  # which gives the probability of every label
         assert np.allclose(scores, [score for _, score in expected], atol=1e-5)
+
+
+def exact_kinds() -> list[str]:
+    """Kinds of export in which no label may change."""
+    return [name for name, kind in KINDS.items() if kind.tolerance.labels == 0]
+
+
+def exported(decided: Path, kind: str, folder: Path) -> Path:
+    for package in KINDS[kind].packages:
+        if find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    export(decided, folder, to=kind)
+    return folder
+
+
+def by_mlflow(folder: Path) -> tuple[Labels, list[float]]:
+    """As whoever has MLflow opens it: in a process that has nothing of this one."""
+    code = (
+        "import json, sys; from mlflow.pyfunc import load_model\n"
+        "print(load_model(sys.argv[1]).predict(json.loads(sys.argv[2])).to_json(orient='records'))"
+    )
+    command = [sys.executable, "-c", code, str(folder), json.dumps(TEXTS)]
+    environment = os.environ | {"PYTHONPATH": str(Path(textune.__file__).parents[1])}
+    said = subprocess.run(command, env=environment, cwd=folder.parent, capture_output=True, text=True, check=True)
+    rows = json.loads(said.stdout.splitlines()[-1])
+    return [row["predicted_label"] for row in rows], [row["predicted_score"] for row in rows]
+
+
+def by_onnxruntime(folder: Path) -> tuple[Labels, None]:
+    """As whoever has ONNX Runtime opens it: strings in, labels out; a withheld one is empty. Scores are those of every
+    label, as from the server."""
+    from textune.exports.text import FILE, TEXT, open_session
+
+    session = open_session(str(folder / FILE))
+    names = [output.name for output in session.get_outputs()]
+    found = dict(zip(names, session.run(names, {TEXT: np.array(TEXTS, dtype=object)}), strict=True))
+    return [label or None for label in found["label"].tolist()], None
+
+
+OTHERS: dict[str, Callable[[Path], tuple[Labels, list[float] | None]]] = {"mlflow": by_mlflow, "text": by_onnxruntime}
+"""What opens the kinds that textune does not."""
+
+
+@pytest.mark.parametrize("kind", [name for name in exact_kinds() if name not in OTHERS])
+def test_an_export_gives_the_decided_labels_wherever_it_is_asked(
+    decided: Path, expected: list[tuple[str | None, float]], tmp_path: Path, one_process: None, kind: str
+) -> None:
+    folder = exported(decided, kind, tmp_path / kind)
+    for way, ask in WAYS.items():
+        labels, scores = ask(folder, tmp_path)
+        assert labels == [label for label, _ in expected], way
+        if way != "server":
+            assert np.allclose(scores, [score for _, score in expected], atol=1e-4), way
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [name for name in exact_kinds() if name in OTHERS])
+def test_an_export_that_others_open_gives_the_decided_labels(
+    decided: Path, expected: list[tuple[str | None, float]], tmp_path: Path, kind: str
+) -> None:
+    labels, scores = OTHERS[kind](exported(decided, kind, tmp_path / kind))
+    assert labels == [label for label, _ in expected]
+    assert scores is None or np.allclose(scores, [score for _, score in expected], atol=1e-4)

@@ -465,6 +465,18 @@ def test_what_a_process_left_that_was_killed_as_it_removed_the_parts_is_removed(
     assert names(tmp_path) == ["expected.jsonl", "in.jsonl", "out.jsonl"]
 
 
+def test_a_command_that_was_killed_as_it_removed_the_parts_succeeds_the_next_time(
+    stopped: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("textune.partfiles.PartFiles.remove", lambda self: None)  # the last step
+        stopped()
+    assert names(tmp_path / "out.jsonl.parts") == ["finished", "lock"]
+    stopped()
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "expected.jsonl").read_bytes()
+    assert names(tmp_path) == ["expected.jsonl", "in.jsonl", "out.jsonl"]
+
+
 def parts_of(folder: Path) -> Path:
     return next(path for path in (folder / "out.jsonl.parts").iterdir() if path.is_dir())
 

@@ -87,6 +87,21 @@ def test_a_stream_that_stalls_is_answered_and_told(folders: dict[str, Path]) -> 
     assert lines[1] == {"error": "Nothing more came within 1 seconds."}
 
 
+def test_a_line_is_answered_before_the_next_one_comes(folders: dict[str, Path]) -> None:
+    with listening({"topic": folders["topic"]}, timeout=120.0) as url, connect(url) as asking:
+        asking.sendall(b"POST /batch HTTP/1.1\r\nhost: a\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n")
+        said = b""
+        for number in (1, 2):
+            asking.sendall(b'7\r\n"film"\n\r\n')
+            while said.count(b"predicted_label") < number:
+                piece = asking.recv(4096)
+                assert piece, said
+                said += piece
+        asking.sendall(b"0\r\n\r\n")
+        while asking.recv(4096):
+            pass
+
+
 def test_lines_that_are_late_do_not_ask_again(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """One by one, each of them would wait as long as all of them did."""
     go, asked = threading.Event(), list[int]()

@@ -17,9 +17,9 @@ from textune.exports.parity import Parity, pass_gate, write_parity
 from textune.exports.plain import Form, Source, find_source
 from textune.exports.readme import readme
 from textune.exports.table import ExportKind, kind_of, require_held
-from textune.model import README
+from textune.model import CARD_NAME, README
 from textune.owncode import require_allowed
-from textune.prediction import ModelCard, Probe, load_scorer, read_card, write_probe
+from textune.prediction import ModelCard, Probe, load_scorer, read_card, take_usual, write_probe
 
 
 @dataclass(frozen=True)
@@ -133,12 +133,16 @@ def _write(
         model.mkdir()
         source.write(model)
     probe = _probe(source, model, kind, code)
-    if probe.is_kept and model != source.folder:
-        write_probe(probe, model)
+    if model != source.folder:
+        take_usual(source.folder, model)
+        if probe.is_kept:
+            write_probe(probe, model)
     if kind.writer:
         kind.write()(model, folder, probe=probe, on_notice=on_notice, **options)
         if probe.is_kept:
             write_probe(probe, folder)
+        if (folder / CARD_NAME).is_file():  # a folder that a server may open
+            take_usual(source.folder, folder)
     card = read_card(model)
     asked = scratch / "asked"
     asked.mkdir()

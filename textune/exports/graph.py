@@ -44,6 +44,16 @@ class Graph:
         """The values that an operator of onnxruntime_extensions makes."""
         return self.add_all(operator, *inputs, num=num, domain=EXTENSIONS, **attributes)
 
+    def zeros_unless(self, bad: str, reason: str) -> str:
+        """int64 [N] 0; running the graph is an error where any of bool [N] is true, whose message names `reason` as a
+        node."""
+        from onnx import helper
+
+        place = self.add("Cast", bad, to=7)  # a place 1 among one number is the error
+        name = f"{self._prefix}/{reason}"
+        self.nodes.append(helper.make_node("Gather", [self.numbers([0]), place], [name], name))
+        return name
+
     def numbers(self, values: Sequence[float] | Sequence[Sequence[float]] | float, kind: type = np.int64) -> str:
         """A constant, of whole numbers unless `kind` says otherwise."""
         from onnx import numpy_helper

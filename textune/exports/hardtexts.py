@@ -31,8 +31,10 @@ HARD = (
     "the film is " * 400,
     "a b c d e f g " * 200 + "!",
     "😀" * 300,
+    "я" * 100 + " " + "я" * 101,
+    "x\U000f0000y \U0010ffff",
 )
-"""Without the character U+0000, which ends a text where ONNX Runtime takes it from Python."""
+"""Without the character U+0000, which the operators for byte-level BPE cannot read."""
 
 
 def hard_texts(specials: Sequence[str]) -> list[str]:

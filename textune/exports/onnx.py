@@ -45,12 +45,14 @@ def write_onnx(
     probe: Probe,
     on_notice: Callable[[str], None],
     opset: int = OPSET,
+    kind: str = "onnx",
 ) -> None:
     """Fill `folder` with a model in fp32, its tokenizer, config.json and card; a `Writer` of `textune.exports.table`.
 
-    ExportError where transformers has no exporters, or they cannot write this model.
+    `kind`: what messages say was asked for. ExportError where transformers has no exporters, or they cannot write this
+    model.
     """
-    _write(model, folder, kind="onnx", int8=False, opset=opset, on_notice=on_notice)
+    _write(model, folder, kind=kind, int8=False, opset=opset, on_notice=on_notice)
 
 
 def write_onnx_int8(
@@ -71,7 +73,7 @@ def write_onnx_int8(
 
 
 def _write(model: Path, folder: Path, *, kind: str, int8: bool, opset: int, on_notice: Callable[[str], None]) -> None:
-    _require_opset(opset, kind)
+    require_opset(opset, kind, OPSETS, default=OPSET)
     scorer = load_scorer(model, device="cpu", precision="fp32", compile="off", on_notice=on_notice)
     text_model = scorer.text_model
     made_on = processor.byte_products() if int8 else ""
@@ -90,11 +92,12 @@ def _write(model: Path, folder: Path, *, kind: str, int8: bool, opset: int, on_n
     write_card(read_card(folder).model_copy(update={"exported": note}), folder)
 
 
-def _require_opset(opset: int, kind: str) -> None:
-    if opset not in OPSETS:
+def require_opset(opset: int, kind: str, opsets: range, *, default: int) -> None:
+    """ExportError for a version of operators that is none of these."""
+    if opset not in opsets:
         raise ExportError(
             f"--to {kind}: opset {opset} cannot be written.",
-            hint=f"Choose one from {OPSETS[0]} to {OPSETS[-1]}; {OPSET} is the default.",
+            hint=f"Choose one from {opsets[0]} to {opsets[-1]}; {default} is the default.",
             key="opset",
             value=opset,
         )

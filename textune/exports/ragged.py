@@ -37,15 +37,10 @@ class Ragged(NamedTuple):
         lengths = graph.add("ReduceSum", mask, graph.numbers([1]), keepdims=0)
         return cls(graph.add("Reshape", values, graph.numbers([-1])), graph.add("Mul", rows, size), lengths)
 
-    def dense(self, graph: Graph, *, beyond: str) -> str:
-        """[N, M] the values, and behind shorter rows the one that stands at `beyond` (int64 []); M is at least 1."""
-        places, inside = self.places(graph, self.lengths)
-        index = graph.add("Add", graph.add("Unsqueeze", self.begins, graph.numbers([1])), places)
-        return graph.add("Gather", self.flat, graph.add("Where", inside, index, beyond))
-
     @staticmethod
     def places(graph: Graph, lengths: str) -> tuple[str, str]:
         """int64 [M] the places of a row, and bool [N, M] which of them rows of these lengths have; M is at least 1."""
-        longest = graph.add("Max", graph.add("ReduceMax", lengths, keepdims=0), graph.numbers(1))
+        lengths_and_1 = graph.add("Concat", lengths, graph.numbers([1]), axis=0)  # there may be no rows
+        longest = graph.add("ReduceMax", lengths_and_1, keepdims=0)
         places = graph.add("Range", graph.numbers(0), longest, graph.numbers(1))
         return places, graph.add("Less", places, graph.add("Unsqueeze", lengths, graph.numbers([1])))

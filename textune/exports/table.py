@@ -50,7 +50,14 @@ class Tolerance:
     score: float = 1e-4
     """The largest difference of a probability; of a number, relative to it where that is more than 1."""
     labels: float = 0.0
-    """The largest share of rows whose answer may be another one."""
+    """The largest share of rows whose answer may be another one: right answers cannot become fewer than by that."""
+    mean: float = 1e-4
+    """The largest mean over the rows of what `score` limits for each."""
+
+
+BYTES = Tolerance(score=0.35, labels=0.05, mean=0.03)
+"""Of weights of bytes. A fine-tuned MiniLM is 0.015 off on average, and 0.22 where the model itself is in doubt; the
+largest of N rows grows with N, so the mean is what tells a good export from a bad one."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +125,7 @@ KINDS: dict[str, ExportKind] = {
     "onnx-int8": ExportKind(
         "the same with int8 weights",
         writer="textune.exports.onnx:write_onnx_int8",
-        tolerance=Tolerance(score=0.15, labels=0.03),
+        tolerance=BYTES,
         packages=("onnx", "onnxruntime", "onnxscript"),
         extra="onnx",
         instead="Choose --to onnx.",
@@ -150,7 +157,7 @@ KINDS: dict[str, ExportKind] = {
     "openvino-int8": ExportKind(
         "the same with bytes for weights and activations",
         writer="textune.exports.openvino:write_openvino_int8",
-        tolerance=Tolerance(score=0.15, labels=0.03),
+        tolerance=BYTES,
         packages=("openvino", "nncf"),
         extra="openvino",
         instead="Choose --to openvino.",

@@ -17,24 +17,25 @@ import numpy as np
 
 from textune.batches import TextEncoder
 from textune.errors import ExportError
-from textune.exports.answergraph import Output, add_answers, names_of
+from textune.exports.answergraph import INT64, STRING, Output, add_answers, names_of
+from textune.exports.askers import ROWS_AT_ONCE
 from textune.exports.graph import CLASSIC, EXTENSIONS, Graph
 from textune.exports.hardtexts import hard_texts
-from textune.exports.onnx import FILE, OPSET, write_onnx
-from textune.exports.tokengraph import add_tokens, require_same
+from textune.exports.onnx import FILE, OPSETS, require_opset, write_onnx
+from textune.exports.tokengraph import add_tokens, no_tokenizer, require_same
 from textune.prediction import ExportNote, ModelCard, Predictor, Probe, Scores, load_scorer, read_card, write_card
 from textune.tasks import Head, Task, shown
 
 KIND = "text"
 TEXT = "text"
 """The name of the input: strings [N]."""
+OPSET = 20
+"""The version of operators: the first one that finds and splits strings."""
 _CORE = "model/"
 """Before every name of the model's own graph."""
 _OPSETS = {EXTENSIONS: 1, CLASSIC: 3}
-_MOST_BYTES = (1 << 31) - 1
-"""Of one file of ONNX."""
-_ROWS_AT_ONCE = 8
-_INT64, _STRING = 7, 8
+_MOST_BYTES = (1 << 31) - (1 << 27)
+"""Of the model: one file of ONNX holds 2 GB, and the tokenizer is in it as well."""
 
 
 def write_text_model(
@@ -45,6 +46,7 @@ def write_text_model(
     ExportError for a model that reads more than one text of a row, and for a tokenizer that ONNX operators do not
     follow on `HARD` texts and the rows of `probe`.
     """
+    require_opset(opset, KIND, range(OPSET, OPSETS.stop), default=OPSET)
     scorer = load_scorer(model, device="cpu", precision="fp32", compile="off", on_notice=on_notice)
     _require_single(scorer.card)
     encoder = Predictor(scorer).encoder
@@ -58,15 +60,15 @@ def write_text_model(
     _require_tokens(tokens, ids, mask, encoder, texts)
     aside = folder / "aside"
     aside.mkdir()
-    write_onnx(model, aside, probe=probe, on_notice=on_notice, opset=opset)
-    joined = _joined(aside / FILE, tokens, {"input_ids": ids, "attention_mask": mask}, scorer.task)
-    shutil.rmtree(aside)
-    _note(joined, scorer.card)
-    if (size := joined.ByteSize()) > _MOST_BYTES:
+    write_onnx(model, aside, probe=probe, on_notice=on_notice, opset=opset, kind=KIND)
+    if (size := sum(path.stat().st_size for path in aside.glob(f"{FILE}*"))) > _MOST_BYTES:
         raise _refused(
             f"its one file would have {size / 1e9:.1f} GB, and ONNX allows 2",
             hint="Choose --to onnx, which keeps weights in a file of their own.",
         )
+    joined = _joined(aside / FILE, tokens, {"input_ids": ids, "attention_mask": mask}, scorer.task)
+    shutil.rmtree(aside)
+    _note(joined, scorer.card)
     (folder / FILE).write_bytes(joined.SerializeToString())
     note = ExportNote(kind=KIND, file=FILE, opset=opset)
     write_card(scorer.card.model_copy(update={"exported": note}), folder)
@@ -93,12 +95,17 @@ def _require_tokens(graph: Graph, ids: str, mask: str, encoder: TextEncoder, tex
     """ExportError where the graph of a tokenizer makes other tokens than the tokenizer."""
     from onnx import helper
 
-    outputs = [helper.make_tensor_value_info(name, _INT64, None) for name in (ids, mask)]
+    outputs = [helper.make_tensor_value_info(name, INT64, None) for name in (ids, mask)]
     model = _model(graph.nodes, graph.constants, outputs, {"": OPSET})
     session = open_session(model.SerializeToString())
 
     def answer(some: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        ids_NL, mask_NL = session.run([ids, mask], {TEXT: np.array(some, dtype=object)})
+        try:
+            ids_NL, mask_NL = session.run([ids, mask], {TEXT: np.array(some, dtype=object)})
+        except Exception as error:  # onnxruntime has a class for each code, and none for all
+            if "\0" not in "".join(some):
+                raise
+            raise no_tokenizer("its rows hold the character U+0000, which ONNX operators cannot read") from error
         return ids_NL, mask_NL
 
     require_same(answer, encoder, texts)
@@ -139,7 +146,7 @@ def _model(
 ) -> Any:
     from onnx import helper
 
-    text = helper.make_tensor_value_info(TEXT, _STRING, ["rows"])
+    text = helper.make_tensor_value_info(TEXT, STRING, ["rows"])
     graph = helper.make_graph(nodes, "textune", [text], outputs, constants)
     imports = [helper.make_opsetid(domain, number) for domain, number in (opsets | _OPSETS).items()]
     return helper.make_model(
@@ -177,7 +184,7 @@ def by_onnxruntime(folder: Path, probe: Probe, *, alone: bool, code: Sequence[st
     task, texts = card.build_task(), list(probe.given(card).texts)
     session = open_session(str(folder / FILE))
     names = [output.name for output in session.get_outputs()]
-    size = 1 if alone else _ROWS_AT_ONCE
+    size = 1 if alone else ROWS_AT_ONCE
     parts = [
         session.run(names, {TEXT: np.array(texts[start : start + size], dtype=object)})
         for start in range(0, len(texts), size)

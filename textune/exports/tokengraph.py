@@ -72,7 +72,12 @@ def no_tokenizer(reason: str) -> ExportError:
 
 def _bpe_ids(graph: Graph, texts: str, described: Mapping[str, Any]) -> Ragged:
     """By the HfJsonTokenizer of onnxruntime_extensions, which reads the same file; what it reads otherwise shows when
-    it is compared."""
+    it is compared.
+
+    The operator ends a text at the character U+0000, which these tokenizers have a token for: such a text is an error.
+    """
+    whole = graph.add("RegexFullMatch", texts, pattern=r"(?s)[^\x00]*")
+    zeros = graph.zeros_unless(graph.add("Not", whole), "a text has the character U+0000")
     words = described["pre_tokenizer"] or {}
     config = {"tokenizer_class": BYTE_LEVEL if "ByteLevel" in json.dumps(words, allow_nan=False) else METASPACE}
     config |= {"unk_token": described["model"]["unk_token"]} if described["model"].get("unk_token") else {}
@@ -85,7 +90,8 @@ def _bpe_ids(graph: Graph, texts: str, described: Mapping[str, Any]) -> Ragged:
             {**described, "post_processor": None, "truncation": None, "padding": None}, allow_nan=False
         ),
     )
-    return Ragged.of_mask(graph, ids, mask)
+    rows = Ragged.of_mask(graph, ids, mask)
+    return rows._replace(lengths=graph.add("Add", rows.lengths, zeros))
 
 
 def _framed(graph: Graph, ids: Ragged, encoder: TextEncoder, pad_id: int) -> tuple[str, str]:

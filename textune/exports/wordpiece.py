@@ -2,6 +2,8 @@
 
     texts --split--> units --table--> normalised units --join--> texts of words --WordpieceTokenizer--> ids
 
+Every text begins with a character of its own, so that all units are joined at once, and cut into texts again.
+
 onnxruntime_extensions has a BertTokenizer of its own, which takes one text at a time and reads accents, characters
 beyond the usual planes and special tokens in a text another way. What the normaliser and the pre-tokenizer of the
 tokenizers library do to a text, they do to each character by itself; so a table of them all says it exactly.
@@ -29,8 +31,12 @@ _SPACE, _NOTHING = "\x01", "\x02"
 character of these."""
 _BLANKS = "\t\n\r"
 """Which the table cannot hold: its lines and columns end with them."""
-_PRIVATE = r"[\x{F0000}-\x{10FFFF}]"
-"""Two planes of characters without a meaning, which the normaliser drops."""
+_PRIVATE = r"[\x{F0000}-\x{FFFFD}\x{100000}-\x{10FFFD}]"
+"""Characters of private use in two planes: the normaliser drops them, but not the last two of each plane."""
+_BEGIN = "\U000f0000"
+"""Before each text: no text has it any longer."""
+_ZERO = "\0"
+"""Which ends a text for the operators of onnxruntime_extensions; the normaliser drops it."""
 _AT_ONCE = 1 << 14
 _RANGES = (range(1, 0xD800), range(0xE000, 0x40000), range(0xE0000, 0xF0000))
 """What Unicode has characters in; of those between, which are none, the normaliser changes none."""
@@ -56,18 +62,26 @@ def wordpiece_ids(graph: Graph, texts: str, backend: Tokenizer, described: Mappi
     model = described["model"]
     specials = sorted((token["content"] for token in described["added_tokens"]), key=len, reverse=True)
     table = character_table(backend)
-    plain = _replaced(graph, _replaced(graph, texts, f"[{_BLANKS}]", " "), _PRIVATE, "")
+    # The operators end the process where there are no texts at all: there is always one, which is left out in the end.
+    texts = graph.add("Concat", texts, graph.texts([""]), axis=0)
+    parts, _ = graph.add_all("StringSplit", texts, num=2, delimiter=_ZERO)
+    whole = _concatenated(graph, parts, _NOTHING)
+    plain = _replaced(graph, _replaced(graph, whole, f"[{_BLANKS}]", " "), _PRIVATE, _NOTHING)
+    begun = graph.add("StringConcat", graph.texts([_BEGIN]), plain)
     pattern = graph.texts([_units(specials, table)])
-    units, _, _, rows = graph.extension("StringRegexSplitWithOffsets", plain, pattern, pattern, num=4)
+    units, _, _, _ = graph.extension("StringRegexSplitWithOffsets", begun, pattern, pattern, num=4)
     lines = [
         f"{found}\t{put}" for found, put in (dict(table) | {one: f"{_SPACE}{one}{_SPACE}" for one in specials}).items()
     ]
     [units] = graph.extension("StringMapping", units, map="\n".join(lines))
-    joined = _joined(graph, units, rows)
-    joined = _replaced(graph, _replaced(graph, joined, _NOTHING, ""), _SPACE, " ")
+    together = _concatenated(graph, graph.add("Unsqueeze", units, graph.numbers([0])), "")
+    pattern = graph.texts([f"({_BEGIN}[^{_BEGIN}]*)"])
+    joined, _, _, _ = graph.extension("StringRegexSplitWithOffsets", together, pattern, pattern, num=4)
+    joined = _replaced(graph, _replaced(graph, joined, f"[{_BEGIN}{_NOTHING}]", ""), _SPACE, " ")
     words, _, _, rows = graph.extension(
         "StringRegexSplitWithOffsets", joined, graph.texts(["( +)"]), graph.texts([""]), num=4
     )
+    rows = graph.add("Slice", rows, graph.numbers([0]), graph.numbers([-1]))
     pieces, splits, _, _ = graph.extension(
         "WordpieceTokenizer",
         words,
@@ -122,12 +136,9 @@ def _replaced(graph: Graph, texts: str, pattern: str, put: str) -> str:
     ]
 
 
-def _joined(graph: Graph, units: str, rows: str) -> str:
-    """Strings [N]: the units of each row, one behind the other."""
-    ragged = Ragged.of_splits(graph, graph.add("Concat", units, graph.texts([""]), axis=0), rows)
-    return graph.extension(
-        "StringJoin", ragged.dense(graph, beyond=graph.add("Size", units)), graph.texts([""]), graph.numbers([1])
-    )[0]
+def _concatenated(graph: Graph, parts: str, between: str) -> str:
+    """Strings [N]: those of each row of [N, M], one behind the other."""
+    return graph.extension("StringJoin", parts, graph.texts([between]), graph.numbers([1]))[0]
 
 
 def _units(specials: Sequence[str], table: Mapping[str, str]) -> str:

@@ -16,6 +16,7 @@ from .device import prefers_bf16 as prefers_bf16
 from .device import resolve_device as resolve_device
 from .exported import ExportedFiles as ExportedFiles
 from .exported import open_exported as open_exported
+from .exported import require_opened as require_opened
 from .exporting import called_padded as called_padded
 from .faces import ClassifierFace as ClassifierFace
 from .heldonce import hold_once as hold_once

@@ -1,21 +1,34 @@
 """Opens a model that is no longer a folder of PyTorch weights: a kind of export and its files in, a `TokenModel` out.
 
 To add a kind that textune opens: write a module with an `Opener`, and give the kind a row in `OPENERS`.
+
+Shapes: B rows of L tokens, C outputs.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+import torch
+
+from textune.batches import TokenBatch
 from textune.config import DeviceName, PredictionPrecision, Switch
 from textune.errors import Advice, ModelError, Setting, Words
+from textune.model import processor
+from textune.model.heads import padded_tensors
 from textune.model.hugging import HuggingConfig
 from textune.model.tokenmodel import TokenModel
 from textune.wording import listing
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+"""What a graph reads, int64 [B, L] each; not every family has the last one."""
+OUTPUT = "logits"
+"""What it gives out, float32 [B, C]."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,35 @@ class ExportedFiles:
         path = self.folder / self.file
         return ModelError(f"{path} cannot be used: {reason}.", hint=hint, place=str(path), reason=reason)
 
+    def feeds(self, batch: TokenBatch, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """What a graph with inputs of these names reads of a padded batch, int64 [B, L]."""
+        given = padded_tensors(self.config, batch, batch.ids_T, takes_types="token_type_ids" in names)
+        zeros_BL = torch.zeros_like(given["input_ids"])
+        return {name: given.get(name, zeros_BL).numpy() for name in names}
+
+    def may_overflow_here(self) -> bool:
+        """Whether sums of products of its bytes may overflow on this processor: they were not made for one like it."""
+        made_for_it = bool(self.made_on) and processor.bytes_may_saturate(self.made_on)
+        return self.precision == "int8" and processor.bytes_may_saturate(processor.byte_products()) and not made_for_it
+
+    def tell_of_bytes(self, on_notice: Callable[[str], None], *, overflows: bool) -> None:
+        """Say that bytes were compared with their model on another kind of processor, if they were. `overflows`:
+        whether what computes them here lets sums overflow where these may."""
+        here = processor.byte_products()
+        if self.precision != "int8" or here == self.made_on:
+            return
+        where = f"on {self.made_on}" if self.made_on else "nobody says where"
+        what = "may round otherwise: `textune evaluate` says what that changes"
+        if overflows and self.may_overflow_here():
+            what = (
+                "may overflow in sums of their products: `textune evaluate` says what that changes, and an export made"
+                " on this machine avoids it"
+            )
+        on_notice(
+            f"{self.folder} has weights of bytes and was compared with its model {where}; this machine computes with"
+            f" {here}, which {what}"
+        )
+
 
 class Opener(Protocol):
     """Opens one kind of export; ModelError where its files are broken or the machine lacks what they need."""
@@ -60,6 +102,19 @@ OPENERS: dict[str, str] = {
 """Kind of export to its `Opener`, as `module:function`."""
 
 
+def require_opened(kind: str, folder: Path) -> None:
+    """ModelError for an export of a kind that textune does not open."""
+    if kind not in OPENERS:
+        raise ModelError(
+            f"{folder} holds an export of the kind {kind}, which textune does not open by itself; it opens"
+            f" {listing(OPENERS)}.",
+            hint="Use it as docs/exports.md says, or the model that it was made of.",
+            key="exported.kind",
+            value=kind,
+            place=str(folder),
+        )
+
+
 def open_exported(
     files: ExportedFiles,
     *,
@@ -68,17 +123,8 @@ def open_exported(
     compile: Switch,
     on_notice: Callable[[str], None],
 ) -> TokenModel:
-    """The model of an export. ModelError for a kind that textune does not open, for options that make no sense for it,
-    and as its `Opener`."""
-    if files.kind not in OPENERS:
-        raise ModelError(
-            f"{files.folder} holds an export of the kind {files.kind}, which textune does not open by itself;"
-            f" it opens {listing(OPENERS)}.",
-            hint="Use it as docs/exports.md says, or the model that it was made of.",
-            key="exported.kind",
-            value=files.kind,
-            place=str(files.folder),
-        )
+    """The model of an export of a kind that `require_opened` has let through. ModelError for options that make no
+    sense for it, and as its `Opener`."""
     as_it_is = Setting("precision", "auto")
     if precision not in ("auto", files.precision):
         hint: Advice = Words("Use ", as_it_is, ", or the model that it was made of.")

@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from textune.model.backbone import TextModel
-from textune.model.hugging import Forward
+from textune.model.hugging import Forward, HuggingModel
 
 
 @contextlib.contextmanager
@@ -23,9 +23,31 @@ def called_padded(model: TextModel) -> Iterator[None]:
     own = model.hf.forward
     model.hf.forward = partial(_logits, model, own)
     try:
-        yield
+        with _one_language(model.hf):
+            yield
     finally:
         model.hf.forward = own
+
+
+@contextlib.contextmanager
+def _one_language(hf: HuggingModel) -> Iterator[None]:
+    """Leave X-MOD the adapters of its default language alone, which is that of every row.
+
+    It calls those of each language with the rows that are in it; ONNX Runtime stops where these are none.
+    """
+    every = {
+        module: adapters
+        for module in hf.modules()
+        if isinstance(adapters := getattr(module, "adapter_modules", None), torch.nn.ModuleDict)
+    }
+    try:
+        for module, adapters in every.items():
+            default = hf.config.default_language
+            module.adapter_modules = torch.nn.ModuleDict({default: adapters[default]})
+        yield
+    finally:
+        for module, adapters in every.items():
+            module.adapter_modules = adapters
 
 
 def _logits(

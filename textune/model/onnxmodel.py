@@ -23,15 +23,9 @@ from textune.batches import NO_PADDING, Layout, Padding, TokenBatch, Tokens, Win
 from textune.config import DeviceName
 from textune.errors import ModelError, Setting, Words
 from textune.inside import within
-from textune.model import processor
-from textune.model.exported import ExportedFiles
-from textune.model.heads import padded_tensors
+from textune.model.exported import INPUTS, OUTPUT, ExportedFiles
 from textune.wording import listing
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-"""What a graph reads, int64 [B, L] each; not every family has the last one."""
-OUTPUT = "logits"
-"""What it gives out, float32 [B, C]."""
 CALL_COST_TOKENS = 32
 """What one more call costs, in computed tokens."""
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -78,11 +72,7 @@ class OnnxModel:
 
     def _logits(self, group: TokenBatch) -> np.ndarray:
         """float32 [B, C] of rows of one length, padding included."""
-        types = "token_type_ids" in self.inputs
-        given = padded_tensors(self._files.config, group, group.ids_T, takes_types=types)
-        zeros_BL = torch.zeros_like(given["input_ids"])
-        feeds = {name: given.get(name, zeros_BL).numpy() for name in self.inputs}
-        (logits_BC,) = self._session.run([OUTPUT], feeds)
+        (logits_BC,) = self._session.run([OUTPUT], self._files.feeds(group, self.inputs))
         return logits_BC  # type: ignore[no-any-return]
 
     @contextlib.contextmanager
@@ -124,19 +114,13 @@ def open_onnx(files: ExportedFiles, *, device: DeviceName, on_notice: Callable[[
 
     providers = _providers(device, onnxruntime.get_available_providers())
     path = _checked(files)
-    here = processor.byte_products()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = _ERRORS_ALONE
     options.enable_mem_pattern = False  # it keeps a plan for every shape of a batch
-    if files.precision == "int8":
-        if processor.bytes_may_saturate(here) and not processor.bytes_may_saturate(files.made_on):
-            options.add_session_config_entry(_PRECISE, "1")
-        if files.made_on and here != files.made_on:
-            on_notice(
-                f"{files.folder} has weights of bytes and was compared with its model on {files.made_on}; this machine"
-                f" computes with {here}, which may round otherwise: `textune evaluate` says what that changes"
-            )
+    if files.may_overflow_here():
+        options.add_session_config_entry(_PRECISE, "1")
+    files.tell_of_bytes(on_notice, overflows=False)
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # those of ONNX Runtime have no other class in common

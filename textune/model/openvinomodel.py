@@ -20,15 +20,8 @@ from textune.batches import GROUP_COST_TOKENS, NO_PADDING, Layout, Padding, Toke
 from textune.config import DeviceName
 from textune.errors import ModelError, Setting, Words
 from textune.inside import within
-from textune.model import processor
-from textune.model.exported import ExportedFiles
-from textune.model.heads import padded_tensors
+from textune.model.exported import INPUTS, OUTPUT, ExportedFiles
 from textune.wording import listing
-
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-"""What a graph reads, int64 [B, L] each; not every family has the last one."""
-OUTPUT = "logits"
-"""What it gives out, float32 [B, C]."""
 
 
 class OpenVinoModel:
@@ -63,10 +56,7 @@ class OpenVinoModel:
         """Logits float32 [B, C] of a padded batch. MemoryError where memory runs out, ModelError where OpenVINO cannot
         compute it."""
         assert not isinstance(batch, WindowedBatch), "windows are not exported"
-        types = "token_type_ids" in self.inputs
-        given = padded_tensors(self._files.config, batch, batch.ids_T, takes_types=types)
-        zeros_BL = torch.zeros_like(given["input_ids"])
-        feeds = {name: given.get(name, zeros_BL).numpy() for name in self.inputs}
+        feeds = self._files.feeds(batch, self.inputs)
         try:
             found = self._request().infer(feeds)
         except Exception as error:  # those of OpenVINO have no other class in common
@@ -92,12 +82,7 @@ def open_openvino(files: ExportedFiles, *, device: DeviceName, on_notice: Callab
     _require_runtime(files, device)
     import openvino
 
-    here = processor.byte_products()
-    if files.precision == "int8" and files.made_on and here != files.made_on:
-        on_notice(
-            f"{files.folder} has weights of bytes and was compared with its model on {files.made_on}; this machine"
-            f" computes with {here}, which may round otherwise: `textune evaluate` says what that changes"
-        )
+    files.tell_of_bytes(on_notice, overflows=True)
     # By itself it computes in bf16 or fp16 where the processor can, which is not what was compared.
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     graph, weights = _paths(files)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -196,6 +197,7 @@ class _Prediction:
         self._facts = facts | {"the kind of the output": is_folder}
         self._parts = PartFiles(target, job_key(self._facts), ".part")
         self._manifest = self._parts.folder / MANIFEST
+        self._finished = self._parts.folder / "finished"
         self._added = prediction_fields(card, all_scores=settings.all_scores)
 
     def carry_out(self, engine: _Engine) -> FilesPredicted:
@@ -226,7 +228,9 @@ class _Prediction:
         return self._said(plan, done, outputs, kept)
 
     def _remove_parts(self) -> None:
-        self._manifest.unlink(missing_ok=True)  # first: what is left without it belongs to a complete output
+        self._finished.write_text(self._parts.job)  # for the next start, should this one be killed meanwhile
+        shutil.rmtree(self._parts.folder / self._parts.job, ignore_errors=True)
+        self._manifest.unlink(missing_ok=True)
         self._parts.remove()
 
     def _done(self, plan: Plan) -> dict[int, dict[str, Any]]:
@@ -264,6 +268,8 @@ class _Prediction:
 
     def _was_killed_at_the_end(self) -> bool:
         """Whether all parts of this very command are done: so an output that is there is its own."""
+        if self._finished.is_file() and self._finished.read_text() == self._parts.job:
+            return True
         if not self._parts.started():
             return False
         try:

@@ -40,6 +40,7 @@ from .usual import histogram as histogram
 from .usual import length_bounds as length_bounds
 from .usual import read_usual as read_usual
 from .usual import score_bounds as score_bounds
+from .usual import take_usual as take_usual
 from .usual import write_usual as write_usual
 from .windows import Input as Input
 from .windows import InputPass as InputPass

@@ -36,6 +36,7 @@ from textune.model import (
     read_config,
     require_int8,
     require_low_bits,
+    require_opened,
     resolve_device,
 )
 from textune.owncode import require_allowed
@@ -161,6 +162,7 @@ def _load_exported(
     on_notice: Callable[[str], None],
 ) -> Scorer:
     """The same of an export, which another library computes."""
+    require_opened(note.kind, folder)
     section = card.opened_in(folder, compile="off")
     tokenizer = load_tokenizer(section)
     task = card.build_task()

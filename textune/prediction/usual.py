@@ -8,6 +8,7 @@ labels of a head, G labels that the rows were given.
 
 from __future__ import annotations
 
+import contextlib
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -149,6 +150,14 @@ def length_bounds(section: TokensSection) -> tuple[float, ...]:
 def write_usual(usual: UsualRows, folder: Path) -> None:
     """Write `usual.json` into a model folder; readers see the old one or the new."""
     write_text(folder / USUAL_NAME, usual.model_dump_json() + "\n")
+
+
+def take_usual(source: Path, folder: Path) -> None:
+    """Write `usual.json` of one model folder into another, where there is one that can be read: the model is the same
+    without it."""
+    with contextlib.suppress(RunError):
+        if (usual := read_usual(source)) is not None:
+            write_usual(usual, folder)
 
 
 def read_usual(folder: Path) -> UsualRows | None:

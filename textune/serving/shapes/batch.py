@@ -111,19 +111,29 @@ class _Stream:
     async def answers(self, request: Request) -> AsyncGenerator[bytes]:
         """The answers of some lines after the other."""
         pending: deque[asyncio.Task[bytes]] = deque()
+        chunks = self._chunks(request)
+
+        async def following() -> list[bytes | None] | None:
+            return await anext(chunks, None)
+
+        coming: asyncio.Task[list[bytes | None] | None] | None = asyncio.create_task(following())
         try:
-            async for chunk in self._chunks(request):
-                pending.append(asyncio.create_task(self._answer(chunk)))
-                while pending and (len(pending) >= CHUNKS or pending[0].done()):
-                    yield await pending[0]
-                    pending.popleft()
-            while pending:
-                yield await pending[0]
-                pending.popleft()
+            while pending or coming is not None:
+                has_room = coming is not None and len(pending) < CHUNKS
+                # An answer goes out as soon as it is there: its client may wait for it before it sends more.
+                waited: list[asyncio.Task[Any]] = [coming] if coming is not None and has_room else []
+                await asyncio.wait([*waited, *list(pending)[:1]], return_when=asyncio.FIRST_COMPLETED)
+                if pending and pending[0].done():
+                    yield pending.popleft().result()
+                elif coming is not None and has_room:
+                    chunk, coming = coming.result(), None
+                    if chunk is not None:
+                        pending.append(asyncio.create_task(self._answer(chunk)))
+                        coming = asyncio.create_task(following())
             if self._is_cut_short:
                 yield _line({"error": f"Nothing more came within {self.settings.timeout:g} seconds."})
         finally:
-            for task in pending:
+            for task in (*pending, *([] if coming is None else [coming])):
                 task.cancel()
 
     async def _chunks(self, request: Request) -> AsyncIterator[list[bytes | None]]:
