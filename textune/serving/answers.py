@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 
 from textune.prediction import Predictor
 from textune.serving.waiting import Scored
-from textune.tasks import Decision, Head, as_logits, shown, sigmoid
+from textune.tasks import Decision, Head, as_logits, as_logits_of_classes, shown, sigmoid
 
 Numbers = Literal["probabilities", "logits", "softmax", "sigmoid"]
 """Which numbers stand beside labels: those of `predict`, the model's outputs, or a function of these divided by the
@@ -71,11 +71,15 @@ def _of_outputs(head: Head, outputs_NC: np.ndarray, probabilities: np.ndarray, n
         return outputs_NC if numbers == "logits" else probabilities
     if outputs_NC.shape[1] == 1 and num_labels == 2:  # one output tells two classes apart
         outputs_NC = np.concatenate([np.zeros_like(outputs_NC), outputs_NC], axis=1)
-    if outputs_NC.shape[1] != num_labels:
-        outputs_NC = as_logits(probabilities)
+    are_labels = outputs_NC.shape[1] == num_labels
     if numbers == "logits":
-        return outputs_NC
-    logits = outputs_NC / head.decision.temperature
+        return outputs_NC if are_labels else as_logits(probabilities)
+    if are_labels and head.decision.platt is None:
+        logits = outputs_NC / head.decision.temperature
+    elif head.label_map.exclusive and numbers == "softmax":
+        logits = as_logits_of_classes(probabilities)
+    else:
+        logits = as_logits(probabilities)  # which are calibrated already
     if numbers == "sigmoid":
         return sigmoid(logits)
     raised = np.exp(logits - logits.max(axis=1, keepdims=True))
