@@ -222,17 +222,14 @@ def test_a_dry_run_needs_no_network_and_no_token(run: Path, monkeypatch: pytest.
 
 
 @pytest.mark.usefixtures("copied")
-def test_what_is_no_file_of_a_model_stays_here(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_file_of_a_model_stays_here(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
+    run = Path(shutil.copytree(run, tmp_path / "run"))
     own = {"probe.jsonl": "{}", "corrections.jsonl": "{}", "rows.parquet": "", "notes.txt": "", ".env": ""}
     for name, text in own.items():
         (run / "best" / name).write_text(text, encoding="utf-8")
-    try:
-        done = textune.push(run, NAME, dry_run=True, on_notice=said.append)
-        with_probe = textune.push(run, NAME, dry_run=True, with_probe=True)
-    finally:
-        for name in own:
-            (run / "best" / name).unlink()
+    done = textune.push(run, NAME, dry_run=True, on_notice=said.append)
+    with_probe = textune.push(run, NAME, dry_run=True, with_probe=True)
     assert own.keys() <= set(done.left_out) and not own.keys() & done.files.keys()
     assert with_probe.files.keys() - done.files.keys() <= {"probe.jsonl", "usual.json"}
     assert "probe.jsonl" in with_probe.files

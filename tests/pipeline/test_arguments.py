@@ -178,4 +178,4 @@ def test_the_home_of_a_user_who_is_not_there_is_a_sentence_everywhere(
         answer = call(*words)
         assert answer.code == 2 and "there is no user 'no-such-user'" in answer.err, (words, answer.err)
     answer = call("predict", run, "--data", tmp_path)
-    assert answer.code == 2 and "is a folder, not a file" in answer.err
+    assert answer.code == 2 and "is a folder" in answer.err and "--output" in answer.err

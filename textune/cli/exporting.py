@@ -16,7 +16,7 @@ KINDS_HELP = "What to write: hf (a plain Hugging Face folder)."
 
 @click.command(
     cls=Examples,
-    short_help="Write a run's model for use elsewhere, compared with the run's own.",
+    short_help="Write a model for use elsewhere, if it answers as here.",
     examples="textune export runs/first --out model\ntextune export runs/first/checkpoints/step-120 --out model-120\n"
     "textune export runs/lora --merge --out model\ntextune export runs/first --to hf --out model --json",
 )

@@ -221,7 +221,10 @@ def _predict_in_shards(
         from textune.wording import count
 
     if target == "-":
-        raise click.UsageError("--workers, --engine ray and several files need --output.")
+        several = f"--data {sources[0]} is a folder, and its files" if os.path.isdir(sources[0]) else "several files"
+        raise click.UsageError(
+            f"{several}, --workers and --engine ray need --output FILE, or a folder with a / behind it."
+        )
     with run_tracker(quiet=quiet) as tracker, options_in_errors():
         result = predict_files(
             run,
