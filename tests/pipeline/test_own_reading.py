@@ -71,7 +71,7 @@ def test_evaluate_judges_another_file_of_the_kind(run: Path, tmp_path: Path) -> 
     assert report.num_rows == 6 and any("read as the run's own files" in said for said in listener.notices)
     assert textune.evaluate(run, data=tmp_path / "test.txt").value == report.value
     assert textune.evaluate(run, data=[tmp_path / "test.txt"] * 2).num_rows == 6
-    with pytest.raises(DataError, match=r"data is \{\}, not a file"):
+    with pytest.raises(DataError, match="data holds no rows"):
         textune.evaluate(run, data={})  # type: ignore[arg-type]
     words("evaluate", run, "--data", tmp_path / "test.txt", "--where", "label=pos")
 

@@ -35,7 +35,7 @@ def test_the_first_form_says_the_same() -> None:
         "name": "label",
         **{key: tree[key] for key in ("problem", "names", "multi_hot")},
         "task": {**head["task"], **tree["task"]},  # keys have come
-        "decision": {"temperature": 1.0, "thresholds": None, "costs": None, "abstain_below": None},
+        "decision": {"temperature": 1.0, "thresholds": None, "costs": None, "abstain_below": None, "platt": None},
     }
     assert today["columns"] == {**today["columns"], **tree.pop("columns")}  # one key has come
     moved = {"version", "problem", "names", "multi_hot", "task"}

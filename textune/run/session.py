@@ -152,7 +152,7 @@ class Session:
         interruption.at_once = True
         if interruption.signal:  # it came when nothing was left to finish
             interruption.stop(interruption.signal)
-        return self._finish(drive.progress.step, seconds)
+        return self._finish(drive.progress.step, seconds, tracker)
 
     # --- before the first step ---------------------------------------------------------------------------------------
 
@@ -295,8 +295,8 @@ class Session:
 
     # --- after the last step -----------------------------------------------------------------------------------------
 
-    def _finish(self, steps: int, seconds: float) -> Outcome:
-        reports = self._report(self._parts, self._folder, self._tracker)
+    def _finish(self, steps: int, seconds: float, tracker: Tracker) -> Outcome:
+        reports = self._report(self._parts, self._folder, tracker)
         best = best_of(self._folder.path)
         outcome = Outcome(steps, steps if best is None else best.step, seconds, reports, self._facts)
         if self._ranks.is_first:
