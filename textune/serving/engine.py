@@ -33,8 +33,8 @@ Cut = Literal["refuse", "head", "tail"]
 """What becomes of a text that is too long: refused, or which part of it is kept."""
 
 BATCH_TOKENS = 1024
-"""Tokens of a batch on a processor: more of them at once are not faster, others wait longer, and there must be texts
-left to tokenise and to answer meanwhile."""
+"""Tokens of a batch on a processor. 1,024 and 2,048 took the same processor time for a request (8.3 ms, MiniLM);
+of the two the smaller one lets others wait less."""
 TOKENISERS = 2
 """Threads that tokenise: a long text in one leaves the other to short ones."""
 CHARACTERS_PER_TOKEN = 4
