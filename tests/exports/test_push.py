@@ -51,13 +51,13 @@ def run(trained: Any) -> Path:
 
 
 @pytest.fixture
-def copied(monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
+def copied(monkeypatch: pytest.MonkeyPatch) -> None:
     """The best model is copied instead of exported, for tests of what comes after that."""
 
     def copy(source: Path, target: Path, **_: object) -> Exported:
-        shutil.copytree(run / "best", target)
+        shutil.copytree(source / "best", target)
         parity = Parity("hf", 0, "validation rows", (), 0.0, 0.0, 0, Tolerance())
-        return Exported(target, 7, run / "best", "merged", "hf", parity)
+        return Exported(target, 7, source / "best", "merged", "hf", parity)
 
     monkeypatch.setattr("textune.exports.hub.export", copy)
 

@@ -94,7 +94,10 @@ def test_the_gradients_of_all_ranks_add_up_to_that_of_the_whole_batch(
         assert sum(part_loss for part_loss, _ in ranks) == pytest.approx(loss, abs=1e-6)
         for name, gradient in expected.items():
             total = torch.stack([found[name] for _, found in ranks]).sum(dim=0)
-            assert (total - gradient).abs().max() <= 1e-6, name
+            # Sums of the same terms in another order: each of them rounds.
+            torch.testing.assert_close(
+                total, gradient, rtol=1e-5, atol=2e-6, msg=lambda said, name=name: f"{name}: {said}"
+            )
 
 
 def test_layers_that_are_computed_again_train_the_same_weights(tmp_path: Path) -> None:
