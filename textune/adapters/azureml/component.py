@@ -29,7 +29,7 @@ def component_yaml() -> str:
         "environment": "azureml:textune@latest",
         "command": _command(),
     }
-    return yaml.safe_dump(tree, sort_keys=False, width=10_000, allow_unicode=True)
+    return str(yaml.safe_dump(tree, sort_keys=False, width=10_000, allow_unicode=True))
 
 
 def _described(one: Input) -> dict[str, object]:
