@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a test marked `every_day(n)`, n points of its grid run every day, drawn by their names; the others are slow."""
+    """Of the points of a grid marked `every_day(n)`, n are not slow: which ones is drawn by their names."""
     grids: dict[str, list[pytest.Item]] = {}
     for item in items:
         if item.get_closest_marker("every_day") and not item.get_closest_marker("slow"):
