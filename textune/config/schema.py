@@ -239,7 +239,7 @@ class TrainSection(Section):
     a CPU (docs/onnxruntime.md); everything else is the same."""
     layout: Computed[Literal["textune", "huggingface", "training-wizard", "azureml"]] = "textune"
     """Which files a finished run has beside its own: none, or those that another system writes
-    (docs/moving.md)."""
+    (docs/migrating.md)."""
 
 
 class EvaluateSection(Section):
