@@ -53,9 +53,7 @@ def test_plus_signs_mean_the_same(word: str) -> None:
     assert (parse_override(word).key, parse_override(word).value) == (("a",), 1)
 
 
-@pytest.mark.parametrize(
-    "word", ["a", "=1", "a..b=1", "a b=1", "a=1,2", "a=[1", "a={b:1", "a={b}", "a='x", "a=[1] 2"]
-)
+@pytest.mark.parametrize("word", ["a", "=1", "a..b=1", "a b=1", "a=1,2", "a=[1", "a={b:1", "a={b}", "a='x", "a=[1] 2"])
 def test_a_word_that_is_no_override_is_refused(word: str) -> None:
     with refused(ConfigError, value=word, place="command line"):
         parse_override(word)

@@ -4,4 +4,8 @@ from .bsmetadata.flags import FLAGS as FLAGS
 from .bsmetadata.flags import read_flags as read_flags
 from .foreign import Foreign as Foreign
 from .loaded import load_foreign as load_foreign
+from .torchrecipes.command import launcher_variables as launcher_variables
+from .torchrecipes.command import named_recipe as named_recipe
+from .torchrecipes.convert import Recipe as Recipe
+from .torchrecipes.convert import convert_torchrecipes as convert_torchrecipes
 from .written import as_toml as as_toml

@@ -134,9 +134,7 @@ def _gather(found: YamlFile, groups: Groups, group: str, above: list[Path]) -> N
             _gather(read_yaml(inner), groups, entry.folder, [*above, path])
 
 
-def _lay(
-    composed: Composed, found: YamlFile, groups: Groups, group: str, package: Place, above: list[Path]
-) -> None:
+def _lay(composed: Composed, found: YamlFile, groups: Groups, group: str, package: Place, above: list[Path]) -> None:
     """Put the values of a file and of its defaults, in their order."""
     composed.files.append(found.path)
     entries = entries_of(found, group)
@@ -160,9 +158,7 @@ def _lay_entry(composed: Composed, entry: Entry, groups: Groups, place: str, abo
         _lay_file(composed, inner, entry, groups, (), above)
 
 
-def _lay_file(
-    composed: Composed, path: Path, entry: Entry, groups: Groups, package: Place, above: list[Path]
-) -> None:
+def _lay_file(composed: Composed, path: Path, entry: Entry, groups: Groups, package: Place, above: list[Path]) -> None:
     found = read_yaml(path)
     _lay(composed, found, groups, entry.folder, entry.package_below(package, found), above)
 

@@ -86,7 +86,7 @@ def _entry(entry: object, found: YamlFile, group: str) -> Entry:
 
 
 def _absolute(name: str, group: str) -> str:
-    """A group or file as seen from a search folder: a leading slash says that it is, otherwise it is within `group`."""
+    """A group or file as seen from a search folder; without a leading slash it is within `group`."""
     return name.removeprefix("/") if name.startswith("/") or not group else f"{group}/{name}"
 
 
@@ -114,7 +114,9 @@ class Groups:
     def names(self) -> list[str]:
         """All groups."""
         found = {
-            path.parent.relative_to(folder).as_posix() for folder in self.folders for path in folder.glob("*/**/*.yaml")
+            path.parent.relative_to(folder).as_posix()
+            for folder in self.folders
+            for path in folder.glob("*/**/*.yaml")
         }
         return sorted(found)
 

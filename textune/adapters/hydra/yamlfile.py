@@ -92,8 +92,8 @@ def _note_lines(node: yaml.Node, place: Place, lines: dict[Place, int], shown: s
         return
     seen.add(id(node))
     if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _note_lines(item, place, lines, shown, seen)
+        for number, item in enumerate(node.value):
+            _note_lines(item, (*place, str(number)), lines, shown, seen)
     if not isinstance(node, yaml.MappingNode):
         return
     for key, value in node.value:

@@ -33,6 +33,11 @@ class Named:
         """Without its ending."""
         return self.file.stem
 
+    @property
+    def said(self) -> str:
+        """Where it is."""
+        return f"{self.file.name} of textune" if self.file.parent == SHIPPED else str(self.file)
+
 
 def named_recipe(name: str | None, path: str | None = None, module: str = "") -> Named:
     """The configuration of `--config-name NAME --config-path PATH`, with `module` as CONFIG_MODULE has it.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from textune.adapters.foreign import Foreign, LeftOut, Line, as_tree
+from textune.adapters.foreign import Foreign, LeftOut, Line, as_tree, kept_files
 from textune.adapters.torchrecipes.command import Mode, Named
 from textune.adapters.torchrecipes.data import data_lines
 from textune.adapters.torchrecipes.devices import Devices, devices_of
@@ -49,7 +49,7 @@ def convert_torchrecipes(
     words = tuple(words)
     settings = read_settings(named.file, words, named.folders)
     _refuse_old_checkpoints(settings)
-    notes: list[str] = []
+    notes = list(named.notes)
     devices = devices_of(settings, started=processes, gpus_here=gpus_here)
     watched = watched_of(settings)
     lines = [
@@ -62,11 +62,12 @@ def convert_torchrecipes(
     notes += _usual_notes(settings, devices, lines)
     return Recipe(
         SYSTEM,
-        (*map(str, settings.composed.files[:1]), *words),
+        (named.said, *words),
         tuple(lines),
         tuple(_left_out(settings, devices, watched)),
         tuple(notes),
         run=_run_folder(settings, named, watched, lines),
+        kept=kept_files(settings.composed.files),
         rehearses=bool(settings["trainer.fast_dev_run"]),
         resume=settings["trainer.resume_from_checkpoint"] or "",
     )

@@ -73,6 +73,8 @@ def _sst2(settings: Settings, notes: list[str], *, tests: bool) -> Iterator[Line
         yield Line(f"data.{part}.name", _HUB, "the same rows, downloaded once")
         yield Line(f"data.{part}.config", "sst2", said)
         yield Line(f"data.{part}.split", "train" if part == "train" else "validation", said)
+        for name, label in zip(("negative", "positive"), label_names(settings), strict=False):
+            yield Line(f"data.{part}.replace.label.{name}", label, "the hub writes labels as words")
     if not is_here:
         notes.append(
             f"{folder}/SST-2.zip is not here, so SST-2 comes from the hub ({_HUB}), downloaded once by one process."
@@ -96,7 +98,9 @@ def _files(settings: Settings, *, tests: bool) -> Iterator[Line]:
             yield Line(f"data.{part}.kind", "split", f"{settings.origin(key)}: a tenth of the training rows")
             continue
         yield Line(f"data.{part}.kind", "files", settings.origin(key))
-        yield Line(f"data.{part}.files", tuple(files) if isinstance(files, list) else (str(files),), settings.origin(key))
+        yield Line(
+            f"data.{part}.files", tuple(files) if isinstance(files, list) else (str(files),), settings.origin(key)
+        )
 
 
 def _own(settings: Settings, target: str, *, tests: bool) -> Iterator[Line]:
@@ -107,7 +111,9 @@ def _own(settings: Settings, target: str, *, tests: bool) -> Iterator[Line]:
         yield Line(f"data.{part}.kind", "python", f"{DATASET}._target_ names code of your own")
         yield Line(f"data.{part}.object", name, settings.origin(f"{DATASET}._target_"))
         yield Line(f"data.{part}.part", number, "it returns (train, validation, test)")
-        yield Line(f"data.{part}.column_names", tuple(settings["datamodule.columns"]), settings.origin("datamodule.columns"))
+        yield Line(
+            f"data.{part}.column_names", tuple(settings["datamodule.columns"]), settings.origin("datamodule.columns")
+        )
         for option, value in options.items():
             yield Line(f"data.{part}.options.{option}", value, f"{DATASET}.{option}")
 
@@ -121,7 +127,7 @@ def label_names(settings: Settings) -> tuple[str, ...]:
     require_keys(settings, _LABELS, ["label_names", "label_path", "sort_names"])
     names, path = settings[f"{_LABELS}.label_names"], settings[f"{_LABELS}.label_path"]
     if path is not None:
-        hint = f"Give the names themselves, or set data.labels.names_file in the converted configuration."
+        hint = "Give the names themselves, or set data.labels.names_file in the converted configuration."
         refuse([settings.problem(f"{_LABELS}.label_path", "names are given in the configuration", hint)])
     if names is not None and not isinstance(names, list):
         refuse([settings.problem(f"{_LABELS}.label_names", "expected a list", "Write [NAME,NAME].")])

@@ -61,7 +61,9 @@ _TRAINER: Mapping[str, Key] = {
     "max_steps": Key(int | None, -1),
     "min_epochs": _only(None, 0, 1, instead="Leave it out: nothing but early stopping ends a run sooner."),
     "min_steps": _only(None, 0, instead="Leave it out: nothing but early stopping ends a run sooner."),
-    "max_time": _only(None, instead="Give trainer.max_steps; a scheduler's own limit stops a run, which then resumes."),
+    "max_time": _only(
+        None, instead="Give trainer.max_steps; a scheduler's own limit stops a run, which then resumes."
+    ),
     "accumulate_grad_batches": Key(int | None, 1),
     "gradient_clip_val": Key(float | None),
     "gradient_clip_algorithm": _only(None, "norm", instead="Leave it out: gradients are clipped by their norm."),

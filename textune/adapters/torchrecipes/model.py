@@ -6,13 +6,15 @@ import math
 import shlex
 from collections.abc import Iterator
 
-
 from textune.adapters.foreign import Line
 from textune.adapters.torchrecipes.given import Settings, require_keys, shown
-from textune.config import Problem, refuse
+from textune.config import refuse
 
 MODEL = "module.model"
-_TORCHTEXT = ("torchtext.models.RobertaBundle.build_model", "torchtext.models.roberta.bundler.RobertaBundle.build_model")
+_TORCHTEXT = (
+    "torchtext.models.RobertaBundle.build_model",
+    "torchtext.models.roberta.bundler.RobertaBundle.build_model",
+)
 _ENCODER = {
     "vocab_size": 250002,
     "embedding_dim": 768,
@@ -134,7 +136,9 @@ def _new_model(settings: Settings, notes: list[str]) -> Iterator[Line]:
     options = {ours: _encoder(settings, theirs) for theirs, ours in names.items()}
     options |= {"type_vocab_size": 1, **_dropouts(settings)}
     for name, value in options.items():
-        yield Line(f"model.options.{name}", value, f"{MODEL}.encoder_conf" if "classifier" not in name else f"{MODEL}.head")
+        yield Line(
+            f"model.options.{name}", value, f"{MODEL}.encoder_conf" if "classifier" not in name else f"{MODEL}.head"
+        )
     notes.append(_head_note())
 
 
@@ -145,9 +149,7 @@ def _head_note() -> str:
     )
 
 
-def _pretrained(
-    settings: Settings, checkpoint: str, tokenizer: str, said: str, notes: list[str]
-) -> Iterator[Line]:
+def _pretrained(settings: Settings, checkpoint: str, tokenizer: str, said: str, notes: list[str]) -> Iterator[Line]:
     key = f"{MODEL}.checkpoint"
     file = checkpoint.rpartition("/")[2]
     known = _BACKBONES.get(file)
@@ -160,9 +162,7 @@ def _pretrained(
         _require_sizes(settings, file, sizes)
         yield Line("model.pretrained", name, f"{settings.origin(key)}: the same weights on the hub")
         notes.append(_head_note())
-    if settings.is_set(f"{_TRANSFORM}.spm_model_path") and tokenizer != name and known is not None:
-        yield Line("model.tokenizer", tokenizer, said)
-    elif known is None and tokenizer not in _TOKENIZERS.values():
+    if tokenizer != name and (known is not None or tokenizer not in _TOKENIZERS.values()):
         yield Line("model.tokenizer", tokenizer, said)
     for option, rate in _dropouts(settings).items():
         table = "head" if option.startswith("classifier") else "encoder_conf"
@@ -236,5 +236,3 @@ def dotted(settings: Settings, key: str, target: str) -> str:
         hint = "A class of your own, in a module on PYTHONPATH, is named the same way."
         refuse([settings.problem(key, "nothing here stands for it", hint)])
     return f"{module}:{name}"
-
-

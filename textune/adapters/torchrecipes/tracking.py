@@ -15,8 +15,17 @@ from textune.config import Problem, parse_key, refuse
 LOGGER, CALLBACKS = "trainer.logger", "trainer.callbacks"
 _LIGHTNING = ("pytorch_lightning.", "lightning.pytorch.", "lightning.")
 _METRICS = {"acc": "accuracy", "f1": "f1_macro", "loss": "loss"}
-_SHOWN = ("LearningRateMonitor", "TQDMProgressBar", "RichProgressBar", "ProgressBar", "ModelSummary", "RichModelSummary",
-          "DeviceStatsMonitor", "GPUStatsMonitor", "Timer")
+_SHOWN = (
+    "LearningRateMonitor",
+    "TQDMProgressBar",
+    "RichProgressBar",
+    "ProgressBar",
+    "ModelSummary",
+    "RichModelSummary",
+    "DeviceStatsMonitor",
+    "GPUStatsMonitor",
+    "Timer",
+)
 """Callbacks of Lightning that say what metrics.jsonl has anyway, or what the terminal shows."""
 
 
@@ -96,7 +105,9 @@ def _add_logger(watched: Watched, settings: Settings, key: str, logger: Any) -> 
         place = dotted(settings, f"{key}._target_", kind)
         watched.tracks.append({"kind": "python", "object": place, "options": options})
     else:
-        hint = "Known are TensorBoardLogger, MLFlowLogger, WandbLogger, CometLogger, CSVLogger, and classes of your own."
+        hint = (
+            "Known are TensorBoardLogger, MLFlowLogger, WandbLogger, CometLogger, CSVLogger, and classes of your own."
+        )
         refuse([settings.problem(key, f"there is no {kind} here", hint)])
     watched.origins.append(f"{key} = {kind}")
 
@@ -127,15 +138,17 @@ def _add_callback(watched: Watched, settings: Settings, key: str, callback: Any)
     elif kind == "EarlyStopping":
         _stopping(watched, settings, key, options)
     elif kind in _SHOWN:
-        watched.left_out.append(LeftOut(f"{key} = {kind}", "metrics.jsonl and every tracker have the rate of each step"))
+        watched.left_out.append(
+            LeftOut(f"{key} = {kind}", "metrics.jsonl and every tracker have the rate of each step")
+        )
     elif "." in kind:
         place = dotted(settings, f"{key}._target_", kind)
         watched.tracks.append({"kind": "python", "object": place, "options": options})
         watched.origins.append(f"{key} = {kind}")
     else:
         hint = (
-            "Known are ModelCheckpoint, EarlyStopping, LearningRateMonitor and what shows progress; a class of your own"
-            " is a tracker: docs/tracking.md says what it must have."
+            "Known are ModelCheckpoint, EarlyStopping, LearningRateMonitor and what shows progress; a class of your"
+            " own is a tracker: docs/tracking.md says what it must have."
         )
         refuse([settings.problem(key, f"there is no {kind} here", hint)])
 
@@ -148,8 +161,17 @@ def _require_options(settings: Settings, key: str, options: dict[str, Any], know
 
 def _saving(watched: Watched, settings: Settings, key: str, options: dict[str, Any]) -> None:
     """ModelCheckpoint: how often, and how many are kept."""
-    moved = ("dirpath", "filename", "auto_insert_metric_name", "verbose", "save_last", "save_on_train_epoch_end",
-             "enable_version_counter", "has_user_data", "ttl_days")
+    moved = (
+        "dirpath",
+        "filename",
+        "auto_insert_metric_name",
+        "verbose",
+        "save_last",
+        "save_on_train_epoch_end",
+        "enable_version_counter",
+        "has_user_data",
+        "ttl_days",
+    )
     known = ("monitor", "mode", "save_top_k", "every_n_epochs", "every_n_train_steps", "save_weights_only", *moved)
     _require_options(settings, key, options, known)
     for name in moved:
@@ -174,8 +196,17 @@ def _saving(watched: Watched, settings: Settings, key: str, options: dict[str, A
 
 
 def _stopping(watched: Watched, settings: Settings, key: str, options: dict[str, Any]) -> None:
-    known = ("monitor", "mode", "patience", "min_delta", "verbose", "strict", "check_finite", "check_on_train_epoch_end",
-             "log_rank_zero_only")
+    known = (
+        "monitor",
+        "mode",
+        "patience",
+        "min_delta",
+        "verbose",
+        "strict",
+        "check_finite",
+        "check_on_train_epoch_end",
+        "log_rank_zero_only",
+    )
     _require_options(settings, key, options, known)
     patience = options.get("patience", 3)
     _choose_by(watched, settings, key, str(options.get("monitor")), options.get("mode", "min"))
@@ -184,7 +215,9 @@ def _stopping(watched: Watched, settings: Settings, key: str, options: dict[str,
         watched.lines.append(Line("train.early_stopping.patience", patience, said))
     delta = options.get("min_delta")
     if delta:
-        watched.lines.append(Line("train.early_stopping.threshold", abs(float(delta)), f"EarlyStopping.min_delta = {delta}"))
+        watched.lines.append(
+            Line("train.early_stopping.threshold", abs(float(delta)), f"EarlyStopping.min_delta = {delta}")
+        )
 
 
 def _choose_by(watched: Watched, settings: Settings, key: str, monitored: str, mode: str) -> None:
@@ -212,5 +245,3 @@ def default_metric(watched: Watched) -> Iterator[Line]:
     """The metric where no callback names one."""
     if not any(line.key == "evaluate.metric" for line in watched.lines):
         yield Line("evaluate.metric", "accuracy", "val_acc, which the recipe logs")
-
-

@@ -7,14 +7,21 @@ from collections.abc import Iterator
 from textune.adapters.foreign import Line
 from textune.adapters.torchrecipes.devices import Devices
 from textune.adapters.torchrecipes.given import Settings, require_keys
-from textune.adapters.trainer.batch import batch_line
 from textune.config import refuse
+from textune.wording import count
 
 OPTIMIZER = "module.optim"
 _ADAMW = ("torch.optim.AdamW", "torch.optim.adamw.AdamW")
 _ADAM = ("torch.optim.Adam", "torch.optim.adam.Adam")
 _SGD = ("torch.optim.SGD", "torch.optim.sgd.SGD")
-_HOW = {"amsgrad": False, "maximize": False, "foreach": None, "capturable": False, "differentiable": False, "fused": None}
+_HOW = {
+    "amsgrad": False,
+    "maximize": False,
+    "foreach": None,
+    "capturable": False,
+    "differentiable": False,
+    "fused": None,
+}
 """Keys of PyTorch's optimizers that have to be as they are by default, or say how the same is computed."""
 _COMPUTED = ("foreach", "capturable", "fused")
 _PRECISIONS = {"32": "fp32", "32-true": "fp32", "16": "fp16", "16-mixed": "fp16", "bf16": "bf16", "bf16-mixed": "bf16"}
@@ -25,17 +32,11 @@ _FOREVER = 1000
 def train_lines(settings: Settings, devices: Devices, notes: list[str]) -> Iterator[Line]:
     """The section `train`, without checkpoints and what stops early."""
     yield from _length(settings, notes)
-    yield batch_line(
-        settings["datamodule.batch_size"],
-        accumulation(settings),
-        devices.processes,
-        name="datamodule.batch_size",
-        accumulation_name="trainer.accumulate_grad_batches",
-    )
+    yield _batch(settings["datamodule.batch_size"], accumulation(settings), devices.processes)
     yield Line("train.order", "sequential", "the recipe's loader has shuffle = False")
     seed = settings["random_seed"]
-    yield Line("train.seed", 0 if seed is None else seed, settings.origin("random_seed") + "" if seed is not None else
-               "no random_seed: there every run draws other numbers")
+    unseeded = "no random_seed: there every run draws other numbers"
+    yield Line("train.seed", seed or 0, unseeded if seed is None else settings.origin("random_seed"))
     yield _precision(settings)
     clip = settings["trainer.gradient_clip_val"]
     yield Line("train.max_grad_norm", float(clip or 0.0), settings.origin("trainer.gradient_clip_val"))
@@ -59,9 +60,16 @@ def accumulation(settings: Settings) -> int:
     return int(found or 1)
 
 
-def steps(count: int) -> str:
+def _batch(rows: int, added_up: int, processes: int) -> Line:
+    """Rows of a step: of a process x batches whose gradients are added up x processes, said with all four numbers."""
+    size = rows * added_up * processes
+    made = f"datamodule.batch_size {rows} x trainer.accumulate_grad_batches {added_up}"
+    return Line("train.batch_size", size, f"{made} x {count(processes, 'process', 'processes')} = {size} rows")
+
+
+def steps(number: int) -> str:
     """A duration."""
-    return f"{count} step" if count == 1 else f"{count} steps"
+    return count(number, "step").replace(",", "")
 
 
 def _length(settings: Settings, notes: list[str]) -> Iterator[Line]:
@@ -82,9 +90,13 @@ def _length(settings: Settings, notes: list[str]) -> Iterator[Line]:
             )
         return
     if epochs is None or epochs < 0:
-        yield Line("train.duration", f"{_FOREVER} epochs", "neither max_epochs nor max_steps: 1000 epochs in Lightning")
+        yield Line(
+            "train.duration", f"{_FOREVER} epochs", "neither max_epochs nor max_steps: 1000 epochs in Lightning"
+        )
         return
-    yield Line("train.duration", f"{epochs} {'epoch' if epochs == 1 else 'epochs'}", settings.origin("trainer.max_epochs"))
+    yield Line(
+        "train.duration", f"{epochs} {'epoch' if epochs == 1 else 'epochs'}", settings.origin("trainer.max_epochs")
+    )
 
 
 def _precision(settings: Settings) -> Line:
@@ -156,7 +168,9 @@ def _adam(settings: Settings, said: str, *, coupled: bool) -> Iterator[Line]:
         yield Line("train.optimizer.weight_decay", _number(settings, key), settings.origin(key))
     yield Line("train.optimizer.beta1", float(betas[0]), f"{OPTIMIZER}.betas")
     yield Line("train.optimizer.beta2", float(betas[1]), f"{OPTIMIZER}.betas")
-    yield Line("train.optimizer.eps", 1e-8 if eps is None else _number(settings, f"{OPTIMIZER}.eps"), f"{OPTIMIZER}.eps")
+    yield Line(
+        "train.optimizer.eps", 1e-8 if eps is None else _number(settings, f"{OPTIMIZER}.eps"), f"{OPTIMIZER}.eps"
+    )
 
 
 def _sgd(settings: Settings, said: str) -> Iterator[Line]:
@@ -177,9 +191,8 @@ def _evaluations(settings: Settings) -> Iterator[Line]:
     """How often the validation rows are evaluated: in epochs, or in batches of the loader."""
     interval, epochs = settings["trainer.val_check_interval"], settings["trainer.check_val_every_n_epoch"]
     origin = settings.origin("trainer.val_check_interval", "trainer.check_val_every_n_epoch")
-    if isinstance(interval, int) and interval > 1 or (isinstance(interval, int) and settings.is_set("trainer.val_check_interval")):
-        count = max(1, interval // accumulation(settings))
-        yield Line("train.evaluate_every", steps(count), origin)
+    if isinstance(interval, int):
+        yield Line("train.evaluate_every", steps(max(1, interval // accumulation(settings))), origin)
         return
     share = 1.0 if interval is None else float(interval)
     if not 0 < share <= 1:
