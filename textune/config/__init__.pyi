@@ -1,4 +1,3 @@
-from .accelerate import Difference as Difference
 from .accelerate import Here as Here
 from .accelerate import differences_to as differences_to
 from .accelerate import settings_of as settings_of
