@@ -2,7 +2,7 @@
 
 It passes what `accelerate config` wrote, and its own defaults, in environment variables. One config says how a run is
 computed, so a setting equals the config's, or both are named in one sentence. Its defaults ("no", one step, no
-clipping) count as not set. To handle another setting, add a row to `SETTINGS`.
+clipping) count as not set. To add another setting, write a row of `SETTINGS`.
 """
 
 from __future__ import annotations
