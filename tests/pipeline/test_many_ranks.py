@@ -272,6 +272,7 @@ def test_adapters_beside_cut_weights_go_on_beside_whole_ones(place: Path, tmp_pa
     require_same(run, tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_an_adapter_folder_is_that_of_whole_weights(place: Path, tmp_path: Path) -> None:
     """FSDP2 in one process gathers them to save what is trained."""
     words = [*KINDS["adapters"], "model.lora.merge=off", "train.duration=4 steps"]

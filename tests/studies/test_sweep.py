@@ -127,6 +127,7 @@ def test_the_same_again_repeats_nothing_and_a_larger_grid_goes_on(place: Path, t
     sweep(rates(place, jobs=2), run=tmp_path / "s", overrides={"train.log_every": "2 steps"})  # only how, not what
 
 
+@pytest.mark.slow
 def test_a_sweep_that_was_stopped_goes_on(place: Path, tmp_path: Path) -> None:
     def stop(run: PlannedRun) -> None:
         if run.name == "lr=0.003":
@@ -150,6 +151,7 @@ def test_texts_are_tokenised_once(place: Path, tmp_path: Path, monkeypatch: pyte
     assert len(made) == 1
 
 
+@pytest.mark.slow
 def test_as_many_run_at_once_as_the_file_or_the_caller_says(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
