@@ -274,6 +274,7 @@ def test_a_branch_that_is_not_there_is_refused(hub: Hub, run: Path, exists: bool
     assert list(hub.repos) == ([NAME] if exists else [])
 
 
+@pytest.mark.every_day(4)
 @pytest.mark.parametrize(
     ("path", "status", "hint"),
     [

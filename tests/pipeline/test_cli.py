@@ -344,6 +344,7 @@ def test_an_interrupted_run_keeps_what_it_saved(run: Any, home: Path, monkeypatc
     assert json.loads((home / "runs" / "interrupted" / "manifest.json").read_text())["status"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error(trained: Any) -> None:
     command = f"yes 'a good film' | head -20000 | {sys.executable} -m textune predict {trained[0].run} | head -1"
     done = subprocess.run(

@@ -108,6 +108,7 @@ def test_a_failed_run_says_why(place: Path) -> None:
     assert lines_of(place / "run")[-1] == "failed: no more"
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_no_line(place: Path) -> None:
     script = (
         "import os, json, textune\n"

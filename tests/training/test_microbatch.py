@@ -28,6 +28,7 @@ GRID = [(layout, problem) for layout in ("packed", "padded") for problem in PROB
 EVERY_DAY = [("packed", multiclass), ("padded", multilabel), ("packed", multitask)]
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(("layout", "problem"), every_day(GRID, EVERY_DAY))
 def test_fifty_steps_of_micro_batches_give_the_weights_of_whole_batches(
     tmp_path: Path, layout: str, problem: object

@@ -62,6 +62,8 @@ class Loaded:
     notes: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     """Lines of comments for whoever reads it as a file."""
+    settled: frozenset[str] = frozenset()
+    """Settings of `accelerate launch` that it was made of (`accelerate.py`)."""
 
     @property
     def name(self) -> str:
