@@ -65,6 +65,8 @@ class Loaded:
     """The run folder, if the user does not say; empty: `runs/NAME`."""
     kept: Mapping[str, str] = field(default_factory=dict)
     """Of a foreign configuration: its files and words, which the run folder keeps in `foreign/`, by name."""
+    settled: frozenset[str] = frozenset()
+    """Settings of `accelerate launch` that it was made of (`accelerate.py`)."""
 
     @property
     def name(self) -> str:
