@@ -22,7 +22,8 @@ import textune
 from textune.adapters.azureml.folders import read_preprocessed, read_selected
 from textune.adapters.azureml.mltable import read_mltable
 from textune.errors import ConfigError, DataError
-from textune.pipeline import Preprocessed, convert_model, import_model, preprocess
+from textune.pipeline import convert_model, import_model, preprocess
+from textune.pipeline.azureml.preprocessing import Preprocessed
 
 SORTED = sorted(reviews(100), key=lambda row: row["label"])
 """Rows that stand by class, which slices by position would split into one class each."""

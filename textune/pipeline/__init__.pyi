@@ -1,6 +1,5 @@
 from .azureml.converting import convert_model as convert_model
 from .azureml.importing import import_model as import_model
-from .azureml.preprocessing import Preprocessed as Preprocessed
 from .azureml.preprocessing import preprocess as preprocess
 from .build import build_parts as build_parts
 from .bymetadata import evaluate_by_metadata as evaluate_by_metadata
