@@ -23,7 +23,7 @@ from textune.adapters.azureml.folders import read_preprocessed, read_selected
 from textune.adapters.azureml.mltable import read_mltable
 from textune.errors import ConfigError, DataError
 from textune.pipeline import convert_model, import_model, preprocess
-from textune.pipeline.azureml.preprocessing import Preprocessed
+from textune.pipeline.stages.preprocessing import Preprocessed
 
 SORTED = sorted(reviews(100), key=lambda row: row["label"])
 """Rows that stand by class, which slices by position would split into one class each."""
@@ -327,7 +327,7 @@ def test_az_21_a_model_that_the_component_trained_predicts_from_text(
     said: list[Any] = []
     # What is exported, without MLflow and the process that asks it.
     monkeypatch.setattr(
-        "textune.pipeline.azureml.converting.export",
+        "textune.pipeline.stages.converting.export",
         lambda model, target, **options: said.extend([textune.load(model).predict(texts), options["to"]]),
     )
     convert_model(given)

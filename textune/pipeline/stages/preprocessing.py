@@ -30,8 +30,8 @@ from textune.config import ModelSection, SplitOff, TokensSection
 from textune.data import split_rows
 from textune.errors import DataError
 from textune.model import find_pretrained, load_tokenizer, read_config
-from textune.pipeline.azureml.outputs import output_folder, write_object, write_output
-from textune.pipeline.azureml.rows import FEW_ROWS, Checked, read_checked, source_of
+from textune.pipeline.stages.outputs import output_folder, write_object, write_output
+from textune.pipeline.stages.rows import FEW_ROWS, Checked, read_checked, source_of
 from textune.wording import count, listing
 
 if TYPE_CHECKING:

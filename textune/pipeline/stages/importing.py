@@ -23,7 +23,7 @@ from textune.adapters import (
 from textune.config import ModelSection, absolute
 from textune.errors import ConfigError
 from textune.model import find_pretrained, read_config, require_weights, tokenizer_beside
-from textune.pipeline.azureml.outputs import copy_model, output_folder, write_object, write_output
+from textune.pipeline.stages.outputs import copy_model, output_folder, write_object, write_output
 
 COMPONENT = "text_classification_model_import"
 DEFAULT_NAME = "default_model_name"

@@ -12,7 +12,7 @@ from textune.config import Columns, Labels, ModelSection, MulticlassTask, absolu
 from textune.errors import ConfigError
 from textune.exports import Exported, export
 from textune.model import CARD_NAME, complete_model, find_pretrained, read_config
-from textune.pipeline.azureml.outputs import copy_model, output_folder
+from textune.pipeline.stages.outputs import copy_model, output_folder
 from textune.prediction import HeadCard, ModelCard, write_card
 
 COMPONENT = "text_classification_convert"
