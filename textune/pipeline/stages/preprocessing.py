@@ -231,4 +231,4 @@ def _encoded(
 def _write_lines(file: Path, rows: Iterator[dict[str, object]]) -> None:
     with file.open("w", encoding="utf-8") as lines:
         for row in rows:
-            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+            lines.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
