@@ -5,5 +5,4 @@ from .bsmetadata.flags import read_flags as read_flags
 from .foreign import Foreign as Foreign
 from .loaded import load_foreign as load_foreign
 from .recognised import load_any as load_any
-from .recognised import system_of as system_of
 from .written import as_toml as as_toml
