@@ -54,6 +54,7 @@ def accuracies(rows: Answered) -> list[float]:
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parity("TW-09")
 def test_every_metric_by_task_and_its_mean_and_deviation(seed: int) -> None:
     rows = answered(80, seed)
     values = all_metrics(rows.scored(), resolve("auto"))

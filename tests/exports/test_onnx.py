@@ -102,6 +102,7 @@ def assert_same(model: Path, export: Path, kind: str, *, pairs: bool = False) ->
         [("gpt2", "onnx"), ("modernbert", "onnx-int8")],
     ),
 )
+@pytest.mark.parity("AZ-20")
 def test_every_family_says_the_same(family: str, kind: str, tmp_path: Path) -> None:
     model = saved_model(family, tmp_path)
     assert_same(model, exported(model, tmp_path / "out", kind), kind)
@@ -443,6 +444,7 @@ def of_run(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parity("AZ-20")
 def test_a_run_becomes_an_export_that_passes_the_gate(
     trained: Any, tmp_path: Path, forked_gate: Any, kind: str
 ) -> None:

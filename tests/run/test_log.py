@@ -64,6 +64,7 @@ def test_the_command_holds_no_password_of_a_tracker(monkeypatch: pytest.MonkeyPa
     )
 
 
+@pytest.mark.parity("run-log")
 def test_the_log_is_what_the_terminal_showed(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,7 @@ class Acting(SilentWatch):
 # --- runs and their table --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parity("TW-24")
 def test_each_run_is_that_of_train_and_the_best_is_marked(place: Path, tmp_path: Path) -> None:
     with_test = {"data.test.kind": "split", "data.test.count": 10}
     result = textune.sweep(rates(place), run=tmp_path / "s", overrides=with_test)
@@ -448,6 +449,7 @@ def test_a_search_by_optuna_without_optuna_says_how_to_install_it(
 
 
 @pytest.mark.slow
+@pytest.mark.parity("TW-24")
 def test_a_sweep_as_files_is_carried_out_by_a_shell_and_found_complete(place: Path, tmp_path: Path) -> None:
     written = write_sweep(rates(place), tmp_path / "jobs")
     configs = sorted(path.name for path in (tmp_path / "jobs" / "configs").iterdir())

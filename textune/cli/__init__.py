@@ -24,7 +24,6 @@ from textune.cli.deciding import decide
 from textune.cli.doctoring import doctor
 from textune.cli.documents import generate, render
 from textune.cli.exporting import export
-from textune.cli.foreign import convert, script_called
 from textune.cli.glue import glue
 from textune.cli.launching import launch
 from textune.cli.models import evaluate, info, predict, report
@@ -35,6 +34,7 @@ from textune.cli.repeat import repeat
 from textune.cli.runs import train
 from textune.cli.serving import serve
 from textune.cli.sweeping import sweep
+from textune.cli.systems import command_called, convert
 from textune.cli.tagging import tag
 from textune.cli.tracking import tracking
 from textune.errors import ConfigError, Preempted, TextuneError
@@ -137,12 +137,24 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, Exception) and is_out_of_memory(error)
 
 
+_CONFIGS = (".toml", ".json", ".yaml", ".yml")
+"""How config files end."""
+
+
 class _Verbs(click.Group):
-    """Lists its commands in the order of the work, and knows scripts of other systems."""
+    """Lists its commands in the order of the work, and knows config files, and scripts of other systems."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """A verb, or the script of another system."""
-        return super().get_command(ctx, cmd_name) or script_called(cmd_name)
+        return super().get_command(ctx, cmd_name) or command_called(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the first word names; the name of a config file means `train`."""
+        if args[0].lower().endswith(_CONFIGS) and self.get_command(ctx, args[0]) is None:
+            args = ["train", *args]
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)

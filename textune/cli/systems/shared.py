@@ -1,0 +1,82 @@
+"""What the commands of all systems have in common: options, how many processes train, and what is printed."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from textune.cli.options import (
+    json_option,
+    own_ranks_option,
+    processes_option,
+    processes_started,
+    quiet_option,
+    resume_option,
+)
+from textune.cli.output import print_json
+from textune.cli.runs import share_among_devices, train_and_report
+from textune.ranks import launched
+
+if TYPE_CHECKING:
+    from textune.adapters import Foreign
+
+__all__ = ["converting", "print_converted", "processes_option", "processes_started", "train_foreign", "training"]
+
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Build and check everything, show what would be trained, write nothing."
+)
+
+
+def converting(function: Callable[..., None]) -> Callable[..., None]:
+    """Options of every command of `convert`: `out`, `as_json`."""
+    return click.option(
+        "--out",
+        metavar="CONFIG.toml",
+        help="The file to write; by default standard output. An existing one is refused.",
+    )(json_option(function))
+
+
+def training(function: Callable[..., None]) -> Callable[..., None]:
+    """Options of every command that trains: `resume`, `dry_run`, `as_json`, `quiet`, `own_ranks`."""
+    return resume_option(dry_run_option(json_option(quiet_option(own_ranks_option(function)))))
+
+
+def print_converted(foreign: Foreign, *, out: str | None, as_json: bool) -> None:
+    """Print the config of ours, or write it to `out` and say what differs and what comes next."""
+    from textune.pipeline import convert as write_converted
+
+    text = write_converted(foreign, out)
+    if as_json:
+        print_json(foreign.to_dict())
+    elif out is None:
+        click.echo(text, nl=False)
+    else:
+        for note in foreign.notes:
+            click.echo(f"note: {note}", err=True)
+        follow = ["--run", foreign.run] if foreign.run else []
+        click.echo(f"Wrote {out}. Next: {shlex.join(['textune', 'train', out, *follow])}")
+
+
+def train_foreign(
+    foreign: Foreign,
+    context: click.Context,
+    *,
+    resume: str | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Train what another system's configuration says, in its run folder, and print the reports.
+
+    Without a launcher, a process is started for each device; what is trained stays the same.
+    """
+    from textune.adapters import load_foreign
+    from textune.launch import accelerated
+
+    loaded = load_foreign(foreign)
+    if not (dry_run or launched() or accelerated().precision):
+        share_among_devices(loaded.experiment.train, context.obj or [])
+    train_and_report(loaded, dry_run=dry_run, as_json=as_json, quiet=quiet, resume=resume)
