@@ -81,12 +81,13 @@ def write_xlmr(folder: Path) -> Path:
         num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=16,
-        max_position_embeddings=64,
+        max_position_embeddings=514,
         type_vocab_size=1,
         pad_token_id=1,
     )
     transformers.set_seed(0)
     transformers.XLMRobertaModel(config).save_pretrained(folder)
+    tokenizer.model_max_length = 512
     tokenizer.save_pretrained(folder)
     return folder
 

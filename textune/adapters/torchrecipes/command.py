@@ -28,6 +28,11 @@ class Named:
     """Where groups are looked for that its folder lacks."""
     notes: tuple[str, ...] = ()
 
+    @classmethod
+    def of_file(cls, file: Path) -> Named:
+        """A file that was named itself."""
+        return cls(file, (SHIPPED,))
+
     @property
     def name(self) -> str:
         """Without its ending."""

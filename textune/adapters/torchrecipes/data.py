@@ -73,8 +73,8 @@ def _sst2(settings: Settings, notes: list[str], *, tests: bool) -> Iterator[Line
         yield Line(f"data.{part}.name", _HUB, "the same rows, downloaded once")
         yield Line(f"data.{part}.config", "sst2", said)
         yield Line(f"data.{part}.split", "train" if part == "train" else "validation", said)
-        for name, label in zip(("negative", "positive"), label_names(settings), strict=False):
-            yield Line(f"data.{part}.replace.label.{name}", label, "the hub writes labels as words")
+        words = dict(zip(("negative", "positive"), label_names(settings), strict=False))
+        yield Line(f"data.{part}.replace.label", words, "the hub writes labels as words")
     if not is_here:
         notes.append(
             f"{folder}/SST-2.zip is not here, so SST-2 comes from the hub ({_HUB}), downloaded once by one process."

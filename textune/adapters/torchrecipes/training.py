@@ -32,7 +32,7 @@ _FOREVER = 1000
 def train_lines(settings: Settings, devices: Devices, notes: list[str]) -> Iterator[Line]:
     """The section `train`, without checkpoints and what stops early."""
     yield from _length(settings, notes)
-    yield _batch(settings["datamodule.batch_size"], accumulation(settings), devices.processes)
+    yield _batch(settings, devices.processes)
     yield Line("train.order", "sequential", "the recipe's loader has shuffle = False")
     seed = settings["random_seed"]
     unseeded = "no random_seed: there every run draws other numbers"
@@ -60,8 +60,11 @@ def accumulation(settings: Settings) -> int:
     return int(found or 1)
 
 
-def _batch(rows: int, added_up: int, processes: int) -> Line:
+def _batch(settings: Settings, processes: int) -> Line:
     """Rows of a step: of a process x batches whose gradients are added up x processes, said with all four numbers."""
+    rows, added_up = settings["datamodule.batch_size"], accumulation(settings)
+    if rows < 1:
+        refuse([settings.problem("datamodule.batch_size", "expected at least 1")])
     size = rows * added_up * processes
     made = f"datamodule.batch_size {rows} x trainer.accumulate_grad_batches {added_up}"
     return Line("train.batch_size", size, f"{made} x {count(processes, 'process', 'processes')} = {size} rows")
