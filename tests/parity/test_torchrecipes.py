@@ -176,7 +176,7 @@ class Heard:
 """
 
 
-def test_tr_04_models_data_sets_and_callbacks_of_ones_own(
+def test_models_data_sets_and_callbacks_of_ones_own(
     call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "own_recipe.py").write_text(OWN)
@@ -210,7 +210,7 @@ def test_tr_04_models_data_sets_and_callbacks_of_ones_own(
         ("torchtext.transforms.VocabTransform", "transform.label_transform._target_"),
     ],
 )
-def test_tr_04_a_target_that_cannot_be_had_is_refused_before_anything_is_imported(target: str, key: str) -> None:
+def test_a_target_that_cannot_be_had_is_refused_before_anything_is_imported(target: str, key: str) -> None:
     with refused(ConfigError, key=key, value=target):
         converted("default_config", f"{key}={target}")
 

@@ -75,7 +75,9 @@ def model_lines(settings: Settings, notes: list[str]) -> Iterator[Line]:
     if settings[f"{MODEL}.freeze_encoder"]:
         parts = "roberta.*" if checkpoint is None else "backbone"
         yield Line("model.freeze", parts, settings.origin(f"{MODEL}.freeze_encoder"))
-    length = min(LONGEST, int(_encoder(settings, "max_seq_len")) - _POSITIONS_BEFORE_THE_FIRST)
+    positions = _encoder(settings, "max_seq_len")
+    assert isinstance(positions, int | float)  # a number: checked above
+    length = min(LONGEST, int(positions) - _POSITIONS_BEFORE_THE_FIRST)
     of_model = f", of which {MODEL}.encoder_conf.max_seq_len leaves {length}" if length < LONGEST else ""
     yield Line("tokens.max_length", length, f"254 tokens, and those that begin and end a row{of_model}")
 
