@@ -21,6 +21,14 @@ class Line:
 
 
 @dataclass(frozen=True)
+class BatchLine(Line):
+    """`train.batch_size`, counted from what each device computes at once."""
+
+    accumulation: int = 1
+    """Steps of gradient accumulation among them."""
+
+
+@dataclass(frozen=True)
 class LeftOut:
     """A key of the other system that changes nothing here."""
 
@@ -41,6 +49,9 @@ class Foreign:
     """What is done otherwise, as sentences."""
     run: str = ""
     """The folder that the other system would write."""
+
+    settled: frozenset[str] = frozenset()
+    """Settings of `accelerate launch` that lines were made of."""
 
     def to_dict(self) -> dict[str, object]:
         """As a JSON object."""
