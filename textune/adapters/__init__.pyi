@@ -1,5 +1,4 @@
 from .accelerate import as_accelerated as as_accelerated
-from .accelerate import resumed_in as resumed_in
 from .bsmetadata.command import named_config as named_config
 from .bsmetadata.convert import convert_bsmetadata as convert_bsmetadata
 from .bsmetadata.flags import FLAGS as FLAGS

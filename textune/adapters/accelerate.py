@@ -2,8 +2,7 @@
 work, and in which precision they compute.
 
 A setting counts where the system's own configuration has no value for it; where both have one and they differ, nothing
-is changed here, and training refuses the run with both values. `resumed_in` keeps the rows of a step of a run that
-goes on with another number of processes.
+is changed here, and training refuses the run with both values.
 """
 
 from __future__ import annotations
@@ -14,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from textune.adapters.foreign import BatchLine, Foreign, Line
-from textune.config import is_true, load_config, settings_of
+from textune.config import is_true, settings_of
 from textune.errors import ConfigError
 from textune.jsontext import parse_json
-from textune.wording import count
 
 _PRECISION = "ACCELERATE_MIXED_PRECISION"
 _ACCUMULATION = "ACCELERATE_GRADIENT_ACCUMULATION_STEPS"
@@ -77,9 +75,13 @@ def _deepspeed(settings: Mapping[str, str]) -> Iterator[Line]:
     file = settings.get(_FILE, "none")
     if file.lower() not in ("none", ""):
         yield Line(_CONFIG_FILE, file, "deepspeed_config_file of accelerate")
-    if (stage := settings.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "")) in ("1", "2", "3"):
+        zero = _zero_of(Path(file))
+        stage, devices = str(zero.get("stage", "")), [_device_of(zero, "optimizer"), _device_of(zero, "param")]
+    else:
+        stage = settings.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "")
+        devices = [settings.get(f"ACCELERATE_DEEPSPEED_OFFLOAD_{what}_DEVICE", "") for what in ("OPTIMIZER", "PARAM")]
+    if stage in ("1", "2", "3"):
         yield Line("train.distributed.stage", int(stage), "zero_stage of accelerate")
-    devices = [settings.get(f"ACCELERATE_DEEPSPEED_OFFLOAD_{what}_DEVICE") for what in ("OPTIMIZER", "PARAM")]
     if "cpu" in devices:
         yield Line(
             "train.distributed.cpu_offload", True, "offload_optimizer_device and offload_param_device of accelerate"
@@ -113,23 +115,3 @@ def _zero_of(file: Path) -> dict[str, Any]:
 def _device_of(zero: Mapping[str, Any], what: str) -> str:
     table = zero.get(f"offload_{what}")
     return str(table.get("device", "")) if isinstance(table, dict) else ""
-
-
-def resumed_in(foreign: Foreign, run: Path) -> Foreign:
-    """The configuration with the rows of a step that the run in this folder began with, if there is one.
-
-    They were counted with as many processes as were started then. ConfigError if the run's own file cannot be read.
-    """
-    if not ((run / "manifest.json").is_file() and (run / "config.toml").is_file()):
-        return foreign
-    before = load_config(run / "config.toml").experiment.train.batch_size
-    line = next((line for line in foreign.lines if line.key == "train.batch_size"), None)
-    if line is None or line.value == before:
-        return foreign
-    kept = Line("train.batch_size", before, f"of the run in {run}, which goes on; now it would be {line.origin}")
-    note = (
-        f"the run goes on with its own {count(before, 'row')} a step, whatever the number of processes:"
-        f" train.batch_size = {line.value} would be {line.origin}"
-    )
-    lines = tuple(kept if one is line else one for one in foreign.lines)
-    return replace(foreign, lines=lines, notes=(*foreign.notes, note))

@@ -27,6 +27,13 @@ class BatchLine(Line):
 
     accumulation: int = 1
     """Steps of gradient accumulation among them."""
+    processes: int = 1
+    """Processes among them: those that were started."""
+
+    @property
+    def rows(self) -> int:
+        """Of each process."""
+        return int(str(self.value)) // self.processes
 
 
 @dataclass(frozen=True)

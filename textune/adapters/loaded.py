@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
 
-from textune.adapters.foreign import Foreign
+from textune.adapters.accelerate import as_accelerated
+from textune.adapters.foreign import BatchLine, Foreign
 from textune.adapters.remarks import about
 from textune.config import Loaded, format_key, load_tree, parse_key
 
@@ -17,8 +19,10 @@ WORDS = "words.txt"
 def load_foreign(foreign: Foreign) -> Loaded:
     """The checked configuration, in which every value knows the foreign key that it comes from.
 
-    Relative paths start from the current folder. Raises a ConfigError that lists what does not fit.
+    Relative paths start from the current folder. Under `accelerate launch` its settings count where the system has
+    none. Raises a ConfigError that lists what does not fit.
     """
+    foreign = as_accelerated(foreign, os.environ)
     loaded = load_tree(foreign.tree, origin=foreign.system, base=Path.cwd())
     made_of = {format_key(*parse_key(line.key)): line.origin for line in foreign.lines}
     origins = {
@@ -30,6 +34,8 @@ def load_foreign(foreign: Foreign) -> Loaded:
         notes=(*loaded.notes, *foreign.notes),
         remarks=tuple(about(foreign)),
         run=foreign.run,
+        settled=foreign.settled,
+        rows_a_process=next((line.rows for line in foreign.lines if isinstance(line, BatchLine)), None),
         kept={**foreign.kept, WORDS: f"{shlex.join([foreign.system, *foreign.source])}\n"},
     )
 
