@@ -20,8 +20,9 @@ WORDS = "words.txt"
 def load_foreign(foreign: Foreign, overrides: Overrides = (), unset: Iterable[str] = ()) -> Loaded:
     """The checked configuration, in which every value knows the foreign key that it comes from.
 
-    `overrides`, `unset`: keys of ours, as `load_config` takes them. Relative paths start from the current folder. Under
-    `accelerate launch` its settings count where the system has none. Raises a ConfigError that lists what does not fit.
+    `overrides`, `unset`: keys of ours, as `load_config` takes them. Relative paths start from the current folder.
+    Under `accelerate launch` its settings count where the system has none. Raises a ConfigError that lists what does
+    not fit.
     """
     foreign = as_accelerated(foreign, os.environ)
     layer = Layer(foreign.tree, Origin(foreign.system, Path.cwd()))
