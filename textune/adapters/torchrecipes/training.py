@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from textune.adapters.foreign import Line
+from textune.adapters.foreign import BatchLine, Line
 from textune.adapters.torchrecipes.devices import Devices
 from textune.adapters.torchrecipes.given import Settings, require_keys
 from textune.config import refuse
@@ -60,14 +60,15 @@ def accumulation(settings: Settings) -> int:
     return int(found or 1)
 
 
-def _batch(settings: Settings, processes: int) -> Line:
+def _batch(settings: Settings, processes: int) -> BatchLine:
     """Rows of a step: of a process x batches whose gradients are added up x processes, said with all four numbers."""
     rows, added_up = settings["datamodule.batch_size"], accumulation(settings)
     if rows < 1:
         refuse([settings.problem("datamodule.batch_size", "expected at least 1")])
     size = rows * added_up * processes
     made = f"datamodule.batch_size {rows} x trainer.accumulate_grad_batches {added_up}"
-    return Line("train.batch_size", size, f"{made} x {count(processes, 'process', 'processes')} = {size} rows")
+    origin = f"{made} x {count(processes, 'process', 'processes')} = {size} rows"
+    return BatchLine("train.batch_size", size, origin, accumulation=added_up, processes=processes)
 
 
 def steps(number: int) -> str:
