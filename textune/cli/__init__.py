@@ -34,12 +34,12 @@ from textune.cli.repeat import repeat
 from textune.cli.runs import train
 from textune.cli.serving import serve
 from textune.cli.sweeping import sweep
-from textune.cli.systems import command_called, convert
+from textune.cli.systems import command_called, convert, words_of_systems
 from textune.cli.tagging import tag
 from textune.cli.tracking import tracking
 from textune.errors import ConfigError, Preempted, TextuneError
 from textune.ranks import launched_rank
-from textune.wording import escaped
+from textune.wording import escaped, nearest
 
 __all__ = ["commands", "main"]
 
@@ -151,10 +151,18 @@ class _Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that the first word names; the name of a config file means `train`."""
+        """The command that the first word names; the name of a config file means `train`. Click itself names the verb
+        that is nearest to another word."""
         if args[0].lower().endswith(_CONFIGS) and self.get_command(ctx, args[0]) is None:
             args = ["train", *args]
-        return super().resolve_command(ctx, args)
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            word = args[0].removesuffix(".py")
+            names = {name.rpartition("/")[2]: name for name in words_of_systems()} | {n: n for n in words_of_systems()}
+            if near := nearest(word, names) or nearest(word.rpartition("/")[2], names):
+                error.message = f"{error.message.rstrip('.')}; did you mean {names[near]}?"
+            raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
