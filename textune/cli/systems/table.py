@@ -38,6 +38,15 @@ SYSTEMS: dict[str, System] = {
         convert="convert_bsmetadata",
         words={"bsmetadata/train": "train_as_bsmetadata", "bsmetadata/evaluation": "evaluate_as_bsmetadata"},
     ),
+    "azureml stages": System(
+        "azuremlstages",
+        words={
+            "text_classification_model_import": "import_model",
+            "text_classification_preprocess": "preprocess",
+            "text_classification_datapreprocess": "preprocess",
+            "text_classification_convert": "convert_model",
+        },
+    ),
 }
 """By the name that `textune convert` knows."""
 
