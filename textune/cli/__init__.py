@@ -158,14 +158,22 @@ class _Verbs(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            word = args[0].removesuffix(".py")
-            names = {name.rpartition("/")[2]: name for name in words_of_systems()} | {n: n for n in words_of_systems()}
-            if near := nearest(word, names) or nearest(word.rpartition("/")[2], names):
-                error.message = f"{error.message.rstrip('.')}; did you mean {names[near]}?"
+            if "/" in args[0] or args[0].endswith(".py") or not getattr(error, "possibilities", None):
+                _name_nearest_script(ctx, args[0])
             raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+
+def _name_nearest_script(ctx: click.Context, word: str) -> None:
+    """UsageError with the script or program of another system that is nearest to a word, if one is near."""
+    names = {name.rpartition("/")[2]: name for name in words_of_systems()} | {
+        name: name for name in words_of_systems()
+    }
+    bare = word.removesuffix(".py")
+    if near := nearest(bare, names) or nearest(bare.rpartition("/")[2], names):
+        ctx.fail(f"No such command {word!r}. Did you mean {names[near]}?")
 
 
 @click.group(
