@@ -12,6 +12,7 @@ from typing import get_args
 import pytest
 
 import textune
+from bench import parity
 from textune.config.fields import keys_of, variants
 from textune.config.schema import TrainSection
 from textune.training.rules import UPDATE_RULES
@@ -427,6 +428,13 @@ def test_what_is_written_as_json_is_json() -> None:
                 ]
                 wrong += [] if refuses else [f"{path.relative_to(ROOT)}:{node.lineno}"]
     assert wrong == []
+
+
+def test_what_the_page_of_parity_claims_has_its_tests() -> None:
+    """After a change of a test that it names: `python -m bench.parity`."""
+    data, tests = parity.read_parity(), parity.find_tests()
+    assert parity.problems(data, tests) == []
+    assert parity.PAGE.read_text(encoding="utf-8") == parity.render(data, tests)
 
 
 def test_every_test_file_has_a_name_of_its_own() -> None:

@@ -39,6 +39,7 @@ def reduced(problem: Any, targets: np.ndarray, scores: np.ndarray, *, seed: int,
 # --- equal to scikit-learn -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_day(10)
 @pytest.mark.parametrize("sampled", [False, True])
 @pytest.mark.parametrize(
     ("problem", "num_rows", "num_classes"),

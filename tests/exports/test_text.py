@@ -72,6 +72,7 @@ def random_texts(num: int, seed: int) -> list[str]:
     return [text.encode("utf-8", "ignore").decode() for text in texts]
 
 
+@pytest.mark.every_day(3)
 @pytest.mark.parametrize("truncate", ["head", "tail", "head_tail"])
 @pytest.mark.parametrize("family", every_day(WORDPIECE + BPE, ["bert", "gpt2", "roberta"]))
 def test_tokens_are_those_of_the_tokenizer(family: str, truncate: str) -> None:
@@ -304,6 +305,7 @@ def test_no_texts_get_no_answers(passed: Path) -> None:
     assert (ran.returncode, ran.stdout) == (0, "[0, 0, 0]\n"), ran.stderr
 
 
+@pytest.mark.slow
 def test_the_page_s_program_needs_onnxruntime_alone(passed: Path, trained: Any, tmp_path: Path) -> None:
     page = PAGE.read_text(encoding="utf-8").partition("\n## Text\n")[2].partition("\n## ")[0]
     [program] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)

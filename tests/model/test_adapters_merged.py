@@ -41,6 +41,7 @@ def adapted(built: Built, **keys: Any) -> Built:
     return built
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 @pytest.mark.parametrize("options", OPTIONS)
 def test_what_is_merged_is_what_peft_merges(options: str, family: str, tmp_path: Path) -> None:

@@ -328,6 +328,7 @@ def test_what_starts_new_is_never_frozen_with_the_backbone(bert: Path) -> None:
     assert trained(load(bert, freeze=["backbone"])) == new
 
 
+@pytest.mark.every_day(8)
 @pytest.mark.parametrize("family", known(*FAMILIES))
 def test_frozen_embeddings(family: str, tmp_path: Path) -> None:
     model = load(tiny_backbone(family, tmp_path), freeze=["embeddings"])

@@ -187,6 +187,7 @@ def adapted(family: str, folder: Path, section: Quantize, *, layout: str = "auto
     return low, plain
 
 
+@pytest.mark.every_day(10)
 @pytest.mark.parametrize("layout", ["packed", "padded"])
 @pytest.mark.parametrize("family", PACKED)
 def test_adapters_learn_as_beside_the_same_weights_in_fp32(family: str, layout: str, tmp_path: Path) -> None:
@@ -204,6 +205,7 @@ def test_adapters_learn_as_beside_the_same_weights_in_fp32(family: str, layout: 
     assert_same_gradients(*found)
 
 
+@pytest.mark.every_day(3)
 @pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "bart"])
 @pytest.mark.parametrize("bits", [4, 8])
 def test_gradients_in_bf16_are_those_of_fp32_within_its_rounding(family: str, bits: Any, tmp_path: Path) -> None:
@@ -219,6 +221,7 @@ def test_gradients_in_bf16_are_those_of_fp32_within_its_rounding(family: str, bi
     assert 1e-6 < difference < 0.05
 
 
+@pytest.mark.every_day(7)
 @pytest.mark.parametrize(
     ("family", "section"),
     [*((family, SECTIONS[0]) for family in ALL), *((family, SECTIONS[-1]) for family in ("bert", "gpt2", "llama"))],
@@ -416,6 +419,7 @@ def test_the_largest_number_is_kept(bits: Any, largest: float) -> None:
     assert torch.isfinite(found).all() and abs(float(found[1, 7]) / -largest - 1) < 0.01
 
 
+@pytest.mark.slow
 def test_the_library_is_imported_without_a_word() -> None:
     code = "from textune.imports import import_quietly; import_quietly('bitsandbytes')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

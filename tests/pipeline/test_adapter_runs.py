@@ -110,6 +110,7 @@ def test_info_names_the_backbone(place: Path) -> None:
     assert str(place / "backbone") in words and note.backbone.fingerprint in words
 
 
+@pytest.mark.slow
 def test_both_folders_move_together(place: Path, moved: Path) -> None:
     known = textune.load(place / "runs" / "lora").score(TEXTS)
     hidden(place, moved)
@@ -304,6 +305,7 @@ HEADS = {
 }
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("kind", HEADS)
 def test_every_head_and_every_learner(kind: str, place: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"

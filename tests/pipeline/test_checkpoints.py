@@ -54,6 +54,7 @@ def whole(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.every_day(3)
 @pytest.mark.parametrize(
     ("overrides", "kept"),
     [

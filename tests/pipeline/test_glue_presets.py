@@ -38,6 +38,7 @@ def require_reports(result: TrainResult, task: str) -> None:
     assert result.facts is not None and result.facts.rows["train"] == NUM_TRAIN
 
 
+@pytest.mark.every_day(3)
 @pytest.mark.parametrize("task", GLUE)
 def test_a_task_runs_on_its_published_files(tmp_path: Path, task: str) -> None:
     result = run(f"glue/{task}", write_glue(tmp_path, task))
@@ -58,6 +59,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_hub(tmp_path_factory.mktemp("hub"))
 
 
+@pytest.mark.every_day(3)
 @pytest.mark.parametrize("task", GLUE)
 def test_a_task_runs_on_the_columns_of_the_hub(tmp_path: Path, hub: Path, task: str) -> None:
     words = [f"data.train.name={hub}", f"data.validation.name={hub}"]

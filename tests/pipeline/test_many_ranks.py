@@ -207,6 +207,7 @@ def fsdp() -> list[str]:
     return ["train.distributed.kind=fsdp"]
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize(
     ("world", "kind", "way"),
     [
@@ -239,6 +240,7 @@ def test_ranks_train_as_one_process_does(
     assert (tmp_path / "run" / "run.log").read_text().count("  $ ") == 1
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("rule", [["kind=lion"], ["kind=sgd"], ["kind=schedule_free"], ["layer_decay=0.5"]])
 def test_weights_that_are_cut_are_updated_as_whole_ones_are(place: Path, tmp_path: Path, rule: list[str]) -> None:
     """One process that holds them in pieces; unclipped, since Lion's sign turns with the last bit of the norm."""
@@ -253,6 +255,7 @@ def test_weights_that_are_cut_are_updated_as_whole_ones_are(place: Path, tmp_pat
     assert [line["metrics"] for line in told] == [line["metrics"] for line in other_told]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=GPU)])
 def test_adapters_beside_cut_weights_go_on_beside_whole_ones(place: Path, tmp_path: Path, device: str) -> None:
     """FSDP2 in one process, stopped, then no FSDP."""

@@ -35,6 +35,7 @@ from textune.run.facts import run_facts
 LORA = ["model.lora.r=4", "model.lora.targets=['query', '*.layer.1.*']"]
 
 
+@pytest.mark.every_day(14)
 @pytest.mark.parametrize("family", [*ALL, *known(*FURTHER)])
 def test_an_outline_has_the_names_and_shapes_of_the_model_that_is_trained(family: str, tmp_path: Path) -> None:
     built = build(family, tmp_path, section={"compile": "off"})

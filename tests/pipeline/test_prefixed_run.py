@@ -316,6 +316,7 @@ def test_a_run_stopped_anywhere_ends_like_one_that_was_not(place: Path, tmp_path
         same_end(end_of(run), end_of(tmp_path / "whole"))
 
 
+@pytest.mark.every_day(3)
 @pytest.mark.parametrize(
     ("overrides", "change"),
     [
@@ -352,6 +353,7 @@ def test_every_kind_of_task_is_trained_and_predicted(
     assert report.metrics == result.reports["validation"].metrics
 
 
+@pytest.mark.slow
 def test_a_stream_is_trained_and_resumed_like_itself(place: Path, tmp_path: Path) -> None:
     rows = rows_with_metadata(120)
     for name, part in (("a.jsonl", rows[:50]), ("b.jsonl", rows[50:])):

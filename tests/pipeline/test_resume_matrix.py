@@ -249,6 +249,7 @@ def prove(kit: Kit, folder: Path, steps: list[int] | None = None) -> None:
         shutil.rmtree(run)
 
 
+@pytest.mark.every_day(12)
 @pytest.mark.parametrize("place", marked(FAST))
 def test_resumed_is_never_stopped(rows: Path, tmp_path: Path, place: str) -> None:
     with threads(2 if place == "compiled" else 1):

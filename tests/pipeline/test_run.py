@@ -74,6 +74,7 @@ def test_a_text_alone_and_in_any_batch_scores_the_same(trained: Any) -> None:
     np.testing.assert_allclose(together[::-1], predictor.score(texts[::-1]), atol=1e-5)
 
 
+@pytest.mark.every_day(3)
 @pytest.mark.parametrize("num_rows", every_day(range(1, 41), (1, 2, 3, 7, 8, 16, 17, 33, 40)))
 def test_every_row_is_counted_once(trained: Any, home: Path, tmp_path: Path, num_rows: int) -> None:
     """R6: the metric equals scikit-learn's on all rows, whatever the number of rows and the size of the batches."""

@@ -84,6 +84,7 @@ def test_real_runs_from_the_command_line(
     assert markdown.startswith("## test: accuracy on 21 rows") and "| other |" in markdown
 
 
+@pytest.mark.slow
 def test_several_runs_are_corrected_by_holm(tmp_path: Path) -> None:
     runs = [put(tmp_path, name, answers(seed)) for name, seed in (("a", 4), ("b", 9), ("c", 12))]
     found = textune.compare(runs).sets["test"]

@@ -314,6 +314,7 @@ def test_each_document_of_a_language_model_is_held_out_once(tmp_path: Path) -> N
 PAGE = Path(__file__).parents[2] / "docs" / "repeating.md"
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_are_run(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

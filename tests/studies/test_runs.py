@@ -57,6 +57,7 @@ def weights(run: Path) -> bytes:
     return (run / "best" / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_each_run_is_that_of_train_and_is_not_repeated(place: Path, tmp_path: Path) -> None:
     """In this process and in processes of their own, bit for bit."""
     plan = {"first": ["train.seed=1"], "second": ["train.seed=2"]}
@@ -161,6 +162,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 def test_a_signal_is_passed_on_to_every_process(place: Path, tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", STUDY, place, tmp_path], stderr=subprocess.PIPE)
     try:

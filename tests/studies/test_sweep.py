@@ -374,6 +374,7 @@ OPTUNA: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_optuna_proposes_the_same_whether_the_sweep_was_stopped_or_not(place: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna", reason="the extra `optuna` is not installed")
     dry = sweep(of(place, optuna=OPTUNA), run=tmp_path / "whole", dry_run=True)
@@ -444,6 +445,7 @@ def test_a_search_by_optuna_without_optuna_says_how_to_install_it(
 # --- files and the command line --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_sweep_as_files_is_carried_out_by_a_shell_and_found_complete(place: Path, tmp_path: Path) -> None:
     written = write_sweep(rates(place), tmp_path / "jobs")
     configs = sorted(path.name for path in (tmp_path / "jobs" / "configs").iterdir())

@@ -46,6 +46,7 @@ def matplotlib() -> Any:
     return pytest.importorskip("matplotlib", reason="the extra `plots` is not installed")
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("kind", EXPECTED)
 def test_each_kind_has_its_plots_and_each_has_ink(kind: str) -> None:
     drawn = {path.as_posix(): data for path, data in plots_of(PAGES[kind]())}
@@ -84,6 +85,7 @@ def test_a_matrix_is_drawn_as_it_is() -> None:
     assert first.shape == second.shape and not np.array_equal(first, second)
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("name", ["$x_{", "_hidden", "情感", "a\nb\x00", "", "x" * 500])
 def test_names_of_the_data_are_written_as_they_are(name: str) -> None:
     """They are no formulas, no hidden entries of a legend, and no font has to know them."""
