@@ -59,7 +59,7 @@ def read_huggingface(
     rows = rows_of(settings, folder, trains=trains, evaluates=evaluates, predicts=predicts)
     if not rows.has_validation:
         found = training_of(script, flags, processes=processes, has_validation=False)
-    lines = _settled([*rows.lines, *_tokens(settings), *_model(settings), *found.lines], found, precision)
+    lines = list(_settled([*rows.lines, *_tokens(settings), *_model(settings), *found.lines], found, precision))
     run = settings["output_dir"] if loop else found.values["output_dir"]
     foreign = Foreign(
         SYSTEM,
