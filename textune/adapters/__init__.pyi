@@ -6,4 +6,5 @@ from .foreign import Foreign as Foreign
 from .huggingface.convert import HuggingFaceCall as HuggingFaceCall
 from .huggingface.convert import read_huggingface as read_huggingface
 from .loaded import load_foreign as load_foreign
+from .recognised import load_any as load_any
 from .written import as_toml as as_toml
