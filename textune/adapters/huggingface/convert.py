@@ -25,7 +25,7 @@ class HuggingFaceCall:
     trains: bool
     evaluates: bool
     predict: Mapping[str, Mapping[str, object]]
-    """Sources to predict, by what the script puts into the names of its files."""
+    """Sources to predict, by the file that the script writes."""
     resume: str | None
     """`auto`, or the checkpoint that it names; None for a run from the start."""
     push: str | None

@@ -24,7 +24,7 @@ class Rows:
     lines: list[Line]
     notes: list[str] = field(default_factory=list)
     predict: dict[str, Source] = field(default_factory=dict)
-    """Sources by what the scripts put into the names of files: `predict_results_NAME.txt`."""
+    """Sources by the file that the script writes its predictions to, such as `predict_results_mrpc.txt`."""
     has_validation: bool = True
 
 
@@ -80,9 +80,9 @@ def _glue(settings: Settings, name: str, folder: str | None, *, evaluates: bool,
     else:
         _without_validation(rows)
     if predicts:
-        tests = {name: task.test, "mnli-mm": MISMATCHED["test"]} if name == "mnli" else {name: task.test}
+        tests = {name: task.test} | ({"mnli-mm": MISMATCHED["test"]} if name == "mnli" else {})
         rows.predict = {
-            called: _selected(settings, {**hub, "split": split}, "max_predict_samples")
+            f"predict_results_{called}.txt": _selected(settings, {**hub, "split": split}, "max_predict_samples")
             for called, split in tests.items()
         }
     rows.lines += _columns(task.texts, "label", origin)
@@ -116,7 +116,7 @@ def _xnli(settings: Settings, folder: str | None, *, evaluates: bool, predicts: 
         _without_validation(rows)
     if predicts:
         test = _selected(settings, {**hub, "config": language, "split": "test"}, "max_predict_samples")
-        rows.predict = {"": test}
+        rows.predict = {"predictions.txt": test}
         rows.lines += _source("data.test", test, origin)
     rows.lines += _columns(("premise", "hypothesis"), "label", "run_xnli.py")
     rows.lines += [
@@ -195,7 +195,7 @@ def _files(settings: Settings, *, trains: bool, evaluates: bool, predicts: bool)
 
 
 def _predict_too(settings: Settings, rows: Rows, test: Source, origin: str, *, labelled: bool) -> None:
-    rows.predict = {"None" if settings.script == "run_glue" else "": test}
+    rows.predict = {"predict_results_None.txt" if settings.script == "run_glue" else "predict_results.txt": test}
     if labelled:
         rows.lines += _source("data.test", test, origin)
 

@@ -23,7 +23,9 @@ _SETTINGS = {"ignore_unknown_options": True}
 _SCRIPTS = ("run_glue", "run_glue_no_trainer", "run_classification", "run_xnli")
 
 _folder = click.option(
-    "--hub-folder", metavar="FOLDER", help="A data set folder that stands for the one on the hub, such as a copy of it."
+    "--hub-folder",
+    metavar="FOLDER",
+    help="A data set folder that stands for the one on the hub, such as a copy of it.",
 )
 _words = click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[--FLAG VALUE]... | ARGS.json")
 
@@ -65,9 +67,7 @@ def _script(name: str, example: str) -> Callable[[Callable[..., None]], click.Co
     """A command that stands for a script, with its flags as they are."""
 
     def made(function: Callable[..., None]) -> click.Command:
-        command = click.command(
-            f"{name}.py", cls=Examples, hidden=True, context_settings=_SETTINGS, examples=example
-        )
+        command = click.command(f"{name}.py", cls=Examples, hidden=True, context_settings=_SETTINGS, examples=example)
         return command(processes_option(_folder(training(_words(click.pass_context(function))))))
 
     return made
@@ -144,8 +144,8 @@ def _run(
 
 def _after_training(call: HuggingFaceCall, *, quiet: bool) -> None:
     """Evaluate a model that was not trained here, predict, push."""
-    from textune.pipeline import run_call_again
+    from textune.pipeline import finish_call
 
-    for line in run_call_again(call):
+    for line in finish_call(call):
         if not quiet:
             click.echo(line)
