@@ -43,6 +43,15 @@ SYSTEMS: dict[str, System] = {
         convert="convert_huggingface",
         words={name: name for name in ("run_glue", "run_glue_no_trainer", "run_classification", "run_xnli")},
     ),
+    "azureml stages": System(
+        "azuremlstages",
+        words={
+            "text_classification_model_import": "import_model",
+            "text_classification_preprocess": "preprocess",
+            "text_classification_datapreprocess": "preprocess",
+            "text_classification_convert": "convert_model",
+        },
+    ),
 }
 """By the name that `textune convert` knows."""
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _THEIR_NAMES = {
     "mcc": "matthews_correlation",
     "spearman": "spearmanr",
-    "f1_micro": "f1",
 }
 """Metrics that the libraries of the scripts call otherwise."""
 _NOT_THE_MODEL = {"probe.jsonl", "usual.json"}
@@ -53,8 +52,9 @@ def write(run: RunFolder, result: TrainResult, experiment: Experiment) -> None:
 def results_of(report: Report, part: str) -> dict[str, float | None]:
     """Metrics by the names of the scripts, `part` before them; null where one is undefined. Of several main metrics,
     their mean is the combined score."""
+    called = _THEIR_NAMES | ({"f1_micro": "f1"} if report.problem == "multilabel" else {})
     found = {
-        f"{part}_{_THEIR_NAMES.get(name, name)}": value if math.isfinite(value) else None
+        f"{part}_{called.get(name, name)}": value if math.isfinite(value) else None
         for name, value in report.metrics.items()
         if not name.startswith(_MEAN)
     }
