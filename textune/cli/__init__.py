@@ -36,6 +36,7 @@ from textune.cli.serving import serve
 from textune.cli.sweeping import sweep
 from textune.cli.systems import command_called, convert
 from textune.cli.tagging import tag
+from textune.cli.testing import test_machine
 from textune.cli.tracking import tracking
 from textune.errors import ConfigError, Preempted, TextuneError
 from textune.ranks import launched_rank
@@ -189,6 +190,7 @@ class _Verbs(click.Group):
         glue,
         tracking,
         chaos,
+        test_machine,
     ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
