@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 from textune.adapters.foreign import Foreign, Line
 from textune.adapters.remarks import about
@@ -16,8 +15,12 @@ _PATHS = {
     "data.train.files": False,
     "data.validation.files": False,
     "data.test.files": False,
+    "data.train.name": True,
+    "data.validation.name": True,
+    "data.test.name": True,
     "model.pretrained": True,
     "model.tokenizer": True,
+    "train.distributed.config": False,
 }
 """Keys of paths, which start from the folder of the config file; whether they may be a name on the hub instead."""
 
@@ -30,7 +33,7 @@ def as_toml(foreign: Foreign, folder: Path | None = None) -> str:
     foreign = replace(foreign, lines=tuple(_seen_from(line, folder) for line in foreign.lines)) if folder else foreign
     lines = about(foreign)
     for header, table in _tables(foreign.lines):
-        lines += ["", header, *align(table)]
+        lines += ["", *filter(None, [header]), *align(table)]
     return "\n".join(lines) + "\n"
 
 
@@ -53,16 +56,11 @@ def _tables(lines: Iterable[Line]) -> Iterator[tuple[str, list[tuple[str, str]]]
     """The lines by their table, in the order of the schema's sections; a table within another stands behind it."""
     sections = list(keys_of(Experiment))
     tables: dict[tuple[str, ...], list[tuple[str, str]]] = {}
-    listed: list[tuple[str, list[tuple[str, str]]]] = []
     for line in lines:
         *table, name = parse_key(line.key)
-        if not table:  # an array of tables, such as `track`
-            for one in cast("tuple[dict[str, object], ...]", line.value):
-                codes = [f"{format_key(key)} = {format_value(value)}" for key, value in one.items()]
-                listed.append((f"[[{name}]]", [(code, printable(line.origin)) for code in codes]))
-            continue
         code = f"{format_key(name)} = {format_value(line.value)}"
         tables.setdefault(tuple(table), []).append((code, printable(line.origin)))
+    if () in tables:  # a list of tables, such as `track`, stands before the first table
+        yield "", tables.pop(())
     for header in sorted(tables, key=lambda header: (sections.index(header[0]), header)):
         yield f"[{format_key(*header)}]", tables[header]
-    yield from listed

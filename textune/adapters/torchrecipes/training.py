@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from textune.adapters.foreign import BatchLine, Line
 from textune.adapters.torchrecipes.devices import Devices
 from textune.adapters.torchrecipes.given import Settings, require_keys
+from textune.adapters.trainer.batch import batch_line
 from textune.config import refuse
 from textune.wording import count
 
@@ -65,10 +66,13 @@ def _batch(settings: Settings, processes: int) -> BatchLine:
     rows, added_up = settings["datamodule.batch_size"], accumulation(settings)
     if rows < 1:
         refuse([settings.problem("datamodule.batch_size", "expected at least 1")])
-    size = rows * added_up * processes
-    made = f"datamodule.batch_size {rows} x trainer.accumulate_grad_batches {added_up}"
-    origin = f"{made} x {count(processes, 'process', 'processes')} = {size} rows"
-    return BatchLine("train.batch_size", size, origin, accumulation=added_up, processes=processes)
+    return batch_line(
+        rows,
+        added_up,
+        processes,
+        name="datamodule.batch_size",
+        accumulation_name="trainer.accumulate_grad_batches",
+    )
 
 
 def steps(number: int) -> str:
