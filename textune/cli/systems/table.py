@@ -38,6 +38,11 @@ SYSTEMS: dict[str, System] = {
         convert="convert_bsmetadata",
         words={"bsmetadata/train": "train_as_bsmetadata", "bsmetadata/evaluation": "evaluate_as_bsmetadata"},
     ),
+    "huggingface": System(
+        "huggingface",
+        convert="convert_huggingface",
+        words={name: name for name in ("run_glue", "run_glue_no_trainer", "run_classification", "run_xnli")},
+    ),
     "azureml stages": System(
         "azuremlstages",
         words={
