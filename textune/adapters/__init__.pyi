@@ -1,3 +1,10 @@
+from .azureml.component import component_yaml as component_yaml
+from .azureml.finetune import convert_finetune as convert_finetune
+from .azureml.finetune import read_finetune as read_finetune
+from .azureml.finetune import resumed_run as resumed_run
+from .azureml.inputs import FINETUNE as FINETUNE
+from .azureml.inputs import LATER as LATER
+from .azureml.inputs import Input as Input
 from .bsmetadata.command import named_config as named_config
 from .bsmetadata.convert import convert_bsmetadata as convert_bsmetadata
 from .bsmetadata.flags import FLAGS as FLAGS

@@ -38,6 +38,11 @@ SYSTEMS: dict[str, System] = {
         convert="convert_bsmetadata",
         words={"bsmetadata/train": "train_as_bsmetadata", "bsmetadata/evaluation": "evaluate_as_bsmetadata"},
     ),
+    "azureml": System(
+        "azureml",
+        convert="convert_azureml",
+        words={"text_classification_finetune": "finetune"},
+    ),
 }
 """By the name that `textune convert` knows."""
 

@@ -1,0 +1,46 @@
+"""What the AzureML component does around a run: 16 bits as this machine has them, and the MLflow model at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from textune.config import user_path
+from textune.errors import RunError
+from textune.exports import Exported, export
+
+
+def half_precision() -> Literal["bf16", "fp16", "fp32"]:
+    """What `precision = 16` is on this machine: bf16 where a GPU, or the processor, has it, else fp16 on a GPU; fp32
+    on a processor without bf16, where 16 bits would be slower and less exact."""
+    import torch
+
+    from textune.model import prefers_bf16
+
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if prefers_bf16(torch.device("cpu")) else "fp32"
+
+
+def write_mlflow_folder(run: str | Path, folder: str | Path) -> Exported | None:
+    """`mlflow_model_folder`: the best model of a complete run as an MLflow model; None where it is there already.
+
+    A folder that exists and is empty is filled. Errors as of `textune.export`, and RunError for a folder that holds
+    something else.
+    """
+    folder = user_path(folder)
+    if (folder / "MLmodel").is_file():
+        return None
+    if folder.is_dir() and any(folder.iterdir()):
+        raise RunError(
+            f"--mlflow_model_folder = {folder} holds something else than an MLflow model.",
+            hint="Name a folder that is empty or does not exist; the run itself is complete.",
+            key="mlflow_model_folder",
+            value=str(folder),
+            place=str(folder),
+            reason="it is not empty",
+        )
+    if folder.is_dir():
+        folder.rmdir()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return export(run, folder, to="mlflow")
