@@ -115,7 +115,8 @@ def find_tests(folder: Path = TESTS) -> dict[str, list[Test]]:
 
 def _read_test(node: ast.FunctionDef, path: str) -> tuple[Test, list[str]]:
     """The test, and what it proves."""
-    marks = [mark for decorator in node.decorator_list for mark in ast.walk(decorator) if _is_mark(mark)]
+    # Of the test as a whole: a mark of one of its cases is an argument of `parametrize`.
+    marks = [one.func if isinstance(one, ast.Call) else one for one in node.decorator_list]
     kinds = {mark.attr for mark in marks if isinstance(mark, ast.Attribute)}
     test = Test(path, node.name, tuple(words for kind, words in NEEDS.items() if kind in kinds))
     if kinds & PROVES_NOTHING:
@@ -125,11 +126,6 @@ def _read_test(node: ast.FunctionDef, path: str) -> tuple[Test, list[str]]:
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "parity":
             names += [str(argument.value) for argument in call.args if isinstance(argument, ast.Constant)]
     return test, list(dict.fromkeys(names))
-
-
-def _is_mark(node: ast.AST) -> bool:
-    """Whether it is `pytest.mark.NAME`."""
-    return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute) and node.value.attr == "mark"
 
 
 def problems(parity: Parity, tests: Mapping[str, Sequence[Test]]) -> list[str]:

@@ -126,6 +126,7 @@ def language_overrides(name: str, folder: Path) -> list[str]:
     return [*overrides, "train.distributed.kind=ddp", "train.device=cpu", "train.precision=fp32"]
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("name", LANGUAGE)
 def test_an_example_of_a_language_model_runs_on_documents_of_the_same_form(name: str, tmp_path: Path) -> None:
     config = ROOT / "examples" / f"{name}.toml"

@@ -50,6 +50,7 @@ def reduced(problem: Any, targets: np.ndarray, scores: np.ndarray, *, seed: int,
         *(("multilabel", rows, classes) for rows, classes in ((1, 2), (30, 3), (50, 8), (40, 60))),
     ],
 )
+@pytest.mark.parity("TW-19")
 def test_every_metric_is_that_of_scikit_learn(
     problem: Any, num_rows: int, num_classes: int, sampled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -261,6 +261,7 @@ def write_spoilt(model: Path, folder: Path, *, probe: Probe, on_notice: Callable
     change_a_weight(folder)
 
 
+@pytest.mark.slow
 def test_a_sabotaged_export_is_refused_and_leaves_nothing(
     trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

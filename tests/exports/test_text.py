@@ -177,6 +177,7 @@ def written(model: Path, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("family", every_day(WORDPIECE + BPE, []))
+@pytest.mark.parity("TR-14")
 def test_scores_are_those_of_the_model(family: str, tmp_path: Path) -> None:
     model = saved_model(family, tmp_path)
     folder = written(model, tmp_path / "text")
@@ -306,6 +307,7 @@ def test_no_texts_get_no_answers(passed: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parity("TR-14")
 def test_the_page_s_program_needs_onnxruntime_alone(passed: Path, trained: Any, tmp_path: Path) -> None:
     page = PAGE.read_text(encoding="utf-8").partition("\n## Text\n")[2].partition("\n## ")[0]
     [program] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)

@@ -110,6 +110,7 @@ def test_weights_are_read_back_as_written_out_by_hand(shape: tuple[int, int], se
 
 
 @pytest.mark.parametrize("section", SECTIONS[:4], ids=described)
+@pytest.mark.parity("TW-18")
 def test_weights_and_products_are_those_of_bitsandbytes_own_layer(section: Quantize) -> None:
     """In widths of whole blocks, and in training, where its layer can be relied on."""
     layer, weight_OI = layer_of((96, 128), section)

@@ -45,6 +45,7 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 @pytest.mark.every_day(24)
 @pytest.mark.parametrize("family", PACKED)
+@pytest.mark.parity("TW-06")
 def test_packed_loss_and_gradients_are_those_of_the_padded_forward(
     family: str, tmp_path: Path, kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,6 +96,7 @@ def occurs(built: Built) -> torch.Tensor:
     return occurring
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     "family", every_day(["bert", "xlm-roberta", "distilbert", "modernbert", "llama", "deberta-v2"], ("bert", "llama"))
 )

@@ -280,6 +280,7 @@ def test_a_backbone_that_runs_padded_has_no_windows(home: Path, tmp_path: Path) 
         build_parts(loaded.experiment, tracker=SilentTracker(), audit=False)
 
 
+@pytest.mark.slow
 def test_several_tasks_read_the_same_windows(home: Path, tmp_path: Path) -> None:
     rows = [{**row, "long": "yes" if len(row["text"].split()) > 12 else "no"} for row in reviews(121)]
     write_csv(tmp_path / "rows.csv", rows)

@@ -56,6 +56,7 @@ def test_sigterm_answers_what_is_in_flight(folders: dict[str, Path]) -> None:
         assert [row[0]["label"] for row in answer.json()] == expected
 
 
+@pytest.mark.slow
 def test_sighup_opens_the_models_again(folders: dict[str, Path], tmp_path: Path) -> None:
     """Without a lost request: a client asks all the while."""
     run = tmp_path / "run"

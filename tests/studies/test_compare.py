@@ -57,6 +57,7 @@ def test_two_runs_on_the_rows_they_keep(tmp_path: Path) -> None:
     assert {(part.column, part.name) for part in versus.slices} >= {("source", "imdb"), ("source", None)}
 
 
+@pytest.mark.slow
 def test_real_runs_from_the_command_line(
     trained: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -150,6 +150,7 @@ def test_one_list_by_worth_and_files_to_review(examined: tuple[Path, Diagnosis, 
     assert again == found
 
 
+@pytest.mark.slow
 def test_mending_gains(examined: tuple[Path, Diagnosis, set[int]]) -> None:
     """On test rows, the same for both; a file that is changed gets a run of its own."""
     config, found, _ = examined

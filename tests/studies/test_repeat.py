@@ -166,6 +166,7 @@ def test_runs_on_data_that_changed_between_them_are_not_put_together(place: Path
         repeat(place / "config.toml", seeds=2, run=tmp_path / "x", overrides=words)
 
 
+@pytest.mark.slow
 def test_one_that_was_stopped_goes_on(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config, real = place / "config.toml", textune.train
 

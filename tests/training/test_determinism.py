@@ -58,6 +58,7 @@ def own_settings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     torch.use_deterministic_algorithms(False)
 
 
+@pytest.mark.parity("AZ-14")
 def test_within_everything_is_deterministic_and_afterwards_as_before() -> None:
     before, draws = _settings(), _draws()
     with deterministic(ON):

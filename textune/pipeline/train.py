@@ -13,6 +13,7 @@ from textune.data import GivenRows
 from textune.errors import RunError
 from textune.evaluation import Report, read_report
 from textune.pipeline.build import build_parts
+from textune.pipeline.cautions import require_as_launched
 from textune.pipeline.layouts import write_layout
 from textune.pipeline.memory import SetsInMemory, load_with_rows
 from textune.ranks import Ranks, launched_rank
@@ -138,6 +139,8 @@ def train(
             if ranks.is_first:
                 write_layout(folder, result, loaded.experiment)
             return result
+        for note in require_as_launched(loaded.experiment, loaded.settled):
+            trackers.notice(note)
         parts = _built(loaded.experiment, start, ranks, trackers, rows)
         if dry_run:
             learner_alone(parts.model, loaded.experiment.train, parts.device)  # refuses what its engine cannot take

@@ -65,6 +65,8 @@ def _in_fp32(parts: Parts, folder: Path, saved: Scorer) -> Scorer:
 def _probe(split: Split, chosen: np.ndarray, saved: Scorer) -> Probe | None:
     """The chosen rows without scores; None where none of them comes back from JSON as it was."""
     card, examples = saved.card, split.examples.take(split.indices[chosen])
+    if not examples.has_text:  # token ids alone cannot be asked as texts
+        return None
     cells = cells_of(examples, card.columns, card.metadata)
     try:
         given = given_texts(cells, None, card.columns, card.metadata)

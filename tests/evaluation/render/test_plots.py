@@ -48,6 +48,7 @@ def matplotlib() -> Any:
 
 @pytest.mark.every_day(2)
 @pytest.mark.parametrize("kind", EXPECTED)
+@pytest.mark.parity("TW-19")
 def test_each_kind_has_its_plots_and_each_has_ink(kind: str) -> None:
     drawn = {path.as_posix(): data for path, data in plots_of(PAGES[kind]())}
     assert set(drawn) == {f"{name}.png" for name in EXPECTED[kind]}
