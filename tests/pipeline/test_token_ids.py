@@ -63,7 +63,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.parametrize("name", ["ids", "padded", "both"])
-def test_az_02_encoded_rows_train_the_same_bits_as_the_texts_they_came_from(place: Path, name: str) -> None:
+def test_encoded_rows_train_the_same_bits_as_the_texts_they_came_from(place: Path, name: str) -> None:
     runs = place / "runs"
     texts, ids = (load_file(runs / run / "best" / "model.safetensors") for run in ("texts", name))
     assert texts.keys() == ids.keys()

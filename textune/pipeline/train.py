@@ -136,7 +136,7 @@ def train(
             trackers.notice(note)
         if start.kind == "complete":
             result = _complete_before(folder, trackers)
-            if ranks.is_first:
+            if ranks.is_first and not dry_run:
                 write_layout(folder, result, loaded.experiment)
             return result
         for note in require_as_launched(loaded.experiment, loaded.settled):

@@ -26,9 +26,9 @@ def write(run: RunFolder, result: TrainResult, experiment: Experiment) -> None:
 
 def _measured(report: Report) -> dict[str, float | None]:
     """Metrics by the names of transformers; null where one is undefined."""
-    found = {f"eval_{name}": None if math.isnan(value) else value for name, value in report.metrics.items()}
+    found = {f"eval_{name}": value if math.isfinite(value) else None for name, value in report.metrics.items()}
     return {**found, "eval_samples": report.num_rows}
 
 
 def _as_text(results: dict[str, float | None]) -> str:
-    return json.dumps(results, indent=4, sort_keys=True) + "\n"
+    return json.dumps(results, indent=4, sort_keys=True, allow_nan=False) + "\n"
