@@ -169,7 +169,7 @@ def _as_json(inputs: Inputs, preprocessed: Preprocessed, selected: Selected, mod
     """All inputs, and what the stages before said, as the component writes them beside its model."""
     before = {key: value for key, value in {**selected.args, **preprocessed.args}.items() if key not in inputs.values}
     tree = {**before, **inputs.values, "model_type": model_type, "model_name_or_path": selected.model}
-    return json.dumps(tree, indent=2, ensure_ascii=False, default=str) + "\n"
+    return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
 
 
 def resumed_run(inputs: Inputs) -> str | None:

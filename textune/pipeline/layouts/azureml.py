@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from textune.pipeline.train import TrainResult
 
 FINETUNE_ARGS = "finetune_args.json"
-_OWN = {CARD_NAME, "probe.jsonl", "README.md"}
+_OWN = {CARD_NAME, "probe.jsonl", "usual.json", "README.md"}
 """Files of the best model that stay in `best/` alone."""
 
 
@@ -48,4 +48,4 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _write_json(path: Path, tree: dict[str, object]) -> None:
-    write_text(path, json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
