@@ -12,6 +12,8 @@ from textune.config import Problem, parse_key, refuse
 from textune.errors import ConfigError
 from textune.jsontext import parse_json
 
+_WHOLE_STATE = ("adafactor",)
+"""Optimizers whose state DeepSpeed cannot share."""
 _GATHER = "stage3_gather_16bit_weights_on_model_save"
 
 
@@ -97,7 +99,7 @@ def _beside_deepspeed(inputs: Inputs, stage: int) -> Iterator[Problem]:
             "stage 3 of DeepSpeed does not go with LoRA for classification",
             "Use --deepspeed_stage 2, or --apply_lora false.",
         )
-    if inputs.text("optim") == "adafactor":
+    if inputs.text("optim") in _WHOLE_STATE:
         yield _pair(
             inputs,
             "optim",
