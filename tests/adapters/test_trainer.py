@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from textune.adapters.foreign import as_tree
-from textune.adapters.trainer import FIELDS, OLDER, Arguments, batch_line, read_arguments
+from textune.adapters.trainer import FIELDS, OLDER, Arguments, read_arguments
+from textune.adapters.trainer.batch import batch_line
 from textune.config import load_tree
 from textune.errors import ConfigError
 from textune.training.rules import UPDATE_RULES
@@ -35,11 +36,8 @@ def test_every_field_of_the_installed_version_is_known_with_its_default() -> Non
 
 def test_defaults_are_those_of_trainer_and_say_so() -> None:
     found = read()
-    loaded = load_tree(
-        as_tree(found.lines) | {"data": {"train": {"files": ["a.csv"]}}, "model": {"pretrained": "x"}},
-        origin="x",
-        base=Path(),
-    )
+    tree = as_tree(found.lines) | {"data": {"train": {"files": ["a.csv"]}}, "model": {"pretrained": "x"}}
+    loaded = load_tree(tree, origin="x", base=Path())
     train = loaded.experiment.train
     assert (str(train.duration), train.batch_size, train.seed, train.precision) == ("3 epochs", 8, 42, "fp32")
     assert (train.optimizer.lr, train.optimizer.weight_decay, train.optimizer.kind) == (5e-5, 0.0, "adamw")

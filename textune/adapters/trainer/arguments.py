@@ -32,6 +32,7 @@ def read_arguments(
     *,
     where: Callable[[str], str],
     defaults: Mapping[str, object] | None = None,
+    called: Mapping[str, str] | None = None,
     processes: int = 1,
     has_validation: bool = True,
 ) -> Arguments:
@@ -39,10 +40,11 @@ def read_arguments(
 
     `given`: by name, also names of earlier versions; values as they are, or as text. `where`: the place of a key in
     words, such as `config.toml, line 12` or `--learning_rate`. `defaults`: those that the other system has instead of
-    TrainingArguments' own. `processes`: how many train. `has_validation`: whether there are rows to evaluate on.
+    TrainingArguments' own; `called`: what it calls arguments that have another name there. `processes`: how many
+    train. `has_validation`: whether there are rows to evaluate on.
     Raises a ConfigError that lists unknown names and wrong values, or names what cannot be done.
     """
-    values = read_values(given, where, dict(defaults or {}))
+    values = read_values(given, where, defaults or {}, called or {})
     lines = tuple(_lines(values, processes, has_validation))
     return Arguments(lines, tuple(values.left_out), tuple(values.notes), dict(values.values))
 
@@ -82,7 +84,8 @@ def _batch(values: Values, processes: int) -> Line:
         splits = splits or (key == "split_batches" and bool(value))
     if values.given("accelerator_config") and not splits:
         values.leave_out("accelerator_config", "every process reads its own share of a batch")
-    name = values.names.get("per_device_train_batch_size", "per_device_train_batch_size")
+    key = "per_device_train_batch_size"
+    name = values.names.get(key, values.called.get(key, key))
     accumulation = values["gradient_accumulation_steps"]
     if splits:
         values.notes.append("split_batches: a batch is that of all processes together.")

@@ -28,6 +28,8 @@ class Values:
     """What those that were given by an older name had there."""
     own: frozenset[str] = frozenset()
     """Those with another default than TrainingArguments has."""
+    called: Mapping[str, str] = field(default_factory=dict)
+    """Names of the other system, where they are others than those of TrainingArguments."""
     left_out: list[LeftOut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -45,14 +47,16 @@ class Values:
     def _origin(self, key: str) -> str:
         if not self.given(key):
             whose = "its default" if key in self.own else "default of TrainingArguments"
-            return f"{key} = {shown(self[key])} ({whose})"
-        return f"{self.names[key]} = {shown(self.written.get(key, self[key]))} ({self.where(self.names[key])})"
+            return f"{self.called.get(key, key)} = {shown(self[key])} ({whose})"
+        name = self.names[key]
+        return f"{self.called.get(name, name)} = {shown(self.written.get(key, self[key]))} ({self.where(name)})"
 
     def problem(self, key: str, reason: str, hint: str = "") -> Problem:
         """What is wrong with a value, with its name and place."""
         name = self.names.get(key, key)
+        called = self.called.get(name, name)
         place = self.where(name) if self.given(key) else ""
-        return Problem(parse_key(name), f"{self.origin(key)}: {reason}", hint, value=self[key], origin=place)
+        return Problem(parse_key(called), f"{self.origin(key)}: {reason}", hint, value=self[key], origin=place)
 
     def refuse(self, key: str, reason: str, hint: str = "") -> NoReturn:
         """Raise the ConfigError for a value."""
@@ -62,13 +66,19 @@ class Values:
     def leave_out(self, key: str, reason: str) -> None:
         """Say that a value that was given changes nothing."""
         if self.given(key):
-            self.left_out.append(LeftOut(self.names[key], reason))
+            name = self.names[key]
+            self.left_out.append(LeftOut(self.called.get(name, name), reason))
 
 
-def read_values(given: Mapping[str, object], where: Callable[[str], str], defaults: Mapping[str, object]) -> Values:
+def read_values(
+    given: Mapping[str, object],
+    where: Callable[[str], str],
+    defaults: Mapping[str, object],
+    called: Mapping[str, str],
+) -> Values:
     """The values of today's fields; ConfigError lists every unknown name and wrong value."""
     usual = {name: known.default for name, known in FIELDS.items()} | dict(defaults)
-    values = Values(where, usual, own=frozenset(defaults))
+    values = Values(where, usual, own=frozenset(defaults), called=called)
     problems: list[Problem] = []
     for name, value in given.items():
         problems += _take(values, name, value, given)
@@ -85,7 +95,7 @@ def _take(values: Values, name: str, value: object, given: Mapping[str, object])
     """Put one value in its place; what is wrong with it."""
     older = OLDER.get(name)
     known = older or FIELDS.get(name)
-    place = values.where(name)
+    place, called = values.where(name), values.called.get(name, name)
     if known is None:
         close = nearest(name, [*FIELDS, *OLDER])
         hint = f"Did you mean {close}?" if close else "TrainingArguments has no such field: leave it out."
@@ -94,7 +104,7 @@ def _take(values: Values, name: str, value: object, given: Mapping[str, object])
         found = TypeAdapter(known.takes).validate_python(value)
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
-        message = f"{name} = {shown(value)} ({place}) cannot be used: {reason[0].lower()}{reason[1:]}."
+        message = f"{called} = {shown(value)} ({place}) cannot be used: {reason[0].lower()}{reason[1:]}."
         return [Problem(parse_key(name), message, value=value, origin=place)]
     if older is None:
         if name not in values.names or values.names[name] == name:
@@ -105,7 +115,7 @@ def _take(values: Values, name: str, value: object, given: Mapping[str, object])
         if not found:
             values.left_out.append(LeftOut(name, "it is off"))
             return []
-        message = f"{name} = {shown(value)} ({place}) cannot be done here."
+        message = f"{called} = {shown(value)} ({place}) cannot be done here."
         return [Problem(parse_key(name), message, older.refused, value=value, origin=place)]
     if older.unused:
         values.left_out.append(LeftOut(name, older.unused))
