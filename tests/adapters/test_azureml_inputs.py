@@ -5,12 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kits.azureml import stage_folders, write_json
+from kits.azureml import finetune, stage_folders, write_json
 from kits.bsmetadata import value
 
-from textune.adapters.azureml.finetune import convert_finetune, read_finetune
 from textune.adapters.azureml.inputs import FINETUNE
-from textune.adapters.foreign import Foreign
 from textune.adapters.loaded import load_foreign
 from textune.errors import ConfigError
 
@@ -110,10 +108,6 @@ ELSEWHERE = {"deepspeed", "resume_from_checkpoint", "preprocess_output", "model_
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return stage_folders(tmp_path_factory.mktemp("stages"))
-
-
-def finetune(folders: dict[str, str], given: Given | None = None, **options: Any) -> Foreign:
-    return convert_finetune(read_finetune({**folders, **(given or {})}), **{"processes": 2, "half": "fp16", **options})
 
 
 def test_every_input_is_spoken_of() -> None:

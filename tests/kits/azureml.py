@@ -12,6 +12,8 @@ from transformers import AutoTokenizer
 
 from kits.backbones import tiny_backbone
 from kits.runs import reviews, write_jsonl
+from textune.adapters.azureml.finetune import convert_finetune, read_finetune
+from textune.adapters.foreign import Foreign
 
 SEED = Path(__file__).parents[2].parent / "shared" / "seeds" / "002_c14caad0c86c44ec.txt"
 """The component's documentation; beside the repository, or absent."""
@@ -90,3 +92,9 @@ def write_json(path: Path, tree: Mapping[str, Any]) -> Path:
 def as_words(inputs: Mapping[str, object]) -> list[str]:
     """Inputs as words of a command line."""
     return [word for name, value in inputs.items() for word in (f"--{name}", str(value))]
+
+
+def finetune(folders: Mapping[str, str], given: Mapping[str, object] | None = None, **options: Any) -> Foreign:
+    """What the component's inputs become, for two processes and a machine without bf16."""
+    inputs = read_finetune({**folders, **(given or {})})
+    return convert_finetune(inputs, **{"processes": 2, "half": "fp16", **options})

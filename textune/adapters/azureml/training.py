@@ -82,6 +82,7 @@ def _arguments(inputs: Inputs, *, has_validation: bool, processes: int) -> Argum
         given,
         where=lambda key: inputs.places.get(_NAMES.get(key, key), f"--{_NAMES.get(key, key)}"),
         defaults=rest,
+        called=_NAMES,
         processes=processes,
         has_validation=has_validation,
     )
