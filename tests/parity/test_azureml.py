@@ -13,15 +13,17 @@ import yaml
 from click.testing import CliRunner
 from kits.azureml import SEED, as_words, component_words, documented_inputs, finetune, stage_folders, write_json
 from kits.bsmetadata import value
+from kits.runs import write_csv
 from safetensors.numpy import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, get_scheduler
 
+from textune.adapters.azureml.automl import convert_automl, read_automl
 from textune.adapters.azureml.component import component_yaml
 from textune.adapters.azureml.inputs import FINETUNE, METRICS, SCHEDULES, read_inputs
 from textune.adapters.loaded import load_foreign
 from textune.cli import commands
 from textune.config.load import load_config
-from textune.errors import ConfigError
+from textune.errors import ConfigError, DataError
 from textune.evaluation.metrics import METRICS as OURS
 from textune.training.schedule import learning_rate
 
@@ -304,3 +306,50 @@ def test_converted_or_direct_a_run_trains_the_same_bits(home: Path, folders: dic
     assert all((one[name] == other[name]).all() for name in one)
     again = load_config(str(home / "direct" / "config.toml")).experiment
     assert again == load_config(str(home / "converted.toml")).experiment
+
+
+# --- the pipelines of AutoML -----------------------------------------------------------------------------------------
+
+
+def automl_rows(home: Path) -> list[str]:
+    """Rows of two columns and a cell with a list of names as Python writes it; words that name them."""
+    rows = [
+        {"title": f"{word} {number}", "body": "the film is a movie", "tags": str([name for name in names if name])}
+        for number, (word, names) in enumerate(
+            [("good", ["up"]), ("bad", ["down"]), ("fine", ["up", "new"]), ("dull", ["down", "new"])] * 6
+        )
+    ]
+    write_csv(home / "tagged.csv", rows)
+    given = {"training_data": "tagged.csv", "validation_data": "tagged.csv", "label_column_name": "tags"}
+    return as_words(given | {"model_name": "selected/tiny", "save_as_mlflow_model": "false"})
+
+
+def test_az_25_a_cell_may_hold_a_list_of_names(home: Path) -> None:
+    words = [*automl_rows(home), "--number_of_epochs", "1", "--pytorch_model_folder_finetune", "labels", "--quiet"]
+    run(home, ["nlp_textclassification_multilabel", *words])
+    config = load_config(str(home / "labels" / "config.toml")).experiment
+    assert config.task.kind == "multilabel" and config.data.columns.template == "{title}. {body}"
+    assert config.evaluate.metric == "subset_accuracy" and config.train.batch_size == 32
+    model = AutoModelForSequenceClassification.from_pretrained(home / "labels")
+    assert set(model.config.id2label.values()) == {"up", "down", "new"}
+    assert model.config.problem_type == "multi_label_classification"
+
+
+@pytest.mark.parametrize(("given", "length"), [({}, "auto"), ({"enable_long_range_text": "false"}, 128)], ids=str)
+def test_az_27_rows_may_be_longer_where_many_are(given: dict[str, object], length: object) -> None:
+    files = {"training_data": "t.csv", "validation_data": "v.csv", "label_column_name": "label"}
+    inputs = read_automl(files | given, kind="multiclass")
+    foreign = convert_automl(inputs, kind="multiclass", columns=("text",), run="out")
+    assert value(foreign, "tokens.max_length") == length  # auto is that rule: tests/batches/test_usual.py
+    assert value(foreign, "train.engine") is None and value(foreign, "train.distributed.kind") is None
+    left_out = {one.key for one in foreign.left_out}
+    assert {"apply_ort", "apply_deepspeed"} <= left_out
+    assert value(foreign, "train.optimizer.lr") == 5e-5 and value(foreign, "train.duration") == "3 epochs"
+
+
+def test_a_column_of_labels_that_is_not_there_is_named(home: Path) -> None:
+    words = automl_rows(home)
+    words[words.index("tags")] = "tag"
+    with contextlib.chdir(home):
+        done = CliRunner().invoke(commands, ["nlp_textclassification_multilabel", *words])
+    assert isinstance(done.exception, DataError) and "it has no column tag" in str(done.exception)

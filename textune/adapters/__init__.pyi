@@ -1,3 +1,6 @@
+from .azureml.automl import AUTOML as AUTOML
+from .azureml.automl import convert_automl as convert_automl
+from .azureml.automl import read_automl as read_automl
 from .azureml.component import component_yaml as component_yaml
 from .azureml.finetune import convert_finetune as convert_finetune
 from .azureml.finetune import read_finetune as read_finetune

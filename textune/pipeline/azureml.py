@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from textune.config import user_path
-from textune.errors import RunError
+from textune.config import FilesSource, user_path
+from textune.data import read_source
+from textune.errors import DataError, RunError
 from textune.exports import Exported, export
 
 
@@ -20,6 +21,22 @@ def half_precision() -> Literal["bf16", "fp16", "fp32"]:
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "bf16" if prefers_bf16(torch.device("cpu")) else "fp32"
+
+
+def text_columns(file: str, *, label: str) -> tuple[str, ...]:
+    """The columns of a file of rows beside that of the label; DataError where there is no such column, or no other."""
+    names = read_source(FilesSource(files=(str(user_path(file)),)), key="training_data").table.column_names
+    if label not in names or len(names) < 2:
+        reason = f"it has no column {label}" if label not in names else "it has no column beside the label"
+        raise DataError(
+            f"--training_data = {file}: {reason}.",
+            hint=f"Its columns are {', '.join(names)}.",
+            key="label_column_name",
+            value=label,
+            place=file,
+            reason=reason,
+        )
+    return tuple(name for name in names if name != label)
 
 
 def write_mlflow_folder(run: str | Path, folder: str | Path) -> Exported | None:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import click
 
-from textune.adapters import FINETUNE, LATER, Input, component_yaml, convert_finetune, read_finetune, resumed_run
+from textune.adapters import (
+    AUTOML,
+    FINETUNE,
+    LATER,
+    Input,
+    component_yaml,
+    convert_automl,
+    convert_finetune,
+    read_automl,
+    read_finetune,
+    resumed_run,
+)
 from textune.cli.options import Examples
 from textune.cli.systems.shared import (
     converting,
@@ -17,7 +28,7 @@ from textune.cli.systems.shared import (
     train_foreign,
     training,
 )
-from textune.pipeline import half_precision, write_mlflow_folder
+from textune.pipeline import half_precision, text_columns, write_mlflow_folder
 from textune.ranks import launched_rank
 
 
@@ -135,7 +146,62 @@ def finetune(
     )
     resume = resume or resumed_run(inputs)
     train_foreign(foreign, context, resume=resume, dry_run=dry_run, as_json=as_json, quiet=quiet)
-    if inputs.on("save_as_mlflow_model") and not dry_run and launched_rank() == 0:
-        written = write_mlflow_folder(pytorch_model_folder, mlflow_model_folder)
-        if written is not None and not quiet:
-            click.echo(f"Wrote {written.folder}: the best model as an MLflow model.", err=True)
+    if inputs.on("save_as_mlflow_model") and not dry_run:
+        _save_as_mlflow_model(pytorch_model_folder, mlflow_model_folder, quiet=quiet)
+
+
+def _save_as_mlflow_model(run: str, folder: str, *, quiet: bool) -> None:
+    """Write the MLflow model of a complete run, once."""
+    written = write_mlflow_folder(run, folder) if launched_rank() == 0 else None
+    if written is not None and not quiet:
+        click.echo(f"Wrote {written.folder}: the best model as an MLflow model.", err=True)
+
+
+def _automl(kind: Literal["multiclass", "multilabel"]) -> click.Command:
+    """The command of one of the two pipelines."""
+    name = f"nlp_textclassification_{kind}"
+
+    @click.command(
+        name,
+        cls=Examples,
+        hidden=True,
+        examples=f"textune {name} --training_data train.csv --validation_data valid.csv --label_column_name label",
+    )
+    @inputs_of(AUTOML)
+    @click.option("--mlflow_model_folder_finetune", metavar="FOLDER", default="mlflow_model_folder", show_default=True)
+    @click.option(
+        "--pytorch_model_folder_finetune", metavar="FOLDER", default="pytorch_model_folder", show_default=True
+    )
+    @training
+    @click.pass_context
+    def command(
+        context: click.Context,
+        /,
+        pytorch_model_folder_finetune: str,
+        mlflow_model_folder_finetune: str,
+        resume: str | None,
+        dry_run: bool,
+        as_json: bool,
+        quiet: bool,
+        own_ranks: bool,
+        **options: Any,
+    ) -> None:
+        """Train what AzureML's pipeline of this name trains, by AutoML's defaults; all columns but the label's are one
+        text."""
+        inputs = read_automl(given_of(options), kind=kind)
+        foreign = convert_automl(
+            inputs,
+            kind=kind,
+            columns=text_columns(inputs.text("training_data"), label=inputs.text("label_column_name")),
+            run=pytorch_model_folder_finetune,
+            processes=processes_started(None, own_ranks=own_ranks) or 1,
+            half=half_precision(),
+        )
+        train_foreign(foreign, context, resume=resume, dry_run=dry_run, as_json=as_json, quiet=quiet)
+        if inputs.on("save_as_mlflow_model") and not dry_run:
+            _save_as_mlflow_model(pytorch_model_folder_finetune, mlflow_model_folder_finetune, quiet=quiet)
+
+    return command
+
+
+multiclass, multilabel = _automl("multiclass"), _automl("multilabel")

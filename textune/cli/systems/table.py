@@ -41,7 +41,11 @@ SYSTEMS: dict[str, System] = {
     "azureml": System(
         "azureml",
         convert="convert_azureml",
-        words={"text_classification_finetune": "finetune"},
+        words={
+            "text_classification_finetune": "finetune",
+            "nlp_textclassification_multiclass": "multiclass",
+            "nlp_textclassification_multilabel": "multilabel",
+        },
     ),
 }
 """By the name that `textune convert` knows."""
