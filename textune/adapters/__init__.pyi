@@ -14,4 +14,5 @@ from .bsmetadata.flags import FLAGS as FLAGS
 from .bsmetadata.flags import read_flags as read_flags
 from .foreign import Foreign as Foreign
 from .loaded import load_foreign as load_foreign
+from .recognised import load_any as load_any
 from .written import as_toml as as_toml
