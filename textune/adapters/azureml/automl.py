@@ -72,8 +72,10 @@ _BY_DEFAULT = {
     "apply_deepspeed": "on by default there, it shares what one device cannot hold; the training is the same without",
     "apply_ort": "on by default there, the switch does nothing; --apply_ort true trains with ONNX Runtime",
 }
-_OF_LABEL_SETS = {"accuracy": "subset_accuracy"}
-"""Metrics of label sets that have another name here."""
+_OTHER_METRICS: dict[Kind, dict[object, str]] = {"multilabel": {"accuracy": "subset_accuracy"}}
+"""Metrics that have another name here."""
+_TASKS: dict[Kind, str] = {"multiclass": "auto", "multilabel": "multilabel"}
+"""`task.kind`: two classes are two classes, whatever the pipeline is called."""
 
 
 def read_automl(given: Mapping[str, object], *, kind: Kind) -> Inputs:
@@ -93,7 +95,7 @@ def convert_automl(
     stage = stage_of(trained)
     refuse_conflicts(trained, stage=stage, has_validation=True, processes=processes)
     training = read_training(trained, stage=stage, half=half, has_validation=True, processes=processes)
-    lines = [*_data_lines(inputs, kind, columns), *(_as_label_sets(line, kind) for line in training.lines)]
+    lines = [*_data_lines(inputs, kind, columns), *(_by_our_names(line, kind) for line in training.lines)]
     notes = list(training.notes)
     if len(columns) > 1:
         notes.append(
@@ -119,10 +121,9 @@ def _as_finetune(inputs: Inputs) -> Inputs:
     return Inputs(values, frozenset(names), {ours: f"--{theirs}" for ours, theirs in names.items()})
 
 
-def _as_label_sets(line: Line, kind: Kind) -> Line:
-    if kind == "multilabel" and line.key == "evaluate.metric":
-        return replace(line, value=_OF_LABEL_SETS.get(str(line.value), line.value))
-    return line
+def _by_our_names(line: Line, kind: Kind) -> Line:
+    names = _OTHER_METRICS.get(kind, {}) if line.key == "evaluate.metric" else {}
+    return replace(line, value=names[line.value]) if line.value in names else line
 
 
 def _data_lines(inputs: Inputs, kind: Kind, columns: tuple[str, ...]) -> Iterator[Line]:
@@ -135,8 +136,7 @@ def _data_lines(inputs: Inputs, kind: Kind, columns: tuple[str, ...]) -> Iterato
         template = ". ".join(f"{{{name}}}" for name in columns)
         yield Line("data.columns.template", template, "all columns but the label")
     yield Line("data.columns.label", inputs["label_column_name"], inputs.origin("label_column_name"))
-    if kind == "multilabel":
-        yield Line("task.kind", "multilabel", COMPONENTS[kind])
+    yield Line("task.kind", _TASKS[kind], COMPONENTS[kind])
     length: int | str = "auto" if inputs.on("enable_long_range_text") else 128
     yield Line("tokens.max_length", length, inputs.origin("enable_long_range_text"))
     yield Line("model.pretrained", inputs["model_name"], inputs.origin("model_name"))
