@@ -104,6 +104,7 @@ from .taskkinds import AutoTask as AutoTask
 from .taskkinds import BinaryTask as BinaryTask
 from .taskkinds import ClassWeights as ClassWeights
 from .taskkinds import ConditionalLmTask as ConditionalLmTask
+from .taskkinds import MulticlassTask as MulticlassTask
 from .taskkinds import MultitaskTask as MultitaskTask
 from .taskkinds import PythonTask as PythonTask
 from .taskkinds import RegressionTask as RegressionTask

@@ -47,6 +47,15 @@ SYSTEMS: dict[str, System] = {
             "nlp_textclassification_multilabel": "multilabel",
         },
     ),
+    "azureml stages": System(
+        "azuremlstages",
+        words={
+            "text_classification_model_import": "import_model",
+            "text_classification_preprocess": "preprocess",
+            "text_classification_datapreprocess": "preprocess",
+            "text_classification_convert": "convert_model",
+        },
+    ),
 }
 """By the name that `textune convert` knows."""
 
