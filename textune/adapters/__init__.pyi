@@ -6,8 +6,8 @@ from .azureml.finetune import convert_finetune as convert_finetune
 from .azureml.finetune import read_finetune as read_finetune
 from .azureml.finetune import resumed_run as resumed_run
 from .azureml.folders import CLASS_NAMES as CLASS_NAMES
-from .azureml.folders import FILES as FILES
 from .azureml.folders import FILE_KEYS as FILE_KEYS
+from .azureml.folders import FILES as FILES
 from .azureml.folders import FINETUNE_ARGS as FINETUNE_ARGS
 from .azureml.folders import FINETUNE_CONFIG as FINETUNE_CONFIG
 from .azureml.folders import LABELS as LABELS
@@ -19,9 +19,9 @@ from .azureml.folders import read_object as read_object
 from .azureml.folders import read_selected as read_selected
 from .azureml.folders import stage_of_folder as stage_of_folder
 from .azureml.inputs import FINETUNE as FINETUNE
+from .azureml.inputs import LATER as LATER
 from .azureml.inputs import Input as Input
 from .azureml.inputs import Inputs as Inputs
-from .azureml.inputs import LATER as LATER
 from .azureml.inputs import read_inputs as read_inputs
 from .azureml.mltable import read_mltable as read_mltable
 from .azureml.stages import CONVERT as CONVERT

@@ -8,7 +8,8 @@ from typing import Literal
 from textune.config import FilesSource, user_path
 from textune.data import read_source
 from textune.errors import DataError, RunError
-from textune.exports import Exported, export
+from textune.exports import Exported
+from textune.pipeline.stages.converting import convert_model
 
 
 def half_precision() -> Literal["bf16", "fp16", "fp32"]:
@@ -57,7 +58,5 @@ def write_mlflow_folder(run: str | Path, folder: str | Path) -> Exported | None:
             place=str(folder),
             reason="it is not empty",
         )
-    if folder.is_dir():
-        folder.rmdir()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    return export(run, folder, to="mlflow")
+    return convert_model({"pytorch_model_folder": str(user_path(run)), "mlflow_model_folder": str(folder)})
