@@ -1,3 +1,4 @@
+from .accelerate import as_accelerated as as_accelerated
 from .azureml.automl import AUTOML as AUTOML
 from .azureml.automl import convert_automl as convert_automl
 from .azureml.automl import read_automl as read_automl
