@@ -1,0 +1,1 @@
+from .convert import convert_training_wizard as convert_training_wizard
