@@ -37,7 +37,9 @@ class Given:
     @property
     def said(self) -> str:
         """The key, the value and the place, as a sentence names them."""
-        return f"{self.key} = {shown(self.value)} ({self.place})" if self.place else f"{self.key} = {shown(self.value)}"
+        return (
+            f"{self.key} = {shown(self.value)} ({self.place})" if self.place else f"{self.key} = {shown(self.value)}"
+        )
 
     @property
     def origin(self) -> str:

@@ -87,7 +87,9 @@ SOURCES: dict[str, Mapping[str, Key]] = {
 
 _LABELLED = {**_CLASS, "transformer_spec": Key(dict[str, Any], hint="It needs pretrained_name.")}
 _METRICS = {
-    "compute_eval_metrics": Key(bool, True, unused="metrics are computed from the same pass over the rows as the loss"),
+    "compute_eval_metrics": Key(
+        bool, True, unused="metrics are computed from the same pass over the rows as the loss"
+    ),
 }
 CLASSIFIER = {
     **_LABELLED,

@@ -19,13 +19,14 @@ UNUSED = {
         _OF_THE_LIBRARY,
     ),
     **dict.fromkeys(
-        ("dtype", "na_values", "keep_default_na", "na_filter"), "cells of a csv file stay text, just as they are written"
+        ("dtype", "na_values", "keep_default_na", "na_filter"),
+        "cells of a csv file stay text, just as they are written",
     ),
     "keep_linebreaks": "a line never holds its line break",
 }
 """Why an option changes nothing here."""
 _FORBIDDEN = ("path", "data_files", "split", "name", "data_dir")
-_OWN = "Write a data source of your own (spec_class = \"your.module.YourDataSource\")."
+_OWN = 'Write a data source of your own (spec_class = "your.module.YourDataSource").'
 _QUOTING = {0: "standard", 1: "standard", 2: "standard", 3: "none"}
 
 

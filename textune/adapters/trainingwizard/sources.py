@@ -102,9 +102,7 @@ def _with_absolute_files(tree: Mapping[str, Any]) -> dict[str, Any]:
 def _files(file: SpecFile, table: Table, tree: Mapping[str, Any], remarks: Remarks) -> Source:
     """SimpleDataSourceSpec."""
     place = table.place
-    chosen = read_table(
-        file, (*place, "preprocessing"), table["preprocessing"], PREPROCESSING, remarks.problems
-    )
+    chosen = read_table(file, (*place, "preprocessing"), table["preprocessing"], PREPROCESSING, remarks.problems)
     if remarks.problems:
         return Source(place, tree, [("kind", "files", "")])
     remarks.unused(chosen, PREPROCESSING)
@@ -179,9 +177,7 @@ def _seen_after(row: Row | None, chosen: Table) -> Row | None:
 def _concatenated(file: SpecFile, table: Table, tree: Mapping[str, Any], remarks: Remarks) -> Source:
     """MultiDataSourceSpec."""
     place = table.place
-    parents = [
-        read_source(file, (*place, "parents"), parent, remarks) for parent in table["parents"]
-    ]
+    parents = [read_source(file, (*place, "parents"), parent, remarks) for parent in table["parents"]]
     if remarks.problems:
         return Source(place, tree, [])
     alike = {(parent.template, parent.label) for parent in parents}
@@ -246,4 +242,8 @@ def _is_plain(given: Given, remarks: Remarks) -> bool:
         return True
     fields = [part for part in parts if part[1] is not None]
     backslash = any("\\" in literal for literal, *_ in parts)  # which a template of ours reads as an escape
-    return bool(fields) and not backslash and all(name and not (spec or conversion) for _, name, spec, conversion in fields)
+    return (
+        bool(fields)
+        and not backslash
+        and all(name and not (spec or conversion) for _, name, spec, conversion in fields)
+    )

@@ -107,9 +107,7 @@ def callback_lines(top: Table, callbacks: Table, remarks: Remarks) -> Iterator[L
     yield Line("train.early_stopping.patience", max(patience.value, 1), f"{enabled.origin}, {patience.origin}")
 
 
-def _why_not(
-    enabled: Given, patience: Given, arguments: Mapping[str, Any], *, evaluates: bool
-) -> Problem | None:
+def _why_not(enabled: Given, patience: Given, arguments: Mapping[str, Any], *, evaluates: bool) -> Problem | None:
     """What early stopping cannot go with."""
     if patience.value < 0:
         return patience.problem("early stopping needs a number of evaluations.", "Write early_stopping_patience = 3.")
@@ -117,7 +115,9 @@ def _why_not(
         return enabled.problem("without validation rows nothing says when to stop.", "Set validation.")
     strategy = arguments.get("eval_strategy", arguments.get("evaluation_strategy", "epoch"))
     if strategy == "no":
-        return enabled.problem(f'eval_strategy = "{strategy}" never says when to stop.', 'Write eval_strategy = "epoch".')
+        return enabled.problem(
+            f'eval_strategy = "{strategy}" never says when to stop.', 'Write eval_strategy = "epoch".'
+        )
     if arguments.get("load_best_model_at_end", True) is False:
         hint = "Leave load_best_model_at_end out."
         return enabled.problem("it keeps the best model, and load_best_model_at_end = false does not.", hint)
