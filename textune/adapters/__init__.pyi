@@ -4,4 +4,7 @@ from .bsmetadata.flags import FLAGS as FLAGS
 from .bsmetadata.flags import read_flags as read_flags
 from .foreign import Foreign as Foreign
 from .loaded import load_foreign as load_foreign
+from .trainingwizard.convert import convert_training_wizard as convert_training_wizard
+from .trainingwizard.generator import Grid as Grid
+from .trainingwizard.generator import read_grid as read_grid
 from .written import as_toml as as_toml

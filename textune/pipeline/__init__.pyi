@@ -8,6 +8,7 @@ from .decide import check_guarantees as check_guarantees
 from .decide import decide as decide
 from .documents import DocumentsCheck as DocumentsCheck
 from .evaluate import evaluate as evaluate
+from .grid import write_grid as write_grid
 from .guarantees import Guarantee as Guarantee
 from .info import in_words as in_words
 from .info import info as info

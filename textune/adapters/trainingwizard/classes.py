@@ -19,8 +19,8 @@ def own_object(spec_class: str) -> str:
 
 
 def is_own(spec_class: str) -> bool:
-    """Whether it is a class of the user's."""
-    return bool(spec_class) and not spec_class.startswith(PACKAGE)
+    """Whether it is the dotted path of a class of the user's."""
+    return "." in spec_class and not spec_class.startswith(PACKAGE)
 
 
 def class_named(

@@ -44,7 +44,7 @@ class Given:
     @property
     def origin(self) -> str:
         """What a line of ours was made of."""
-        return f"default of {self.key}" if self.is_default else self.short
+        return f"default of {self.key}" if self.is_default else f"{self.short} ({self.place})"
 
     def problem(self, reason: str, hint: str = "") -> Problem:
         """Why the value cannot be used."""
