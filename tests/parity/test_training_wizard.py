@@ -38,6 +38,7 @@ from textune.config.sources import DataSection
 from textune.config.taskkinds import BinaryTask, MultitaskTask, RegressionTask
 from textune.data.reading.sources import read_source
 from textune.errors import CodeError, ConfigError, DataError
+from textune.pipeline.train import TrainResult
 from textune.run.manifest import read_manifest
 
 
@@ -78,7 +79,7 @@ def rows_of(data: DataSection) -> list[dict[str, Any]]:
     return found
 
 
-def train(foreign: Any, run: Path, *overrides: str, **options: Any) -> textune.TrainResult:
+def train(foreign: Any, run: Path, *overrides: str, **options: Any) -> TrainResult:
     quick = ("train.device=cpu", "tokens.cache=cache", "evaluate.bootstrap=0", *overrides)
     return textune.train(load_foreign(foreign), run=run, overrides=quick, **options)
 

@@ -101,8 +101,9 @@ def read_table(
         problems.append(Problem(place, message, value=tree, origin=file.place(place)))
         tree = {}
     values: dict[str, Given] = {}
+    known = {one for name, key in keys.items() for one in (name, *key.aliases)}
     for name in tree:
-        if name in keys:
+        if name in known:
             continue
         if open_ended:
             table.more[name] = tree[name]

@@ -124,7 +124,6 @@ def _files(file: SpecFile, table: Table, tree: Mapping[str, Any], remarks: Remar
     paths = files_of(files)
     head = head_of(paths[0], str(known.get("encoding", "utf-8-sig"))) if paths else ""
     keys.append(("format", _format(loader, files, head, known), table.origin("loader")))
-    keys += options + _chosen_rows(chosen)
     row = None
     if head and not remarks.problems:
         row = first_row(
@@ -134,6 +133,7 @@ def _files(file: SpecFile, table: Table, tree: Mapping[str, Any], remarks: Remar
             names=known.get("column_names", ()),  # type: ignore[arg-type]
             skip=int(known.get("skip_lines", 0)),  # type: ignore[call-overload]
         )
+    keys += options + _chosen_rows(chosen, row or {})
     return Source(place, tree, keys, _seen_after(row, chosen))
 
 
@@ -152,12 +152,15 @@ def _format(loader: str, files: Sequence[str], head: str, known: Mapping[str, ob
     return "jsonl" if head or not all(file.endswith(".json") for file in unpacked) else "auto"
 
 
-def _chosen_rows(chosen: Table) -> list[tuple[str, object, str]]:
-    """`preprocessing`: columns are selected by their old names there, and by their new ones here."""
+def _chosen_rows(chosen: Table, row: Row) -> list[tuple[str, object, str]]:
+    """`preprocessing`: columns are selected by their old names there, before they are renamed, and by their new ones
+    here; a column that is not selected makes way for one that gets its name."""
     rename: Mapping[str, str] = chosen["rename_columns"] or {}
     keys: list[tuple[str, object, str]] = []
     if rename:
-        keys.append(("rename", dict(rename), chosen.origin("rename_columns")))
+        left = [name for name in rename.values() if name in row and name not in rename]
+        away = {name: f"{name} (not selected)" for name in left if name not in (chosen["select_columns"] or left)}
+        keys.append(("rename", {**rename, **away}, chosen.origin("rename_columns")))
     if chosen["select_columns"]:
         names = tuple(rename.get(name, name) for name in chosen["select_columns"])
         keys.append(("select", names, chosen.origin("select_columns")))
