@@ -123,3 +123,4 @@ bench-scores: setup
 docs: setup
 	$(BIN)/textune schema --markdown > docs/configuration.md
 	$(BIN)/python -m bench.page
+	$(BIN)/python -m bench.parity

@@ -212,12 +212,17 @@ class _Times:
 
 async def _open(port: int, requests: Sequence[bytes], rate: float, seconds: float) -> _Times:
     """Times of answers to requests that arrive at a rate."""
-    free: list[_Connection] = [await _Connection.open(port) for _ in range(CLIENTS)]
+    free: list[_Connection] = []
     times: list[float] = []
 
     async def ask(request: bytes, due: float) -> None:
         connection = free.pop() if free else await _Connection.open(port)
-        await connection.ask(request)
+        try:
+            await connection.ask(request)
+        except (asyncio.IncompleteReadError, ConnectionError):  # a server closes a connection that was idle
+            connection.close()
+            connection = await _Connection.open(port)
+            await connection.ask(request)
         times.append(time.perf_counter() - due)
         free.append(connection)
 

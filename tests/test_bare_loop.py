@@ -57,6 +57,7 @@ def same_run(one: Path, other: Path) -> None:
             assert torch.equal(ends[0].read(name), ends[1].read(name)), name
 
 
+@pytest.mark.parity("HF-12")
 def test_the_script_is_short_and_one_loop_over_the_steps() -> None:
     text = SCRIPT.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= MAX_LINES
@@ -64,6 +65,7 @@ def test_the_script_is_short_and_one_loop_over_the_steps() -> None:
     assert [ast.unparse(one.func) for one in loops if isinstance(one, ast.Call)] == ["steps"] and len(loops) == 1
 
 
+@pytest.mark.parity("HF-12")
 def test_it_ends_with_the_bits_of_textune_train(place: Path, capsys: Any) -> None:
     bare_loop(place, place / "bare")
     said = capsys.readouterr().out
@@ -80,6 +82,7 @@ def test_it_ends_with_the_bits_of_textune_train(place: Path, capsys: Any) -> Non
 
 
 @pytest.mark.parametrize("step", [6, 12])
+@pytest.mark.parity("bare-resume")
 def test_it_resumes_where_it_stopped(place: Path, tmp_path: Path, step: int) -> None:
     """As a process that was killed before it had written the next checkpoint."""
     bare_loop(place, tmp_path / "run")

@@ -48,6 +48,7 @@ def test_an_example_loads_and_its_header_says_how_to_run_it(path: Path) -> None:
     tomllib.loads(path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.every_day(3)
 @pytest.mark.parametrize("path", [path for path in EXAMPLES if path.stem not in REVIEWS], ids=lambda path: path.stem)
 @pytest.mark.skipif(not DATA.is_dir(), reason="the public data sets are not beside the repository")
 @pytest.mark.skipif(not HAS_STARTER, reason="the extra `starter` is not installed")
@@ -125,6 +126,7 @@ def language_overrides(name: str, folder: Path) -> list[str]:
     return [*overrides, "train.distributed.kind=ddp", "train.device=cpu", "train.precision=fp32"]
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("name", LANGUAGE)
 def test_an_example_of_a_language_model_runs_on_documents_of_the_same_form(name: str, tmp_path: Path) -> None:
     config = ROOT / "examples" / f"{name}.toml"

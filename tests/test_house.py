@@ -6,12 +6,14 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
 import textune
+from bench import parity
 from textune.config.fields import keys_of, variants
 from textune.config.schema import TrainSection
 from textune.training.rules import UPDATE_RULES
@@ -63,6 +65,17 @@ SEES_ONLY = {"launch": {"config"}, "adapters": {"config"}}
 MAY_SEE_EXPERIMENT = {"config", "adapters", "pipeline", "studies", "cli", "launch"}
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """Of a file of Python, which most of these tests read."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    return list(ast.walk(tree_of(path)))
+
+
 def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
@@ -74,7 +87,7 @@ def room_of(path: Path) -> str:
 def imports_of(path: Path) -> list[tuple[str, str]]:
     """(module, name) of every import of textune's own, wherever it stands."""
     found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes_of(path):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "textune":
             found += [(node.module, alias.name) for alias in node.names]
         elif isinstance(node, ast.Import):
@@ -96,7 +109,7 @@ def names_at(door: Path) -> dict[str, str]:
     """Each name of a front door, and the module that it comes from."""
     if not door.is_file():
         return {}
-    nodes = [node for node in ast.parse(door.read_text(encoding="utf-8")).body if isinstance(node, ast.ImportFrom)]
+    nodes = [node for node in tree_of(door).body if isinstance(node, ast.ImportFrom)]
     return {alias.name: node.module or "" for node in nodes for alias in node.names}
 
 
@@ -149,7 +162,7 @@ def test_every_name_at_a_front_door_is_defined_there_and_used_elsewhere() -> Non
 
 def _tree(folder: Path, module: str) -> ast.Module:
     source = folder.joinpath(*module.split(".")).with_suffix(".py")
-    return ast.parse(source.read_text(encoding="utf-8"))
+    return tree_of(source)
 
 
 def _defined(tree: ast.Module) -> set[str]:
@@ -170,7 +183,7 @@ def test_only_the_composition_root_sees_the_whole_configuration() -> None:
         wrong += [
             f"{path.relative_to(ROOT)} imports Experiment" for _, name in imports_of(path) if name == "Experiment"
         ]
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = tree_of(path)
         of_a_call = {
             id(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and _is_section_of_a_call(node)
         }
@@ -196,7 +209,7 @@ def test_only_labels_and_tasks_ask_which_problem_it_is() -> None:
             PACKAGE / "data" / "labels"
         ):
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path):
             sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
             sides += [node.value] if isinstance(node, ast.MatchValue) else []
             words = {part.value for side in sides for part in ast.walk(side) if isinstance(part, ast.Constant)}
@@ -212,7 +225,7 @@ def test_only_their_tables_ask_which_optimizer_or_schedule_it_is() -> None:
     for path in modules():
         if path.relative_to(PACKAGE).parts[0] == "config":
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path):
             sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
             sides += [node.value] if isinstance(node, ast.MatchValue) else []
             words = {part.value for side in sides for part in ast.walk(side) if isinstance(part, ast.Constant)}
@@ -225,7 +238,7 @@ def test_only_their_tables_ask_which_optimizer_or_schedule_it_is() -> None:
 def test_only_the_command_line_prints() -> None:
     wrong = []
     for path in modules():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
                 wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}")
     assert wrong == []
@@ -251,9 +264,7 @@ def test_one_page_names_every_change_of_a_model() -> None:
 
 
 def test_every_module_says_its_place() -> None:
-    assert [
-        str(path) for path in modules() if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
-    ] == []
+    assert [str(path) for path in modules() if not ast.get_docstring(tree_of(path))] == []
 
 
 def test_the_map_shows_every_module_where_it_is() -> None:
@@ -291,10 +302,12 @@ def test_the_page_says_where_a_thing_is_added() -> None:
         "SCHEDULES",
         "RENDERERS",
         "PACKED_FAMILIES",
-        "SCRIPTS",
+        "SYSTEMS",
+        "LAYOUTS",
         "TAGGERS",
         "SHAPES",
         "OPENERS",
+        "SETTINGS",
     }
     for path, table in rows:
         module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
@@ -327,7 +340,7 @@ def test_every_file_that_a_page_or_a_docstring_names_is_there() -> None:
     }
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
     said = [(page, page.read_text(encoding="utf-8")) for page in pages]
-    said += [(path, ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "") for path in modules()]
+    said += [(path, ast.get_docstring(tree_of(path)) or "") for path in modules()]
     named = {(str(path.relative_to(ROOT)), name) for path, text in said for name in FILE.findall(text)}
     assert sorted(one for one in named if one[1] not in ends | OF_OTHERS) == []
 
@@ -356,7 +369,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
     declared = {dependency.split(">")[0].replace("-", "_") for dependency in project["dependencies"]}
     imported = set()
     for path in modules():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
@@ -418,7 +431,7 @@ def test_what_is_written_as_json_is_json() -> None:
     inside = {"records.py", "profile.py"}  # texts of values as they stand in the data, which nobody reads as JSON
     wrong = []
     for path in sorted([*PACKAGE.rglob("*.py"), *(ROOT / "bench").rglob("*.py")]):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or path.name in inside:
                 continue
             if ast.unparse(node.func) in {"json.dump", "json.dumps", "json.JSONEncoder"}:
@@ -427,6 +440,13 @@ def test_what_is_written_as_json_is_json() -> None:
                 ]
                 wrong += [] if refuses else [f"{path.relative_to(ROOT)}:{node.lineno}"]
     assert wrong == []
+
+
+def test_what_the_page_of_parity_claims_has_its_tests() -> None:
+    """After a change of a test that it names: `python -m bench.parity`."""
+    data, tests = parity.read_parity(), parity.find_tests()
+    assert parity.problems(data, tests) == []
+    assert parity.PAGE.read_text(encoding="utf-8") == parity.render(data, tests)
 
 
 def test_every_test_file_has_a_name_of_its_own() -> None:

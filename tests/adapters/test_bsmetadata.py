@@ -22,7 +22,7 @@ from textune.adapters.bsmetadata.command import named_config
 from textune.adapters.bsmetadata.convert import convert_bsmetadata
 from textune.adapters.bsmetadata.keys import DATA, HTML, KEYS, METADATA
 from textune.adapters.loaded import load_foreign
-from textune.cli.foreign import script_called
+from textune.cli.systems.table import command_called
 from textune.config.load import load_config, require_runnable
 from textune.config.schema import ModelSection
 from textune.config.sources import FilesSource, StreamSource
@@ -422,8 +422,8 @@ def test_a_named_config_is_looked_for_beside_the_script_and_the_error_names_the_
 
 @pytest.mark.parametrize("word", ["bsmetadata/train.py", "bsmetadata/train", "/somewhere/bsmetadata/train.py"])
 def test_the_script_is_a_word_of_textune_and_other_words_are_not(word: str) -> None:
-    assert script_called(word) is not None
-    assert script_called(f"{word}x") is None and script_called("train.py") is None
+    assert command_called(word) is not None
+    assert command_called(f"{word}x") is None and command_called("train.py") is None
 
 
 def test_accelerate_says_which_deepspeed_file_and_precision(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -445,11 +445,16 @@ def test_the_precision_of_accelerate_counts_where_the_deepspeed_file_says_nothin
 
 # --- the page about it -----------------------------------------------------------------------------------------------
 
-PAGE = Path(__file__).parents[2] / "docs" / "moving.md"
+PAGE = Path(__file__).parents[2] / "docs" / "migrating.md"
+
+
+def section() -> str:
+    """The page's section about bsmetadata, without the other systems'."""
+    return PAGE.read_text(encoding="utf-8").partition("\n## From bsmetadata\n")[2].partition("\n## ")[0]
 
 
 def test_the_page_names_keys_that_exist_and_each_that_changes_nothing() -> None:
-    text = PAGE.read_text(encoding="utf-8")
+    text = section()
     names = {key.rpartition(".")[2] for key in KEYS}
     rows = re.findall(r"^\| (`.+?`.*?) \|", text, re.MULTILINE)
     theirs = {word for row in rows for word in re.findall(r"`(\w+)`", row)}
@@ -462,4 +467,4 @@ def test_the_page_names_keys_that_exist_and_each_that_changes_nothing() -> None:
 def test_the_page_shows_the_sentence_of_the_published_pair() -> None:
     with pytest.raises(ConfigError) as caught:
         v2(prefer="none")
-    assert caught.value.message in " ".join(PAGE.read_text(encoding="utf-8").split())
+    assert caught.value.message in " ".join(section().split())

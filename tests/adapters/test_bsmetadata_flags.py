@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from textune.adapters.bsmetadata.flags import FLAGS, read_flags
-from textune.cli.foreign import script_called
 from textune.cli.models import evaluate
+from textune.cli.systems.table import command_called
 
 BECOMES: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"repo_id": "runs/x"}, ("runs/x", "--by-metadata")),
@@ -49,7 +49,7 @@ def test_the_words_are_ones_that_evaluate_takes() -> None:
 
 
 def test_the_script_takes_every_flag() -> None:
-    command = script_called("bsmetadata/evaluation.py")
+    command = command_called("bsmetadata/evaluation.py")
     assert command is not None
     assert {option for parameter in command.params for option in parameter.opts} >= {f"--{name}" for name in FLAGS}
-    assert len(command.params) == len(script_called("bsmetadata/evaluation").params)  # type: ignore[union-attr]
+    assert len(command.params) == len(command_called("bsmetadata/evaluation").params)  # type: ignore[union-attr]

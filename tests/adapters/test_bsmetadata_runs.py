@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -119,6 +120,15 @@ def test_the_saved_folder_has_the_added_tokens_and_opens_in_plain_transformers(h
 def test_a_run_of_the_script_goes_on_where_it_stopped(direct: Result, call: Any) -> None:
     again = call("bsmetadata/train.py", *DIRECT, "--resume")
     assert again.code == 0 and "is complete: 2 steps" in again.out
+
+
+def test_the_run_folder_keeps_the_files_and_the_words(home: Path, direct: Result) -> None:
+    kept = home / "direct" / "foreign"
+    assert sorted(path.name for path in kept.iterdir()) == ["v2.json", "v2.yaml", "words.txt"]
+    assert (kept / "v2.yaml").read_text(encoding="utf-8") == V2.read_text(encoding="utf-8")
+    words = shlex.split((kept / "words.txt").read_text(encoding="utf-8"))
+    assert words[:3] == ["bsmetadata", "bsmetadata/hydra_configs/v2.yaml", "bsmetadata/v2.json"]
+    assert words[3:] == [*TINY, "out_dir=direct"]
 
 
 @pytest.mark.parametrize("folder", ["direct", "direct/checkpoints/step-1"])

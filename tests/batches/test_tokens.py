@@ -54,6 +54,7 @@ def test_ids_are_those_of_the_tokenizer_with_its_own_truncation(
 
 @given(st.lists(st.tuples(text_strategy, text_strategy), min_size=1, max_size=8), st.integers(8, 40))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@pytest.mark.parity("HF-05")
 def test_pairs_are_those_of_the_tokenizer_longest_first(
     tokenizer: Any, pairs: list[tuple[str, str]], max_length: int
 ) -> None:
@@ -164,6 +165,7 @@ def chunked(texts: list[str], size: int) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(texts[i : i + size], pa.large_string()) for i in range(0, len(texts), size)])
 
 
+@pytest.mark.parity("HF-22")
 def test_a_store_is_built_once_however_the_texts_are_chunked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_backbone("bert", tmp_path / "model"))
     section = TokensSection(cache=str(tmp_path / "cache"))
@@ -394,6 +396,7 @@ def test_without_a_place_for_the_default_cache_texts_are_tokenised_in_memory_and
         open_store(chunked(texts, 2), None, encoder, section)
 
 
+@pytest.mark.parity("HF-22")
 def test_the_cache_lies_where_the_user_keeps_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert user_cache("tokens") == tmp_path / "textune" / "tokens"

@@ -31,6 +31,7 @@ def _chosen(split: Split, tokenizer: Any, *, earlier: int | None = None, **secti
     return tuple(choose_max_length(TokensSection(**section), tokenizer, split, earlier=earlier))
 
 
+@pytest.mark.parity("AZ-27")
 def test_a_tenth_of_the_rows_decides(tokenizer: Any) -> None:
     assert _chosen(_split(20, {7}), tokenizer) == (128, "auto: 5.0% of 20 training rows are longer than 128")
     assert _chosen(_split(20, {7, 19}), tokenizer) == (256, "auto: 10.0% of 20 training rows are longer than 128")

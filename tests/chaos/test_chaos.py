@@ -139,6 +139,7 @@ def test_two_hundred_kills_change_nothing(home: Path, tmp_path: Path, overrides:
     assert result.during["writing"] >= 8 and set(result.during) >= {"start-up", "training", "reporting"}
 
 
+@pytest.mark.slow
 def test_the_verb_kills_real_processes_and_says_what_it_found(home: Path, tmp_path: Path, reference: Path) -> None:
     words = ["chaos", str(home / "config.toml"), "--kills", "1", "--run", str(tmp_path / "chaos"), "--json"]
     done = CliRunner().invoke(commands, [*words, "--reference", str(reference), *SMALL])

@@ -150,6 +150,7 @@ def test_sources_without_kind_are_files() -> None:
 # --- overrides and unset ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parity("overrides")
 def test_overrides_are_converted_by_the_type_of_the_key() -> None:
     experiment = override(
         "train.optimizer.lr=3e-5",

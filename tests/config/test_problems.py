@@ -104,6 +104,7 @@ def test_parents_that_cannot_be() -> None:
         ("seed", "train.seed"),
     ],
 )
+@pytest.mark.parity("unknown-keys")
 def test_an_unknown_key_gets_the_nearest_one(key: str, suggestion: str) -> None:
     message = refusal(f"{key}=1")
     assert f"Unknown key {key.split('.')[0]}" in message and "(command line)" in message

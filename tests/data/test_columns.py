@@ -20,6 +20,7 @@ def _texts(columns: dict[str, Any], **section: Any) -> list[str]:
     return list(select_columns(rows_of(columns), Columns(**section), with_labels=False).text.to_pylist())
 
 
+@pytest.mark.parity("TW-12", "HF-05")
 def test_text_pair_label_weight_and_places() -> None:
     rows = rows_of({"a": ["x", "y"], "b": ["p", None], "y": [1, 0], "w": ["0.5", " 2 "]})
     examples = select_columns(rows, Columns(text="a", text_pair="b", label="y", weight="w"), with_labels=True)
@@ -74,6 +75,7 @@ def test_columns_of_any_plain_type_become_text() -> None:
         ("{a.b}", "D"),
     ],
 )
+@pytest.mark.parity("TW-11")
 def test_templates(template: str, expected: str) -> None:
     columns = {"title": ["T"], "body": ["B"], "my column": ["C"], "a.b": ["D"]}
     assert _texts(columns, template=template) == [expected]

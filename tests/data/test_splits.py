@@ -42,6 +42,7 @@ def _message(targets: list[int], **section: object) -> str:
     ratio=st.floats(0.05, 0.9),
     seed=st.integers(0, 5),
 )
+@pytest.mark.parity("stratified")
 def test_stratified_shares(sizes: list[int], ratio: float, seed: int) -> None:
     targets = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
     try:
@@ -63,6 +64,7 @@ def test_stratified_shares(sizes: list[int], ratio: float, seed: int) -> None:
             assert abs(num - size * wanted / len(targets)) < 1, "a share is rounded up or down, never further"
 
 
+@pytest.mark.parity("stratified", "validation-share", "validation-count")
 def test_count_ratio_and_seed() -> None:
     targets = [0] * 70 + [1] * 30
     kept, aside = _split(targets)
@@ -74,6 +76,7 @@ def test_count_ratio_and_seed() -> None:
     assert not np.intersect1d(kept, aside).size
 
 
+@pytest.mark.parity("stratified")
 def test_the_split_is_the_same_everywhere() -> None:
     """Part of the record of a run: a change must be meant."""
     assert _split([0, 1] * 10, ratio=0.2, seed=3)[1].tolist() == [0, 4, 7, 9]

@@ -100,6 +100,7 @@ FAST: list[tuple[str, Draw, int, float]] = [
 ]
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize(("name", "draw", "num_rows", "least"), FAST)
 def test_intervals_hold_the_value_as_often_as_they_say(name: str, draw: Draw, num_rows: int, least: float) -> None:
     share, given = coverage(

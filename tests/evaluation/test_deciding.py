@@ -114,6 +114,7 @@ def test_giving_a_label_to_every_row_is_no_reason_to_move() -> None:
     assert fit_decision(LABELS, F1, rows).fit.labels[9].reason
 
 
+@pytest.mark.parity("deciding")
 def test_thresholds_that_are_better_are_kept() -> None:
     fitted = fit_decision(LABELS, F1, labels_of(0, noise=False))
     thresholds = fitted.decision.thresholds
@@ -140,6 +141,7 @@ def test_holm_keeps_the_level_of_all_together() -> None:
 
 
 @pytest.mark.parametrize("head", [CLASSES, BINARY])
+@pytest.mark.parity("deciding")
 def test_a_temperature_that_helps_is_kept(head: Any) -> None:
     for temperature in (0.5, 2.5):
         fitted = fit_decision(head, DecideSection(), classes_of(0, temperature, head))

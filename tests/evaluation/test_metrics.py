@@ -151,6 +151,7 @@ def test_multilabel() -> None:
     )
 
 
+@pytest.mark.parity("HF-02", "regression-metrics")
 def test_regression() -> None:
     assert measure("regression", [1.0, 2.0, 3.0, 5.0], [1.0, 3.0, 2.0, 8.0]) == nearly(
         {

@@ -65,6 +65,7 @@ def resolve(wanted: Any, problem: str = "binary") -> Metric:
         ("auto", "multilabel", "f1_micro"),
     ],
 )
+@pytest.mark.parity("HF-09")
 def test_a_name_of_another_library_is_understood(other: str, problem: str, ours: str) -> None:
     assert resolve(other, problem) is METRICS[ours]
 
@@ -158,6 +159,7 @@ def rows(seed: int = 3, num_rows: int = 300) -> tuple[np.ndarray, np.ndarray, Sc
     return targets, scores, scored_rows("binary", targets, scores)
 
 
+@pytest.mark.parity("HF-09")
 def test_a_list_is_the_mean_as_in_glue() -> None:
     targets, scores, scored = rows()
     metric = resolve(["f1", "acc"])

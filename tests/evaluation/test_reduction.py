@@ -39,6 +39,7 @@ def reduced(problem: Any, targets: np.ndarray, scores: np.ndarray, *, seed: int,
 # --- equal to scikit-learn -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_day(10)
 @pytest.mark.parametrize("sampled", [False, True])
 @pytest.mark.parametrize(
     ("problem", "num_rows", "num_classes"),
@@ -49,6 +50,7 @@ def reduced(problem: Any, targets: np.ndarray, scores: np.ndarray, *, seed: int,
         *(("multilabel", rows, classes) for rows, classes in ((1, 2), (30, 3), (50, 8), (40, 60))),
     ],
 )
+@pytest.mark.parity("TW-19")
 def test_every_metric_is_that_of_scikit_learn(
     problem: Any, num_rows: int, num_classes: int, sampled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

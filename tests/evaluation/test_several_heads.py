@@ -54,6 +54,7 @@ def accuracies(rows: Answered) -> list[float]:
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parity("TW-09")
 def test_every_metric_by_task_and_its_mean_and_deviation(seed: int) -> None:
     rows = answered(80, seed)
     values = all_metrics(rows.scored(), resolve("auto"))
@@ -191,6 +192,7 @@ def test_a_task_may_be_called_like_the_words_between() -> None:
 # --- the interval of the mean ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("name", ["accuracy", "roc_auc", "log_loss"])
 def test_all_tasks_are_resampled_together(name: str) -> None:
     """Beside a plain bootstrap over rows, in which each drawn row keeps its labels for all tasks."""

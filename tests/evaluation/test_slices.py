@@ -68,6 +68,7 @@ def test_rows_within_several_heads_and_a_sample(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parity("deciding")
 def test_a_slice_has_the_value_and_the_interval_of_its_rows(problem: str) -> None:
     targets, scores = make_rows(problem, 3, 200, 2 if problem == "binary" else 4)
     known = facts(200, slicings=(slicing(200, "a", "b", "never"),))

@@ -98,6 +98,7 @@ def test_cells_give_the_p_value_of_rows(name: str, monkeypatch: pytest.MonkeyPat
     assert abs(by_cells.p_value - by_rows.p_value) < 6 * np.sqrt(0.25 / 999)
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_the_interval_is_that_of_a_plain_paired_bootstrap(problem: str) -> None:
     first, other = two(problem, 8, 300)

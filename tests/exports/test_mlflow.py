@@ -85,6 +85,7 @@ def expected(best: Path, table: Any, **options: Any) -> list[dict[str, Any]]:
         pytest.param(lambda texts: [{"text": text} for text in texts], id="list of dictionaries"),
     ],
 )
+@pytest.mark.parity("AZ-21")
 def test_answers_are_those_of_the_predictor(flavoured: Any, best: Path, form: Any) -> None:
     model, _ = flavoured
     assert records(model.predict(form(TEXTS))) == expected(best, {"text": TEXTS})
@@ -112,6 +113,7 @@ def test_a_withheld_answer_is_none(best: Path, tmp_path: Path) -> None:
     assert answers["predicted_score"].between(0.5, 1).all()
 
 
+@pytest.mark.parity("AZ-21")
 def test_several_labels_are_a_list(best: Path, tmp_path: Path) -> None:
     several = changed(best, tmp_path / "several", lambda card: with_head(card, problem="multilabel"))
     model = opened(several, tmp_path / "mlflow")

@@ -99,19 +99,22 @@ def assert_same(model: Path, export: Path, kind: str, *, pairs: bool = False) ->
     ("family", "kind"),
     every_day(
         [(family, kind) for family in (*ALL, *known(*FURTHER)) for kind in WRITERS],
-        [("gpt2", "onnx"), ("deberta-v2", "onnx-int8"), ("t5", "onnx")],
+        [("gpt2", "onnx"), ("modernbert", "onnx-int8")],
     ),
 )
+@pytest.mark.parity("AZ-20")
 def test_every_family_says_the_same(family: str, kind: str, tmp_path: Path) -> None:
     model = saved_model(family, tmp_path)
     assert_same(model, exported(model, tmp_path / "out", kind), kind)
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("kind", WRITERS)
 def test_pairs_with_token_types_say_the_same(bert: Path, kind: str) -> None:
     assert_same(bert / "model", bert / kind, kind, pairs=True)
 
 
+@pytest.mark.slow
 def test_several_heads_say_the_same(tmp_path: Path) -> None:
     names = {"tone": ("neg", "mid", "pos"), "urgent": ("no", "yes")}
     task = MultitaskTask(groups=names)
@@ -149,6 +152,7 @@ def test_the_folder_says_what_it_is(bert: Path) -> None:
     assert not any(name.endswith((".safetensors", ".bin", ".pkl", ".pt")) for name in names)
 
 
+@pytest.mark.slow
 def test_any_opset_of_the_list_can_be_asked_for_and_no_other(bert: Path, tmp_path: Path) -> None:
     model = bert / "model"
     out = exported(model, tmp_path / "out", opset=20)
@@ -159,6 +163,8 @@ def test_any_opset_of_the_list_can_be_asked_for_and_no_other(bert: Path, tmp_pat
     assert caught.value.key == "opset" and "18" in caught.value.hint
 
 
+@pytest.mark.slow
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("family", every_day(["llama", "qwen2"], ["llama"]))
 def test_decoders_read_the_last_real_token_on_either_side_of_padding(family: str, tmp_path: Path) -> None:
     model = saved_model(family, tmp_path)
@@ -178,6 +184,7 @@ def test_decoders_read_the_last_real_token_on_either_side_of_padding(family: str
     np.testing.assert_allclose(found["left"], found["right"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_onnxruntime_and_tokenizers_alone_answer_as_textune_does(tmp_path: Path) -> None:
     """The script of the page, word for word."""
     model = saved_model("roberta", tmp_path)
@@ -349,6 +356,7 @@ def byte_weights(folder: Path) -> dict[str, np.ndarray]:
     return {one.name: numpy_helper.to_array(one) for one in graph.initializer if one.data_type == TensorProto.INT8}
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(("products", "largest"), [("avx2", 64), ("avx512-vnni", 127)])
 def test_weights_have_no_more_bits_than_sums_have_room_for(
     bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, products: str, largest: int
@@ -436,6 +444,7 @@ def of_run(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parity("AZ-20")
 def test_a_run_becomes_an_export_that_passes_the_gate(
     trained: Any, tmp_path: Path, forked_gate: Any, kind: str
 ) -> None:
@@ -483,6 +492,7 @@ def write_copy(
     sabotage(folder)
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize(
     ("sabotage", "said"),
     [

@@ -85,6 +85,7 @@ def test_every_family_says_the_same(family: str, kind: str, tmp_path: Path) -> N
     assert_same(model, exported(model, tmp_path / "out", kind), kind)
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("kind", WRITERS)
 def test_pairs_with_token_types_say_the_same(bert: Path, kind: str) -> None:
     assert_same(bert / "model", bert / kind, kind, pairs=True)
@@ -125,6 +126,7 @@ def test_several_threads_predict_at_once(bert: Path) -> None:
     assert len(found) == 4 and all(np.abs(one - known).max() < 1e-5 for one in found.values())
 
 
+@pytest.mark.slow
 def test_the_makers_are_told_nothing(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str | None] = []
 
@@ -230,6 +232,7 @@ def test_another_instruction_set_is_told(bert: Path, tmp_path: Path, monkeypatch
 # --- through the gate ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("kind", WRITERS)
 def test_a_run_becomes_an_export_that_passes_the_gate(trained: Any, tmp_path: Path, kind: str) -> None:
     run: Path = trained[0].run
@@ -258,6 +261,7 @@ def write_spoilt(model: Path, folder: Path, *, probe: Probe, on_notice: Callable
     change_a_weight(folder)
 
 
+@pytest.mark.slow
 def test_a_sabotaged_export_is_refused_and_leaves_nothing(
     trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

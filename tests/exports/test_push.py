@@ -62,6 +62,7 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("textune.exports.hub.export", copy)
 
 
+@pytest.mark.parity("HF-18")
 def test_a_recorded_upload_opens_as_the_run_does(hub: Hub, run: Path, tmp_path: Path) -> None:
     done = textune.push(run, NAME, private=True)
     repo = hub.repos[NAME]
@@ -173,6 +174,7 @@ def test_folders_and_keys_of_this_machine_are_not_in_the_card(
         assert said in card, said
 
 
+@pytest.mark.parity("HF-18")
 def test_the_card_is_one_that_the_hub_reads(run: Path, home: Path) -> None:
     (home / "backbone" / "README.md").write_text("---\nlicense: mit\n---\n# A backbone\n", encoding="utf-8")
     try:
@@ -274,6 +276,7 @@ def test_a_branch_that_is_not_there_is_refused(hub: Hub, run: Path, exists: bool
     assert list(hub.repos) == ([NAME] if exists else [])
 
 
+@pytest.mark.every_day(4)
 @pytest.mark.parametrize(
     ("path", "status", "hint"),
     [

@@ -72,6 +72,7 @@ def random_texts(num: int, seed: int) -> list[str]:
     return [text.encode("utf-8", "ignore").decode() for text in texts]
 
 
+@pytest.mark.every_day(3)
 @pytest.mark.parametrize("truncate", ["head", "tail", "head_tail"])
 @pytest.mark.parametrize("family", every_day(WORDPIECE + BPE, ["bert", "gpt2", "roberta"]))
 def test_tokens_are_those_of_the_tokenizer(family: str, truncate: str) -> None:
@@ -176,6 +177,7 @@ def written(model: Path, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("family", every_day(WORDPIECE + BPE, []))
+@pytest.mark.parity("TR-14")
 def test_scores_are_those_of_the_model(family: str, tmp_path: Path) -> None:
     model = saved_model(family, tmp_path)
     folder = written(model, tmp_path / "text")
@@ -304,6 +306,8 @@ def test_no_texts_get_no_answers(passed: Path) -> None:
     assert (ran.returncode, ran.stdout) == (0, "[0, 0, 0]\n"), ran.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.parity("TR-14")
 def test_the_page_s_program_needs_onnxruntime_alone(passed: Path, trained: Any, tmp_path: Path) -> None:
     page = PAGE.read_text(encoding="utf-8").partition("\n## Text\n")[2].partition("\n## ")[0]
     [program] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 COMPONENT = ROOT / "textune" / "launch" / "component.py"
 
@@ -22,6 +24,7 @@ def torchx(folder: Path, *words: str, before: str = "") -> subprocess.CompletedP
     return run(folder, "-c", "from torchx.cli.main import main; main()", *words, before=before)
 
 
+@pytest.mark.parity("TR-12")
 def test_the_component_by_its_file_with_overrides_at_the_end(config: Path) -> None:
     words = (
         "--config",

@@ -58,6 +58,7 @@ def test_every_word_reaches_the_node_as_it_was_written(config: Path) -> None:
     assert words[-len(train) :] == train
 
 
+@pytest.mark.parity("AZ-24")
 def test_torchrun_understands_the_command(config: Path) -> None:
     from torch.distributed.run import parse_args
 

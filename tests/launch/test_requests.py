@@ -39,6 +39,7 @@ def slurm(config: Path, *options: str, **facts: Any) -> cluster.Request:
     return prepare(Job(str(config), **facts), "slurm", options)
 
 
+@pytest.mark.parity("TR-12", "AZ-24")
 def test_the_batch_script(config: Path, commands: Path) -> None:
     write_command(commands, "sbatch", "exit 1")
     options = ("time=4:00:00", "partition=long", "account=my group", "mail-user=me@here", "exclusive=")

@@ -73,6 +73,7 @@ def last_step(run: Path) -> int:
 
 
 @pytest.mark.parametrize(("nodes", "processes"), [(1, 1), (2, 1)])
+@pytest.mark.parity("TR-12")
 def test_a_job_that_is_warned_and_preempted_ends_as_if_it_had_not_been(
     home: Path, slurm: slurmkit.Cluster, nodes: int, processes: int
 ) -> None:

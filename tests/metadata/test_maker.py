@@ -85,6 +85,7 @@ def alone(maker: DocumentMaker, epoch: int) -> Counter[tuple[str, str]]:
     return Counter(epoch_of(maker, epoch))
 
 
+@pytest.mark.every_day(3)
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize(("block_rows", "interleave"), [(7, 3), (1000, 2), (3, 1)])
 def test_rows_do_not_depend_on_the_other_documents_of_a_block(
@@ -212,6 +213,7 @@ def steps_of_epoch(maker: DocumentMaker, epoch: int) -> int:
     return -(-len(epoch_of(maker, epoch)) // 7)
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("world", [2, 4])
 def test_ranks_share_the_rows_of_one_process(files: list[str], world: int, sampling: str) -> None:
@@ -225,6 +227,7 @@ def test_ranks_share_the_rows_of_one_process(files: list[str], world: int, sampl
     assert counted(alone) == Counter(epoch_of(maker)) + Counter(epoch_of(maker, 1))
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("prefetch", [0, 2])
 @pytest.mark.parametrize(("block_rows", "interleave"), [(7, 3), (1000, 2)])
 def test_from_the_state_of_any_step_of_two_epochs_the_same_batches_follow(
@@ -329,6 +332,7 @@ def rendered_numbers(rows: Sequence[tuple[str, str]]) -> dict[int, bool]:
     return {int(found[1]): mask.startswith("1") for found, mask in beginnings if found}
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("interleave", [1, 3])
 @pytest.mark.parametrize("block_rows", [1, 7, 1000])
 @pytest.mark.parametrize(

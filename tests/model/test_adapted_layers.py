@@ -92,6 +92,7 @@ def loss_of(built: Built, groups: tuple[int, ...] | None = UNEVEN) -> torch.Tens
     return functional.cross_entropy(built.model(batch), torch.arange(len(batch.rows)) % 3)
 
 
+@pytest.mark.every_day(8)
 @pytest.mark.parametrize("lora", LORAS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_loss_and_gradients_are_those_of_peft(family: str, lora: str, tmp_path: Path) -> None:
@@ -122,6 +123,7 @@ def test_bf16_stays_near_fp32(family: str, tmp_path: Path) -> None:
         assert (low[name] - gradient).norm() < 0.06 * gradient.norm() + 0.01 * whole, name
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("family", FEW)
 def test_weights_after_fifty_steps_are_those_of_pytorch(family: str, tmp_path: Path) -> None:
     """The kernels' layers and optimizer beside PyTorch's; an evaluation between two steps finds the weights of now."""

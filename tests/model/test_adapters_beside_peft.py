@@ -43,6 +43,7 @@ from textune.training.learner import learner_alone
 from textune.training.loop import steps
 
 
+@pytest.mark.every_day(14)
 @pytest.mark.parametrize("family", [*ALL, *known(*FURTHER)])
 def test_loss_and_gradients_are_those_of_pefts_wrapper(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -78,6 +79,7 @@ def test_loss_and_gradients_are_those_of_pefts_wrapper(
         compare()
 
 
+@pytest.mark.slow
 def test_fifty_steps_give_the_weights_of_trainer_with_peft(tmp_path: Path) -> None:
     """transformers.Trainer with its own loss and clipping, on padded batches, the last of each epoch smaller; packed
     and in micro-batches here."""

@@ -41,8 +41,10 @@ def adapted(built: Built, **keys: Any) -> Built:
     return built
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 @pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parity("TW-17")
 def test_what_is_merged_is_what_peft_merges(options: str, family: str, tmp_path: Path) -> None:
     built = adapted(build(family, tmp_path / "backbone"), r=4, alpha=6.0, options=OPTIONS[options])
     assert built.model.adapters is not None

@@ -109,6 +109,7 @@ def test_the_head_depends_on_the_seed_alone(bert: Path) -> None:
         (REGRESSION, 1, "regression", ["score"]),
     ],
 )
+@pytest.mark.parity("HF-08", "AZ-03")
 def test_the_saved_configuration_says_what_the_outputs_mean(
     labels: LabelMap, num_logits: int, problem_type: str, names: list[str], bert: Path, tmp_path: Path
 ) -> None:
@@ -290,6 +291,7 @@ def fine_tuned(bert: Path, labels: dict[int, str]) -> None:
     model.save_pretrained(bert)
 
 
+@pytest.mark.parity("AZ-15", "HF-20")
 def test_a_head_of_another_size(bert: Path) -> None:
     fine_tuned(bert, {0: "LABEL_0", 1: "LABEL_1"})  # with names, what stays and what is new is known
     parts = ["classifier.bias", "is (2,)", "must be (3,)", "model.ignore_mismatched_sizes = true"]
@@ -316,6 +318,7 @@ def trained(model: Any) -> set[str]:
     return {name for name, p in model.hf.named_parameters() if p.requires_grad}
 
 
+@pytest.mark.parity("TR-06")
 def test_a_frozen_backbone_leaves_the_head(bert: Path) -> None:
     assert trained(load(bert, freeze=["backbone"])) == {"classifier.weight", "classifier.bias"}
 
@@ -328,6 +331,7 @@ def test_what_starts_new_is_never_frozen_with_the_backbone(bert: Path) -> None:
     assert trained(load(bert, freeze=["backbone"])) == new
 
 
+@pytest.mark.every_day(8)
 @pytest.mark.parametrize("family", known(*FAMILIES))
 def test_frozen_embeddings(family: str, tmp_path: Path) -> None:
     model = load(tiny_backbone(family, tmp_path), freeze=["embeddings"])
@@ -547,6 +551,7 @@ def test_a_slow_tokenizer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("family", "pad"), [("gpt2", "<|endoftext|>"), ("llama", "</s>"), ("bert", "[PAD]")])
+@pytest.mark.parity("TW-06")
 def test_a_pad_token_in_any_case(family: str, pad: str, tmp_path: Path) -> None:
     built = build(family, tmp_path / "backbone")
     assert built.tokenizer.pad_token == pad

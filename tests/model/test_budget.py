@@ -227,6 +227,7 @@ TRAINED: dict[str, Callable[[Built], None]] = {
 }
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("trained", TRAINED)
 @pytest.mark.parametrize("device", [CPU, BF16])
 def test_the_estimate_covers_the_real_peak(tmp_path: Path, device: Device, trained: str) -> None:

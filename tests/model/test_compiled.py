@@ -168,6 +168,7 @@ def test_a_saved_model_is_the_same_after_compiling(tmp_path: Path, compiler: Com
 # --- attention group by group ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_attention_group_by_group_stays_outside_the_graphs(tmp_path: Path, compiler: Compiler) -> None:
     """Groups differ from batch to batch; compiled along, each batch would compile anew."""
     built = build("bert", tmp_path)

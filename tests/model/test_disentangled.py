@@ -88,6 +88,7 @@ def assert_same_gradients(
         )
 
 
+@pytest.mark.every_day(10)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_configuration_has_the_loss_and_gradients_of_plain_transformers(
     variant: str, tmp_path: Path, compile_mode: str, monkeypatch: pytest.MonkeyPatch

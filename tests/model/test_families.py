@@ -55,6 +55,7 @@ def test_every_family_that_runs_packed_has_its_twin_test() -> None:
     assert not set(FURTHER) & set(FAMILIES)
 
 
+@pytest.mark.every_day(16)
 @pytest.mark.parametrize("compile", ["off", "on"])
 @pytest.mark.parametrize("family", known(*FURTHER))
 def test_further_families_compute_what_plain_transformers_does(

@@ -81,6 +81,7 @@ def test_weights_are_read_back_as_written_out_by_hand(form: tuple[int, int, bool
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.skipif(importlib.util.find_spec("gptqmodel") is None, reason="gptqmodel is not installed")
 @pytest.mark.parametrize("form", [form for form in FORMS if form[1] != 24], ids=str)
+@pytest.mark.parity("TW-18")
 def test_weights_are_those_of_gptqmodel(form: tuple[int, int, bool, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "GPTQ_TORCH_TRITON_DEQUANT", "0")
     linear = importlib.import_module("gptqmodel.nn_modules.qlinear.torch").TorchLinear

@@ -69,6 +69,7 @@ def spread(folder: Path, family: str = "bert") -> tuple[Built, list[Path]]:
     return built, folders
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_adapters_of_one_backbone_hold_it_once(family: str, tmp_path: Path) -> None:
     built, folders = spread(tmp_path, family)

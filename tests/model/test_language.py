@@ -58,6 +58,7 @@ def test_every_family_that_runs_packed_has_its_twin_test() -> None:
     assert {model_type(family) for family in PACKED_LANGUAGES} == decoders
 
 
+@pytest.mark.every_day(24)
 @pytest.mark.parametrize("layout, compile", [("packed", "off"), ("packed", "on"), ("padded", "off")])
 @pytest.mark.parametrize("family", PACKED_LANGUAGES)
 def test_rows_and_gradients_are_those_of_plain_transformers(

@@ -110,6 +110,7 @@ def test_weights_are_read_back_as_written_out_by_hand(shape: tuple[int, int], se
 
 
 @pytest.mark.parametrize("section", SECTIONS[:4], ids=described)
+@pytest.mark.parity("TW-18")
 def test_weights_and_products_are_those_of_bitsandbytes_own_layer(section: Quantize) -> None:
     """In widths of whole blocks, and in training, where its layer can be relied on."""
     layer, weight_OI = layer_of((96, 128), section)
@@ -187,6 +188,7 @@ def adapted(family: str, folder: Path, section: Quantize, *, layout: str = "auto
     return low, plain
 
 
+@pytest.mark.every_day(10)
 @pytest.mark.parametrize("layout", ["packed", "padded"])
 @pytest.mark.parametrize("family", PACKED)
 def test_adapters_learn_as_beside_the_same_weights_in_fp32(family: str, layout: str, tmp_path: Path) -> None:
@@ -204,6 +206,7 @@ def test_adapters_learn_as_beside_the_same_weights_in_fp32(family: str, layout: 
     assert_same_gradients(*found)
 
 
+@pytest.mark.every_day(3)
 @pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "bart"])
 @pytest.mark.parametrize("bits", [4, 8])
 def test_gradients_in_bf16_are_those_of_fp32_within_its_rounding(family: str, bits: Any, tmp_path: Path) -> None:
@@ -219,6 +222,7 @@ def test_gradients_in_bf16_are_those_of_fp32_within_its_rounding(family: str, bi
     assert 1e-6 < difference < 0.05
 
 
+@pytest.mark.every_day(7)
 @pytest.mark.parametrize(
     ("family", "section"),
     [*((family, SECTIONS[0]) for family in ALL), *((family, SECTIONS[-1]) for family in ("bert", "gpt2", "llama"))],
@@ -416,6 +420,7 @@ def test_the_largest_number_is_kept(bits: Any, largest: float) -> None:
     assert torch.isfinite(found).all() and abs(float(found[1, 7]) / -largest - 1) < 0.01
 
 
+@pytest.mark.slow
 def test_the_library_is_imported_without_a_word() -> None:
     code = "from textune.imports import import_quietly; import_quietly('bitsandbytes')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -47,6 +47,7 @@ def laid_out(backbone: Path, folder: Path, mlmodel: str, *, model: str, tokenize
         pytest.param(OURS, "artifacts/model", "artifacts/model", id="textune"),
     ],
 )
+@pytest.mark.parity("AZ-23")
 def test_a_run_starts_from_the_model_inside(
     backbone: Path, tmp_path: Path, mlmodel: str, model: str, tokenizer: str
 ) -> None:

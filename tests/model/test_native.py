@@ -128,6 +128,7 @@ def test_dropout_keeps_the_share_and_the_mean(kernels: Kernels, probability: flo
         assert (one & two).float().mean().item() == pytest.approx((1 - probability) ** 2, abs=0.006)
 
 
+@pytest.mark.every_day(3)
 @pytest.mark.parametrize("family", LAYERS_LAST_NORMED)
 def test_a_layer_under_dropout_has_the_gradient_of_what_it_computes(family: str, tmp_path: Path) -> None:
     """With fixed masks a whole model is a smooth function of each weight: its difference quotient is its gradient."""

@@ -51,6 +51,7 @@ def ids_of(built: Built) -> list[np.ndarray]:
     return [np.array(row, dtype=np.int32) for row in random_rows(built)]
 
 
+@pytest.mark.slow
 @linux
 def test_memory_holds_the_rows_that_are_read_and_gets_the_others_back(tmp_path: Path) -> None:
     """In a process of its own: in one that ran other tests, their memory comes and goes in between."""

@@ -74,6 +74,7 @@ def test_zeros_stay_zero_and_what_is_not_finite_shows() -> None:
     assert layer(torch.randn(2, 4, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
+@pytest.mark.every_day(8)
 @pytest.mark.parametrize("family", ALL)
 def test_every_family_predicts_nearly_the_same(family: str, tmp_path: Path) -> None:
     built = build(family, tmp_path, section={"compile": "off"})
@@ -88,6 +89,7 @@ def test_every_family_predicts_nearly_the_same(family: str, tmp_path: Path) -> N
     assert relative(found, wanted) < (0.06 if Kernels().level == "x86-64-v4-bf16" else 0.12)
 
 
+@pytest.mark.every_day(8)
 @pytest.mark.parametrize("family", PACKED)
 def test_a_text_scores_the_same_alone_and_in_any_batch(family: str, tmp_path: Path) -> None:
     built = build(family, tmp_path, section={"compile": "auto"})

@@ -41,6 +41,7 @@ def assert_checkpointing_changes_no_gradient(built: Built, layout: str = "packed
 
 
 @pytest.mark.parametrize(("family", "layout"), CHECKPOINTED)
+@pytest.mark.parity("TW-14")
 def test_checkpointed_gradients_are_the_gradients(family: str, layout: str, tmp_path: Path) -> None:
     names = {"t5": "dropout_rate", "gpt2": "attn_pdrop", "bert": "attention_probs_dropout_prob"}
     names["deberta-v2"] = "hidden_dropout_prob"

@@ -43,7 +43,9 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return str(request.param)
 
 
+@pytest.mark.every_day(24)
 @pytest.mark.parametrize("family", PACKED)
+@pytest.mark.parity("TW-06")
 def test_packed_loss_and_gradients_are_those_of_the_padded_forward(
     family: str, tmp_path: Path, kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,6 +70,7 @@ def test_packed_loss_and_gradients_are_those_of_the_padded_forward(
         assert_same_gradients(gradients(built.hf, loss), theirs)
 
 
+@pytest.mark.every_day(10)
 @pytest.mark.parametrize("family", ALL)
 def test_a_row_alone_is_the_row_in_any_batch(family: str, tmp_path: Path) -> None:
     built = build(family, tmp_path)
@@ -86,6 +89,7 @@ def test_a_row_alone_is_the_row_in_any_batch(family: str, tmp_path: Path) -> Non
         )
 
 
+@pytest.mark.every_day(10)
 @pytest.mark.parametrize("family", ALL)
 def test_a_saved_model_is_the_same_in_plain_transformers(family: str, tmp_path: Path) -> None:
     built = build(family, tmp_path / "backbone")
@@ -193,6 +197,7 @@ def test_a_decoder_made_bidirectional_by_its_configuration_is_one(family: str, t
         assert not torch.allclose(built.model(lay_out(built, changed, UNEVEN)), ours)
 
 
+@pytest.mark.every_day(8)
 @pytest.mark.parametrize("length", [1, 40, 150])
 @pytest.mark.parametrize("family", ["bert", "modernbert", "llama"])
 def test_long_rows_and_rows_of_one_token_in_both_precisions(
@@ -215,6 +220,7 @@ def test_long_rows_and_rows_of_one_token_in_both_precisions(
         assert (rough[name] - gradient).norm() <= 0.1 * gradient.norm() + 0.01, name
 
 
+@pytest.mark.every_day(10)
 @pytest.mark.parametrize("family", ALL)
 def test_bf16_autocast_runs_forward_and_backward(family: str, tmp_path: Path) -> None:
     built = build(family, tmp_path)

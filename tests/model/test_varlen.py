@@ -290,6 +290,7 @@ def distance(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> 
     return float(difference / torch.stack([gradient.norm() for gradient in theirs.values()]).norm())
 
 
+@pytest.mark.every_day(10)
 @pytest.mark.parametrize("family", [family for family in PACKED if family not in {"gemma2", *varlen.ADDED_TERMS}])
 def test_loss_and_gradients_are_those_of_the_padded_forward(
     family: str, tmp_path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch

@@ -96,6 +96,7 @@ def occurs(built: Built) -> torch.Tensor:
     return occurring
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     "family", every_day(["bert", "xlm-roberta", "distilbert", "modernbert", "llama", "deberta-v2"], ("bert", "llama"))
 )
@@ -135,6 +136,7 @@ RULES = [
 ]
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.kind} {rule.lr:g}")
 def test_it_is_exact_under_every_rule_that_needs_no_whole_weights(rule: Any, tmp_path: Path) -> None:
     """Also of the weights that a rule publishes; unclipped, since Lion's sign turns with the last bit of the norm."""
@@ -221,6 +223,7 @@ def test_a_step_that_a_scaler_skips_decays_nothing(tmp_path: Path) -> None:
     assert torch.equal(table(ours, saved(ours, tmp_path / "after")), start)
 
 
+@pytest.mark.every_day(8)
 @pytest.mark.parametrize("family", ALL)
 def test_nothing_but_the_embedding_notices(family: str, tmp_path: Path) -> None:
     """Heads and positions compare full ids: logits are the same bits, also with special tokens inside a text."""

@@ -91,6 +91,7 @@ def hidden(place: Path, moved: Path) -> None:
     path.write_text(text.replace(str(place), str(place) + "-gone"), encoding="utf-8")
 
 
+@pytest.mark.parity("TW-17", "AZ-08")
 def test_best_is_an_adapter_folder_with_the_scores_of_its_report(place: Path) -> None:
     best = place / "runs" / "lora" / "best"
     names = {path.name for path in best.iterdir()}
@@ -110,6 +111,7 @@ def test_info_names_the_backbone(place: Path) -> None:
     assert str(place / "backbone") in words and note.backbone.fingerprint in words
 
 
+@pytest.mark.slow
 def test_both_folders_move_together(place: Path, moved: Path) -> None:
     known = textune.load(place / "runs" / "lora").score(TEXTS)
     hidden(place, moved)
@@ -177,6 +179,7 @@ def test_int8_wants_whole_weights(place: Path, tmp_path: Path) -> None:
     assert abs(exact - rough).max() < 0.05
 
 
+@pytest.mark.parity("TW-17")
 def test_forms_of_an_export(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +213,7 @@ def test_forms_of_an_export(
     assert not (tmp_path / "d").exists()
 
 
+@pytest.mark.parity("TW-17", "AZ-08")
 def test_a_merged_best_model_points_to_its_checkpoints(place: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     textune.train(place / "config.toml", run=run, overrides=["model.lora.merge=end"])
@@ -304,6 +308,7 @@ HEADS = {
 }
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("kind", HEADS)
 def test_every_head_and_every_learner(kind: str, place: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"

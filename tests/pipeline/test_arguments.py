@@ -111,6 +111,7 @@ def test_a_setting_is_a_key_or_an_option(setting: Setting, key: str, option: str
     assert error.message == f"{key} is wrong."
 
 
+@pytest.mark.slow
 def test_options_of_a_trained_model_are_named_as_options(
     trained: Any, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +158,7 @@ def test_one_row_is_one_row() -> None:
     assert (counted(1, 0), counted(2, 0), counted(1, 3)) == ("1 row", "2 rows", "1/3")
 
 
+@pytest.mark.slow
 def test_the_home_of_a_user_who_is_not_there_is_a_sentence_everywhere(
     trained: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

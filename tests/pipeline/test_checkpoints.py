@@ -54,6 +54,7 @@ def whole(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.every_day(3)
 @pytest.mark.parametrize(
     ("overrides", "kept"),
     [
@@ -67,11 +68,13 @@ def whole(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("train.checkpoint.keep=all", "train.checkpoint.save_only_model=true"), [2, 4, 5]),
     ],
 )
+@pytest.mark.parity("AZ-18")
 def test_the_keys_decide_what_stays(home: Path, tmp_path: Path, overrides: tuple[str, ...], kept: list[int]) -> None:
     train(home, tmp_path / "run", *overrides, "train.checkpoint.background=false")
     assert steps_in(tmp_path / "run") == kept
 
 
+@pytest.mark.parity("AZ-18")
 def test_the_best_evaluations_stay(home: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     result = train(

@@ -54,6 +54,7 @@ def test_verbs_stand_in_the_order_of_the_work() -> None:
     assert [verb for verb in commands.commands if verb in {*work, *others}] == [*work, *others]
 
 
+@pytest.mark.parity("HF-03")
 def test_init_check_and_train_from_a_bare_file(run: Any, home: Path) -> None:
     answer = run("init", "reviews.csv", "--out", "started.toml", "--pretrained", "backbone")
     assert answer.code == 0, answer.err
@@ -146,6 +147,7 @@ def test_lines_from_standard_input_are_predicted_in_order(run: Any, trained: Any
 
 
 @pytest.mark.parametrize("format_", ["csv", "tsv", "jsonl", "parquet"])
+@pytest.mark.parity("predicting")
 def test_files_keep_their_columns_and_order(run: Any, trained: Any, home: Path, tmp_path: Path, format_: str) -> None:
     rows = reviews(25, seed=9)
     source, target = tmp_path / f"in.{format_}", tmp_path / f"out.{format_}"
@@ -344,6 +346,7 @@ def test_an_interrupted_run_keeps_what_it_saved(run: Any, home: Path, monkeypatc
     assert json.loads((home / "runs" / "interrupted" / "manifest.json").read_text())["status"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error(trained: Any) -> None:
     command = f"yes 'a good film' | head -20000 | {sys.executable} -m textune predict {trained[0].run} | head -1"
     done = subprocess.run(

@@ -28,6 +28,7 @@ def mixed(folder: Path) -> str:
     return str(write_csv(folder / "mixed.csv", rows))
 
 
+@pytest.mark.parity("AZ-23")
 def test_a_run_goes_on_from_the_best_model_of_another(home: Path, trained: Any, tmp_path: Path) -> None:
     earlier = trained[0].run
     result, notices = go_on(home, tmp_path / "run", f"model.pretrained={earlier}")

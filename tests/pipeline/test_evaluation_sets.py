@@ -267,6 +267,7 @@ def chosen_by_news(home: Path, words: list[str], tmp_path_factory: pytest.TempPa
     return run
 
 
+@pytest.mark.parity("TW-15", "evaluate-first")
 def test_another_set_chooses_the_best_model(home: Path, chosen_by_news: Path, whole: Path) -> None:
     lines = evaluations(chosen_by_news)
     steps = (1, 2, 4, 5, 6)
@@ -293,6 +294,7 @@ def test_what_is_evaluated_at_a_step_is_saved_there_with_its_value(chosen_by_new
     assert kept["step-1"]["progress"]["evaluated"] is True
 
 
+@pytest.mark.parity("TW-15", "early-stopping-threshold")
 def test_early_stopping_follows_the_set_that_chooses(home: Path, words: list[str], tmp_path: Path) -> None:
     hasty = [*words, *BY_NEWS, "train.early_stopping.patience=1", "train.early_stopping.threshold=0.9"]
     run = tmp_path / "run"

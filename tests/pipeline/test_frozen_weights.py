@@ -93,6 +93,7 @@ def whole(way: str, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return run
 
 
+@pytest.mark.every_day(2)
 def test_it_holds_what_is_trained_and_the_head_alone(whole: Path, way: str, home: Path) -> None:
     held = {name.removeprefix("model/hf.") for name in last(whole).names if name.startswith("model/")}
     trained = {
@@ -119,6 +120,7 @@ def test_it_holds_what_is_trained_and_the_head_alone(whole: Path, way: str, home
     assert parts == expected[way]
 
 
+@pytest.mark.every_day(3)
 @pytest.mark.parametrize("stop", [1, STOPPED])
 def test_it_goes_on_bit_for_bit(whole: Path, way: str, home: Path, tmp_path: Path, stop: int) -> None:
     train(home, tmp_path / "run", way, stop=stop)
@@ -126,6 +128,7 @@ def test_it_goes_on_bit_for_bit(whole: Path, way: str, home: Path, tmp_path: Pat
     same_end(end_of(tmp_path / "run"), end_of(whole))
 
 
+@pytest.mark.every_day(2)
 def test_its_model_is_the_best_one_of_its_step(whole: Path, tmp_path: Path) -> None:
     export(whole / "checkpoints" / f"step-{STEPS}", tmp_path / "model")
     card = json.loads((whole / "best" / "textune.json").read_text())
@@ -157,6 +160,7 @@ OTHERS: dict[str, tuple[list[str], str]] = {
 }
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("kind", OTHERS)
 def test_models_of_every_kind_go_on_and_are_exported(home: Path, tmp_path: Path, kind: str) -> None:
     words, code = OTHERS[kind]

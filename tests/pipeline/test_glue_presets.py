@@ -38,7 +38,9 @@ def require_reports(result: TrainResult, task: str) -> None:
     assert result.facts is not None and result.facts.rows["train"] == NUM_TRAIN
 
 
+@pytest.mark.every_day(3)
 @pytest.mark.parametrize("task", GLUE)
+@pytest.mark.parity("HF-01", "HF-02")
 def test_a_task_runs_on_its_published_files(tmp_path: Path, task: str) -> None:
     result = run(f"glue/{task}", write_glue(tmp_path, task))
     require_reports(result, task)
@@ -58,7 +60,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_hub(tmp_path_factory.mktemp("hub"))
 
 
+@pytest.mark.every_day(3)
 @pytest.mark.parametrize("task", GLUE)
+@pytest.mark.parity("HF-01", "HF-04")
 def test_a_task_runs_on_the_columns_of_the_hub(tmp_path: Path, hub: Path, task: str) -> None:
     words = [f"data.train.name={hub}", f"data.validation.name={hub}"]
     words += [f"data.evaluations.mismatched.name={hub}"] if task == "mnli" else []
@@ -125,6 +129,7 @@ def test_an_archive_of_another_task_is_refused_with_what_it_has(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("variant", ["", "/frozen", "/cpu", "/one_gpu", "/gpus"])
+@pytest.mark.parity("TR-03", "TR-17")
 def test_sst2_with_xlmr_finds_the_archive_where_torchtext_keeps_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str
 ) -> None:
@@ -142,6 +147,7 @@ def test_sst2_with_xlmr_finds_the_archive_where_torchtext_keeps_it(
     assert trained < 2 * head if head else trained > 10_000
 
 
+@pytest.mark.parity("TR-03")
 def test_sst2_with_xlmr_runs_on_the_columns_of_the_hub(tmp_path: Path, hub: Path) -> None:
     words = [f"data.train.name={hub}", f"data.validation.name={hub}"]
     require_reports(run("sst2-xlmr/hub", tmp_path, *words), "sst2")
@@ -172,6 +178,7 @@ def write_xnli(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(("trained", "judged"), [("en", "en"), ("en", "de"), ("de", "en")])
+@pytest.mark.parity("HF-21")
 def test_xnli_trains_in_one_language_and_is_judged_in_another(tmp_path: Path, trained: str, judged: str) -> None:
     result = textune.train(
         f"preset:xnli:language={judged},train_language={trained}",

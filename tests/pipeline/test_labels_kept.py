@@ -88,6 +88,7 @@ def test_a_label_in_validation_only_gets_an_output_and_is_reported(home: Path, t
     assert any("mixed" in notice for notice in listener.notices)
 
 
+@pytest.mark.parity("HF-08")
 def test_the_label_order_of_a_fine_tuned_backbone_is_kept(home: Path, tmp_path: Path) -> None:
     overrides = ['data.labels.names=["pos", "neg"]', "train.duration=30 steps"]
     first = textune.train(home / "config.toml", run=tmp_path / "first", overrides=overrides)

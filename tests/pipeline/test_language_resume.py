@@ -88,6 +88,7 @@ def session(home: Path, folder: Path, overrides: list[str], *, ranks: Ranks | No
     return parts
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     "place",
     [

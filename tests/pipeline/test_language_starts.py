@@ -73,6 +73,7 @@ def likelihoods(folder: Path) -> np.ndarray:
     return np.array(textune.load(folder, device="cpu").score(DOCUMENTS))
 
 
+@pytest.mark.every_day(2)
 def test_a_run_that_goes_on_comes_to_the_same_bits(home: Path, trained: tuple[str, Path]) -> None:
     start, run = trained
     overrides = [*SHORT, *STARTS[start]]

@@ -83,6 +83,7 @@ def test_the_manifest_counts_by_split(run: tuple[Path, list[str]]) -> None:
     assert "60 train (1 left out), 30 validation, 30 test (3 left out)" in in_words(info(run[0]))["rows"]
 
 
+@pytest.mark.parity("AZ-06")
 def test_check_counts_by_split(home: Path, files: Path) -> None:
     result = textune.check(home / "config.toml", overrides=_settings(files))
     found = [finding for finding in result.findings if finding.code == "left-out"]
@@ -99,6 +100,7 @@ def test_evaluate_says_it_of_its_own_and_of_other_rows(run: tuple[Path, list[str
         assert report.num_left_out == 3 and any(warning.startswith(_LOST) for warning in report.warnings)
 
 
+@pytest.mark.parity("TW-11")
 def test_rows_that_are_too_long_and_shares_of_a_source(home: Path, files: Path, tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = reviews(60)
     for row in rows[:7]:

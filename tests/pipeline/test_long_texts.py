@@ -126,6 +126,7 @@ def test_short_texts_are_the_same_in_plain_transformers(home: Path, run: Path) -
     np.testing.assert_allclose(textune.load(run).score(texts), plain, atol=1e-5)
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("pooling", ["mean", "max", "attention"])
 def test_texts_of_one_window_train_as_without_windows(home: Path, tmp_path: Path, pooling: str) -> None:
     common = ["tokens.max_length=24", "tokens.stride=0"]
@@ -151,6 +152,7 @@ def test_a_model_of_a_checkpoint_keeps_what_its_pooling_learned(run: Path, tmp_p
     assert (textune.load(tmp_path / "best").score(["a good film " * 9]) == best).all()
 
 
+@pytest.mark.slow
 def test_the_token_budget_changes_nothing_but_the_parts(home: Path, tmp_path: Path) -> None:
     found = {}
     for max_tokens in (10, 30, 4000):
@@ -190,6 +192,7 @@ def test_ranks_in_lockstep_refuse_a_text_that_is_computed_in_parts(
     assert not (tmp_path / "run").exists()  # it is known before the first step
 
 
+@pytest.mark.slow
 def test_streamed_texts_have_windows_too(home: Path, tmp_path: Path) -> None:
     rows = reviews(121)[:97]
     (tmp_path / "part.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -277,6 +280,7 @@ def test_a_backbone_that_runs_padded_has_no_windows(home: Path, tmp_path: Path) 
         build_parts(loaded.experiment, tracker=SilentTracker(), audit=False)
 
 
+@pytest.mark.slow
 def test_several_tasks_read_the_same_windows(home: Path, tmp_path: Path) -> None:
     rows = [{**row, "long": "yes" if len(row["text"].split()) > 12 else "no"} for row in reviews(121)]
     write_csv(tmp_path / "rows.csv", rows)

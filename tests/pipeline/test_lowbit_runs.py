@@ -91,6 +91,7 @@ def test_a_merged_run_says_what_merging_changed(
     assert abs(plain_scores(tmp_path / "merged") - textune.load(tmp_path / "merged").score(TEXTS)).max() < 1e-5
 
 
+@pytest.mark.parity("TW-18")
 def test_adapters_are_opened_beside_the_same_weights_of_few_bits(adapters: Path, tmp_path: Path) -> None:
     note = read_card(adapters / "best").adapters
     assert note is not None and note.quantize is not None and note.quantize.compute == "fp32"
@@ -150,6 +151,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.parity("TW-18")
 def test_a_run_on_files_of_gptq_is_opened_beside_them_and_merged(packed: Path, tmp_path: Path) -> None:
     run = packed / "run"
     note = read_card(run / "best").adapters

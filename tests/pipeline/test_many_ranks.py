@@ -207,6 +207,7 @@ def fsdp() -> list[str]:
     return ["train.distributed.kind=fsdp"]
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize(
     ("world", "kind", "way"),
     [
@@ -223,6 +224,7 @@ def fsdp() -> list[str]:
         if (kind, way) != ("few bits", "fsdp")  # which is refused
     ],
 )
+@pytest.mark.parity("TR-13", "multi-gpu")
 def test_ranks_train_as_one_process_does(
     place: Path, tmp_path: Path, whole: Any, world: int, kind: str, way: str
 ) -> None:
@@ -239,7 +241,9 @@ def test_ranks_train_as_one_process_does(
     assert (tmp_path / "run" / "run.log").read_text().count("  $ ") == 1
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("rule", [["kind=lion"], ["kind=sgd"], ["kind=schedule_free"], ["layer_decay=0.5"]])
+@pytest.mark.parity("TR-13")
 def test_weights_that_are_cut_are_updated_as_whole_ones_are(place: Path, tmp_path: Path, rule: list[str]) -> None:
     """One process that holds them in pieces; unclipped, since Lion's sign turns with the last bit of the norm."""
     words = [f"train.optimizer.{word}" for word in rule] + ["train.max_grad_norm=0", "train.schedule.kind=constant"]
@@ -253,6 +257,7 @@ def test_weights_that_are_cut_are_updated_as_whole_ones_are(place: Path, tmp_pat
     assert [line["metrics"] for line in told] == [line["metrics"] for line in other_told]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=GPU)])
 def test_adapters_beside_cut_weights_go_on_beside_whole_ones(place: Path, tmp_path: Path, device: str) -> None:
     """FSDP2 in one process, stopped, then no FSDP."""
@@ -267,6 +272,7 @@ def test_adapters_beside_cut_weights_go_on_beside_whole_ones(place: Path, tmp_pa
     require_same(run, tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_an_adapter_folder_is_that_of_whole_weights(place: Path, tmp_path: Path) -> None:
     """FSDP2 in one process gathers them to save what is trained."""
     words = [*KINDS["adapters"], "model.lora.merge=off", "train.duration=4 steps"]

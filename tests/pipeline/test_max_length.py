@@ -48,6 +48,7 @@ def _config(place: Path, rows: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("rows", "length", "share"), [("short.csv", 128, "0.0%"), ("long.csv", 256, "33.3%")])
+@pytest.mark.parity("AZ-27")
 def test_the_length_is_said_and_saved(place: Path, rows: str, length: int, share: str) -> None:
     config = _config(place, rows)
     checked = textune.check(config, timing=False)

@@ -88,6 +88,7 @@ def test_all_tasks_are_learned_and_reported(run: Any) -> None:
     assert losses[-1] < 0.3 * losses[0]
 
 
+@pytest.mark.parity("TW-09")
 def test_the_saved_folder_is_the_same_in_plain_transformers(run: Any, place: Path) -> None:
     folder = run[0].run / "best"
     plain = AutoModelForSequenceClassification.from_pretrained(folder).eval()
@@ -212,6 +213,7 @@ def test_check_says_what_the_rows_have_by_task(place: Path) -> None:
 
 
 @pytest.mark.parametrize("real", [False, True])
+@pytest.mark.parity("TW-09")
 def test_a_file_of_lists_trains_and_reports_its_three_tasks(real: bool, place: Path, tmp_path: Path) -> None:
     if real and not REAL.is_file():
         pytest.skip("the public data sets are not beside the repository")

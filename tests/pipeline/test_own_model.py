@@ -110,6 +110,7 @@ def test_nobody_imports_it_unasked(run: Path, monkeypatch: pytest.MonkeyPatch, c
     assert cli("predict", str(run), stdin="a fine film\n").code == 2
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize(
     "words",
     [

@@ -60,6 +60,7 @@ def _without_dropout(family: str) -> dict[str, float]:
     }.get(family, {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0})
 
 
+@pytest.mark.every_day(3)
 @pytest.mark.parametrize("family", ["bert", "roberta", "gpt2", "xlnet"])
 @pytest.mark.parametrize(
     "tokens", [{"pad": "max_length"}, {"pad_multiple": 8}, {"pad": "max_length", "pad_multiple": 5}]
@@ -86,6 +87,7 @@ def _parts(config: dict[str, Any]) -> Any:
     return build_parts(load_config(config).experiment, tracker=SilentTracker(), audit=False)
 
 
+@pytest.mark.parity("AZ-07", "HF-15")
 def test_every_shape_is_the_same(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = _parts(_config(place, pad="max_length"))
     batches = iter(batches_of(parts))
@@ -104,6 +106,7 @@ def test_every_shape_is_the_same(place: Path, monkeypatch: pytest.MonkeyPatch) -
     assert set(seen) == {LENGTH}  # evaluation while training, too
 
 
+@pytest.mark.parity("HF-15")
 def test_rows_are_a_multiple_long(place: Path) -> None:
     config = _config(place, pad_multiple=8)
     config["train"] |= {"order": "bucket", "batch_size": 4}

@@ -101,6 +101,7 @@ def test_tokenizers_that_separate_get_nothing(place: Path, tmp_path: Path, famil
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "bert"])
 @pytest.mark.parametrize("max_length", [9, 12, 40])
+@pytest.mark.parity("TW-12")
 def test_tokens_are_those_of_transformers_for_the_second_text_with_its_separator(
     place: Path, family: str, max_length: int
 ) -> None:

@@ -35,6 +35,7 @@ from textune.run.facts import run_facts
 LORA = ["model.lora.r=4", "model.lora.targets=['query', '*.layer.1.*']"]
 
 
+@pytest.mark.every_day(14)
 @pytest.mark.parametrize("family", [*ALL, *known(*FURTHER)])
 def test_an_outline_has_the_names_and_shapes_of_the_model_that_is_trained(family: str, tmp_path: Path) -> None:
     built = build(family, tmp_path, section={"compile": "off"})
@@ -50,6 +51,7 @@ def test_an_outline_has_the_names_and_shapes_of_the_model_that_is_trained(family
 
 
 @pytest.mark.parametrize("overrides", [[], LORA, ["model.freeze=embeddings"]], ids=["full", "lora", "frozen"])
+@pytest.mark.parity("TW-25")
 def test_the_counts_are_those_of_the_run(home: Path, overrides: list[str]) -> None:
     words = [*overrides, "train.compact_vocabulary=off"]
     found = parameters(home / "config.toml", words)
@@ -95,6 +97,7 @@ def test_weights_of_few_bits_in_the_files_take_what_is_said(tmp_path: Path) -> N
     assert (drawn.whole.total, drawn.whole.trained) == (plain.whole.total, plain.whole.trained)
 
 
+@pytest.mark.parity("TW-25")
 def test_the_layers_are_listed_as_targets_may_name_them(home: Path) -> None:
     found = parameters(home / "config.toml")
     assert {layer.name for layer in found.linears if not layer.adapted} == {"classifier"}
@@ -137,6 +140,7 @@ def test_a_run_a_checkpoint_and_a_model_folder(home: Path, tmp_path: Path) -> No
     assert any("head" in note for note in parameters(home / "config.toml").notes)
 
 
+@pytest.mark.parity("TW-25")
 def test_the_command_prints_tables_and_json(
     home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

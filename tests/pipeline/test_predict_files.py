@@ -102,6 +102,7 @@ def names(folder: Path) -> list[str]:
 # --- the output of one process ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_day(3)
 @pytest.mark.parametrize(
     ("source", "target", "workers"),
     [

@@ -255,6 +255,7 @@ def tables(draw: st.DrawFn) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.slow
 @given(tables(), st.sampled_from(TARGETS))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=400)
 @pytest.mark.usefixtures("small_windows")

@@ -579,6 +579,7 @@ def test_the_precision_of_the_run_comes_back(saved: Path, monkeypatch: pytest.Mo
         device_module.resolve_device("cpu", "bf16", section="train")
 
 
+@pytest.mark.parity("quantisation")
 def test_int8_is_near_fp32_in_every_verb(
     trained: Any, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -307,6 +307,7 @@ def stopped_and_continued(config: Path, run: Path, overrides: dict[str, Any], st
     textune.train(config, run=run, overrides=overrides)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_anywhere_ends_like_one_that_was_not(place: Path, tmp_path: Path) -> None:
     overrides = {**BASE, "data.train.files": str(place / "rows.jsonl")}
     textune.train(place / "config.toml", run=tmp_path / "whole", overrides=overrides)
@@ -316,6 +317,7 @@ def test_a_run_stopped_anywhere_ends_like_one_that_was_not(place: Path, tmp_path
         same_end(end_of(run), end_of(tmp_path / "whole"))
 
 
+@pytest.mark.every_day(3)
 @pytest.mark.parametrize(
     ("overrides", "change"),
     [
@@ -352,6 +354,7 @@ def test_every_kind_of_task_is_trained_and_predicted(
     assert report.metrics == result.reports["validation"].metrics
 
 
+@pytest.mark.slow
 def test_a_stream_is_trained_and_resumed_like_itself(place: Path, tmp_path: Path) -> None:
     rows = rows_with_metadata(120)
     for name, part in (("a.jsonl", rows[:50]), ("b.jsonl", rows[50:])):
@@ -458,6 +461,7 @@ def test_the_report_says_what_each_column_is_worth(place: Path, run: Path, tmp_p
     assert "What each column is worth" in (run / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_columns_that_help_have_a_lift(place: Path, tmp_path: Path) -> None:
     """The label is half in the text and half in a column: the column is worth a lot, one of noise nothing."""
     generator = random.Random(0)

@@ -21,6 +21,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
     return runner(capsys, monkeypatch, tmp_path)
 
 
+@pytest.mark.parity("tiny")
 def test_the_tiny_preset_goes_from_command_to_report(call: Any, tmp_path: Path) -> None:
     answer = call("train", "preset:tiny", "train.device=cpu", "--json", "--quiet")
     assert answer.code == 0, answer.err

@@ -41,6 +41,7 @@ def test_a_run_learns_and_says_what_it_did(trained: Any, home: Path) -> None:
     }
 
 
+@pytest.mark.parity("TR-09")
 def test_the_best_model_is_the_best_evaluation(trained: Any) -> None:
     result, listener = trained
     values = [entry["metrics"]["accuracy"] for entry in listener.evaluations]
@@ -49,6 +50,7 @@ def test_the_best_model_is_the_best_evaluation(trained: Any) -> None:
     assert result.reports["validation"].value == pytest.approx(values[best], abs=1e-12)
 
 
+@pytest.mark.parity("best-at-end")
 def test_saved_is_loaded_bitwise_and_plain_transformers_agrees(trained: Any) -> None:
     result, _ = trained
     texts = [row["text"] for row in reviews(30, seed=5)]
@@ -74,6 +76,7 @@ def test_a_text_alone_and_in_any_batch_scores_the_same(trained: Any) -> None:
     np.testing.assert_allclose(together[::-1], predictor.score(texts[::-1]), atol=1e-5)
 
 
+@pytest.mark.every_day(3)
 @pytest.mark.parametrize("num_rows", every_day(range(1, 41), (1, 2, 3, 7, 8, 16, 17, 33, 40)))
 def test_every_row_is_counted_once(trained: Any, home: Path, tmp_path: Path, num_rows: int) -> None:
     """R6: the metric equals scikit-learn's on all rows, whatever the number of rows and the size of the batches."""
@@ -91,6 +94,7 @@ def test_every_row_is_counted_once(trained: Any, home: Path, tmp_path: Path, num
     assert report.metrics["accuracy"] == pytest.approx(wanted, abs=1e-12)
 
 
+@pytest.mark.parity("TR-16", "AZ-26")
 def test_evaluating_again_gives_the_run_s_own_figures(trained: Any) -> None:
     result, _ = trained
     for part in ("validation", "test"):
@@ -99,6 +103,7 @@ def test_evaluating_again_gives_the_run_s_own_figures(trained: Any) -> None:
     assert (result.run / "evaluations" / "test.json").is_file()
 
 
+@pytest.mark.parity("TR-15", "AZ-14")
 def test_training_again_from_the_written_config_gives_the_same_model(trained: Any, home: Path) -> None:
     result, _ = trained
     again = textune.train(result.run / "config.toml", run=home / "runs" / "again")
@@ -108,6 +113,7 @@ def test_training_again_from_the_written_config_gives_the_same_model(trained: An
     ).read_bytes()
 
 
+@pytest.mark.parity("TR-05")
 def test_a_dry_run_and_a_fast_development_run_leave_nothing(home: Path) -> None:
     before = sorted(home.rglob("*"))
     dry = textune.train(home / "config.toml", run=home / "runs" / "dry", dry_run=True)
@@ -146,6 +152,7 @@ def test_a_run_opens_and_closes_the_trackers_of_the_table(home: Path, monkeypatc
     assert set(own.notices) <= set(caller.notices)
 
 
+@pytest.mark.parity("TW-15", "AZ-17")
 def test_early_stopping_keeps_the_best_and_says_so(home: Path) -> None:
     listener = Listener()
     overrides = ["train.early_stopping.patience=1", "train.optimizer.lr=1e-9", "train.duration=20 epochs"]
@@ -162,6 +169,7 @@ def test_without_validation_the_last_step_is_kept(home: Path) -> None:
         textune.train(home / "config.toml", run=home / "x", overrides=[*overrides, "train.early_stopping.patience=2"])
 
 
+@pytest.mark.parity("TW-05", "TW-08")
 def test_regression_and_one_logit_run_through(home: Path) -> None:
     regression = textune.train(
         home / "config.toml",
@@ -307,6 +315,7 @@ def test_names_are_resolved_before_anything_slow(
         textune.train(home / "config.toml", run=home / "runs" / "refused", overrides=[override])
 
 
+@pytest.mark.parity("TW-05")
 def test_multilabel_with_weights_runs_through(home: Path, tmp_path: Path) -> None:
     """Several labels in a cell, balanced class weights, smoothing, a weight for each row; written back as they were
     read."""

@@ -25,6 +25,7 @@ def status(run: Path) -> str:
 
 
 @pytest.mark.parametrize("step", [2, 12])
+@pytest.mark.parity("TW-22")
 def test_ctrl_c_finishes_the_step_and_saves(home: Path, tmp_path: Path, step: int) -> None:
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):

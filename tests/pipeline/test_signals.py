@@ -71,6 +71,7 @@ def test_a_signal_saves_the_step_and_says_so(home: Path, tmp_path: Path, whole: 
 @pytest.mark.parametrize(
     ("name", "code"), [("SIGINT", 130), ("SIGTERM", -signal.SIGTERM), ("SIGUSR1", -signal.SIGUSR1)]
 )
+@pytest.mark.parity("TW-22")
 def test_a_second_signal_stops_at_once(home: Path, tmp_path: Path, whole: Path, name: str, code: int) -> None:
     run = tmp_path / "run"
     arguments = ["train", str(home / "config.toml"), "--run", str(run), *SMALL]

@@ -131,6 +131,7 @@ def test_auto_starts_a_run_where_there_is_none(
 
 
 @pytest.mark.parametrize("status", ["preempted", "failed", "interrupted", "running"])
+@pytest.mark.parity("TR-10", "HF-13")
 def test_auto_goes_on_with_a_run_however_it_stopped(
     source: Path, runs: dict[str, Path], run: Path, status: str
 ) -> None:

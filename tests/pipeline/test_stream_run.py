@@ -107,6 +107,7 @@ def uninterrupted(home: Path) -> Path:
     return home / "whole"
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("step", [1, 9, 15, 29])
 def test_a_run_that_was_stopped_resumes_as_if_it_had_not(
     home: Path, uninterrupted: Path, tmp_path: Path, step: int

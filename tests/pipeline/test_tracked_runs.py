@@ -122,6 +122,7 @@ def test_a_tracker_gets_everything_once(home: Path, tmp_path: Path, untracked: P
     assert weights(run) == weights(untracked)
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("kind", ["Hanging", "Unreachable", "Full", "Exiting", "Panicking"])
 def test_a_tracker_that_fails_does_not_concern_the_run_or_another_tracker(
     home: Path, tmp_path: Path, untracked: Path, kind: str

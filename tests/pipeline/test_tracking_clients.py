@@ -120,6 +120,7 @@ def failing_at(step: int) -> Callable[[StepResult], None]:
     return after_step
 
 
+@pytest.mark.parity("TR-08", "mlflow")
 def test_all_trackers_show_the_same_run_as_metrics_jsonl_after_steps_were_done_again(
     home: Path, tmp_path: Path, untracked: bytes, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,7 @@ def test_the_command_holds_no_password_of_a_tracker(monkeypatch: pytest.MonkeyPa
     )
 
 
+@pytest.mark.parity("run-log")
 def test_the_log_is_what_the_terminal_showed(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +109,7 @@ def test_a_failed_run_says_why(place: Path) -> None:
     assert lines_of(place / "run")[-1] == "failed: no more"
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_no_line(place: Path) -> None:
     script = (
         "import os, json, textune\n"

@@ -54,6 +54,7 @@ def begun(server: Server, experiment: str, run: TrackedRun) -> tuple[MlflowSink,
     return sink, sink.open(run).run
 
 
+@pytest.mark.parity("mlflow")
 def test_a_run_is_begun_taken_up_and_ended_and_says_how_far_it_came(server: Server, tmp_path: Path) -> None:
     found = client(server.url)
     sink, run = begun(server, "all", tracked(tmp_path))

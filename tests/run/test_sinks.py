@@ -62,6 +62,7 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     }
 
 
+@pytest.mark.parity("TR-08")
 def test_event_files_hold_each_figure_once_whatever_is_sent_again(tmp_path: Path) -> None:
     run = tracked(tmp_path)
     first = sent_to(TensorBoardSink(TensorBoardTrack(), "track[0]"), run, step(1), step(2), notice("one"))
@@ -118,6 +119,7 @@ def test_a_full_disk_is_a_fault_and_what_was_written_counts(tmp_path: Path) -> N
     assert [at for at, _ in scalars(tmp_path / "tensorboard")["train/loss"]] == [1, 2]
 
 
+@pytest.mark.parity("HF-14")
 def test_a_tracker_of_accelerate_gets_everything_and_leaves_the_process_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +143,7 @@ def test_a_tracker_of_accelerate_gets_everything_and_leaves_the_process_as_it_wa
     assert state == PartialState._shared_state and sys.stdin is before and os.environ["WORLD_SIZE"] == "2"
 
 
+@pytest.mark.parity("HF-14")
 def test_every_tracker_of_accelerate_has_a_row_or_a_kind_of_its_own() -> None:
     assert set(SERVICES) | {"tensorboard", "mlflow"} == set(LOGGER_TYPE_TO_CLASS)
 

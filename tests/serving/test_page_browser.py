@@ -185,6 +185,7 @@ def test_the_keyboard_is_enough(page: Any, address: str) -> None:
     assert page.locator("#answer[aria-live=polite] tr").count() == 3
 
 
+@pytest.mark.slow
 def test_the_page_loads_nothing_and_holds_nothing_of_the_models(folders: dict[str, Path]) -> None:
     with client({"topic": folders["topic"]}, token="secret") as served:
         answer = served.get("/", headers={"accept": "text/html"})

@@ -5,6 +5,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from starlette.testclient import TestClient
 from textune.batches import RowStore
 from textune.prediction import Scorer, Scores, load
 from textune.serving import LoadOptions, Models, Settings, let_threads_sleep
+from textune.serving.server import listen
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,6 +56,7 @@ def test_sigterm_answers_what_is_in_flight(folders: dict[str, Path]) -> None:
         assert [row[0]["label"] for row in answer.json()] == expected
 
 
+@pytest.mark.slow
 def test_sighup_opens_the_models_again(folders: dict[str, Path], tmp_path: Path) -> None:
     """Without a lost request: a client asks all the while."""
     run = tmp_path / "run"
@@ -175,14 +178,37 @@ def test_commands_that_cannot_be(
 def test_a_port_that_is_taken(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         done = runner(capsys, monkeypatch, tmp_path)("serve", str(folders["topic"]), "--port", str(port))
     assert done.code == 2 and "cannot listen" in done.err and "--port" in done.err
+
+
+def test_an_answer_does_not_wait_for_the_clients_acknowledgement() -> None:
+    """Head and body of an answer are two packets; with Nagle's algorithm the second would wait for 40 ms."""
+
+    async def no_delay() -> int:
+        accepted = asyncio.Queue[int]()
+
+        async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            at = writer.get_extra_info("socket")
+            accepted.put_nowait(at.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+            await writer.wait_closed()
+
+        with contextlib.closing(listen(Settings(port=0))) as listening:
+            server = await asyncio.start_server(accept, sock=listening)
+            _, writer = await asyncio.open_connection(*listening.getsockname())
+            found = await accepted.get()
+            writer.close()
+            await writer.wait_closed()
+            server.close()
+            await server.wait_closed()
+        return found
+
+    assert asyncio.run(no_delay())
 
 
 def test_a_language_model_is_refused(
@@ -193,6 +219,7 @@ def test_a_language_model_is_refused(
     assert done.code == 2 and "language model" in done.err
 
 
+@pytest.mark.slow
 def test_threads_of_a_batch_sleep_while_they_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As OpenMP itself says when it is loaded; a choice of the user stays."""
     monkeypatch.setenv("OMP_DISPLAY_ENV", "true")

@@ -78,6 +78,7 @@ def test_a_fit_is_what_train_makes_of_the_same_rows(
     assert np.array_equal(fitted.predict(X), np.array(answers))
 
 
+@pytest.mark.every_day(3)
 @pytest.mark.parametrize(
     "values",
     [["neg", "pos"], [0, 1], [10, 9], [-1, 1], [False, True], [0.0, 1.0], ["10", "9"], ["no", "none"]],

@@ -272,6 +272,7 @@ class Script(Channel):
         self.replies.append(values)
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # of MLflow, on SQLAlchemy
 @pytest.mark.parametrize(
     ("side", "commands"),

@@ -57,6 +57,7 @@ def test_two_runs_on_the_rows_they_keep(tmp_path: Path) -> None:
     assert {(part.column, part.name) for part in versus.slices} >= {("source", "imdb"), ("source", None)}
 
 
+@pytest.mark.slow
 def test_real_runs_from_the_command_line(
     trained: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,6 +85,7 @@ def test_real_runs_from_the_command_line(
     assert markdown.startswith("## test: accuracy on 21 rows") and "| other |" in markdown
 
 
+@pytest.mark.slow
 def test_several_runs_are_corrected_by_holm(tmp_path: Path) -> None:
     runs = [put(tmp_path, name, answers(seed)) for name, seed in (("a", 4), ("b", 9), ("c", 12))]
     found = textune.compare(runs).sets["test"]

@@ -150,6 +150,7 @@ def test_one_list_by_worth_and_files_to_review(examined: tuple[Path, Diagnosis, 
     assert again == found
 
 
+@pytest.mark.slow
 def test_mending_gains(examined: tuple[Path, Diagnosis, set[int]]) -> None:
     """On test rows, the same for both; a file that is changed gets a run of its own."""
     config, found, _ = examined
@@ -290,6 +291,7 @@ def messages(num_rows: int, seed: int) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("columns", [TASKS, TAGS], ids=["tasks", "tags"])
 def test_each_task_and_each_of_several_labels_is_asked_about(tmp_path: Path, columns: str) -> None:
     """The wrong one is proposed, in the form that `data.corrections` reads, and not the other one of the row."""
@@ -337,6 +339,7 @@ def test_points_are_regained_in_the_mean(tmp_path: Path, share: float) -> None:
 PAGE = Path(__file__).parents[2] / "docs" / "doctor.md"
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_are_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

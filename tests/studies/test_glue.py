@@ -36,12 +36,14 @@ def command(*words: object) -> list[object]:
     return ["glue", "--data", "rows", "--pretrained", MODEL, "--out", "out", *words, *WORDS]
 
 
+@pytest.mark.parity("HF-01")
 def test_every_task_has_a_preset_and_its_published_scores() -> None:
     assert set(TASKS) == set(GLUE)
     assert {f"glue/{name}" for name in TASKS} <= set(preset_names())
     assert {name: TASKS[name].title for name in TASKS} == {name: task.folder for name, task in GLUE.items()}
 
 
+@pytest.mark.parity("HF-01")
 def test_the_tasks_that_have_rows_are_run_and_the_others_named(call: Any, tmp_path: Path) -> None:
     write_glue(tmp_path / "rows", "rte", "mrpc", "mnli")
     (tmp_path / "rows" / "QNLI").mkdir()

@@ -166,6 +166,7 @@ def test_runs_on_data_that_changed_between_them_are_not_put_together(place: Path
         repeat(place / "config.toml", seeds=2, run=tmp_path / "x", overrides=words)
 
 
+@pytest.mark.slow
 def test_one_that_was_stopped_goes_on(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config, real = place / "config.toml", textune.train
 
@@ -314,6 +315,7 @@ def test_each_document_of_a_language_model_is_held_out_once(tmp_path: Path) -> N
 PAGE = Path(__file__).parents[2] / "docs" / "repeating.md"
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_are_run(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

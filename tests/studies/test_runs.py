@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 from kits.errors import refused
+from kits.patience import every_day
 from kits.runs import signal_after
 
 import textune
@@ -57,6 +58,7 @@ def weights(run: Path) -> bytes:
     return (run / "best" / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_each_run_is_that_of_train_and_is_not_repeated(place: Path, tmp_path: Path) -> None:
     """In this process and in processes of their own, bit for bit."""
     plan = {"first": ["train.seed=1"], "second": ["train.seed=2"]}
@@ -97,7 +99,7 @@ def test_a_folder_that_holds_another_run_is_found_before_the_first_run(place: Pa
     assert not (tmp_path / "first").exists()
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", every_day([1, 2], [1]))
 def test_a_run_that_fails_stops_the_others_unless_they_keep_going(place: Path, tmp_path: Path, jobs: int) -> None:
     words = ["data.train.where={ label = ['nobody'] }"]
     plan = planned(place, tmp_path, bad=words, good=[])
@@ -119,6 +121,7 @@ def test_a_bug_in_one_run_is_told_apart(place: Path, tmp_path: Path, monkeypatch
         carry_out(planned(place, tmp_path, one=[]))
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Preempted)])
 def test_a_signal_in_a_run_saves_it_and_the_same_call_goes_on(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[BaseException]
@@ -161,6 +164,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 def test_a_signal_is_passed_on_to_every_process(place: Path, tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", STUDY, place, tmp_path], stderr=subprocess.PIPE)
     try:

@@ -74,6 +74,7 @@ class Acting(SilentWatch):
 # --- runs and their table --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parity("TW-24")
 def test_each_run_is_that_of_train_and_the_best_is_marked(place: Path, tmp_path: Path) -> None:
     with_test = {"data.test.kind": "split", "data.test.count": 10}
     result = textune.sweep(rates(place), run=tmp_path / "s", overrides=with_test)
@@ -126,6 +127,7 @@ def test_the_same_again_repeats_nothing_and_a_larger_grid_goes_on(place: Path, t
     sweep(rates(place, jobs=2), run=tmp_path / "s", overrides={"train.log_every": "2 steps"})  # only how, not what
 
 
+@pytest.mark.slow
 def test_a_sweep_that_was_stopped_goes_on(place: Path, tmp_path: Path) -> None:
     def stop(run: PlannedRun) -> None:
         if run.name == "lr=0.003":
@@ -149,6 +151,7 @@ def test_texts_are_tokenised_once(place: Path, tmp_path: Path, monkeypatch: pyte
     assert len(made) == 1
 
 
+@pytest.mark.slow
 def test_as_many_run_at_once_as_the_file_or_the_caller_says(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -374,6 +377,7 @@ OPTUNA: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_optuna_proposes_the_same_whether_the_sweep_was_stopped_or_not(place: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna", reason="the extra `optuna` is not installed")
     dry = sweep(of(place, optuna=OPTUNA), run=tmp_path / "whole", dry_run=True)
@@ -444,6 +448,8 @@ def test_a_search_by_optuna_without_optuna_says_how_to_install_it(
 # --- files and the command line --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
+@pytest.mark.parity("TW-24")
 def test_a_sweep_as_files_is_carried_out_by_a_shell_and_found_complete(place: Path, tmp_path: Path) -> None:
     written = write_sweep(rates(place), tmp_path / "jobs")
     configs = sorted(path.name for path in (tmp_path / "jobs" / "configs").iterdir())

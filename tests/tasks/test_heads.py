@@ -42,6 +42,7 @@ def mean_loss(
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parity("TW-05", "TW-07")
 def test_multiclass_is_torch_cross_entropy(logits_BC: torch.Tensor, smoothing: float) -> None:
     targets = torch.tensor([0, 1, 2, 2, 1, 0, 0])
     head = build(MulticlassTask(label_smoothing=smoothing), MULTICLASS)
@@ -50,6 +51,7 @@ def test_multiclass_is_torch_cross_entropy(logits_BC: torch.Tensor, smoothing: f
     torch.testing.assert_close(mean_loss(head, logits_BC, targets), wanted)
 
 
+@pytest.mark.parity("class-weights")
 def test_class_weights_are_torchs_weighted_mean(logits_BC: torch.Tensor) -> None:
     targets = torch.tensor([0, 1, 2, 2, 1, 0, 0])
     head = build(MulticlassTask(class_weights={"b": 3.0, "c": 0.5}), MULTICLASS)
@@ -57,6 +59,7 @@ def test_class_weights_are_torchs_weighted_mean(logits_BC: torch.Tensor) -> None
     torch.testing.assert_close(mean_loss(head, logits_BC, targets), wanted)
 
 
+@pytest.mark.parity("class-weights")
 def test_balanced_weights_are_scikit_learns() -> None:
     from sklearn.utils.class_weight import compute_class_weight
 
@@ -68,6 +71,7 @@ def test_balanced_weights_are_scikit_learns() -> None:
     )
 
 
+@pytest.mark.parity("TW-08", "class-weights")
 def test_row_weights_multiply_class_weights() -> None:
     head = build(MulticlassTask(class_weights={"a": 2.0}), MULTICLASS)
     weights = head.row_weights(torch.tensor([0, 1]), torch.tensor([0.5, 3.0]))
@@ -103,6 +107,7 @@ def test_balanced_weights_count_labelled_rows_alone() -> None:
     assert head.class_weights is not None and torch.equal(head.class_weights, labelled.class_weights)
 
 
+@pytest.mark.parity("TW-05", "TW-07")
 def test_multilabel_is_binary_cross_entropy_over_labels(logits_BC: torch.Tensor) -> None:
     targets = (torch.rand(7, 3, generator=torch.Generator().manual_seed(1)) > 0.5).float()
     wanted = functional.binary_cross_entropy_with_logits(logits_BC, targets)
@@ -119,6 +124,7 @@ def test_multilabel_is_binary_cross_entropy_over_labels(logits_BC: torch.Tensor)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parity("TW-05")
 def test_one_logit_and_two_agree(smoothing: float) -> None:
     """With logits (0, z), softmax over two is the sigmoid of z; smoothing spreads s/2 to each side in both."""
     z = torch.tensor([[-2.0], [0.3], [4.0]])
@@ -132,6 +138,7 @@ def test_one_logit_and_two_agree(smoothing: float) -> None:
     assert one.scores(z).sum(dim=1).tolist() == pytest.approx([1, 1, 1])
 
 
+@pytest.mark.parity("TW-08")
 def test_regression_losses_follow_the_activation() -> None:
     logits = torch.tensor([[0.2], [2.0], [-1.0]])
     targets = torch.tensor([0.5, 0.9, 0.1])

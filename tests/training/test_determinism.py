@@ -58,6 +58,7 @@ def own_settings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     torch.use_deterministic_algorithms(False)
 
 
+@pytest.mark.parity("AZ-14")
 def test_within_everything_is_deterministic_and_afterwards_as_before() -> None:
     before, draws = _settings(), _draws()
     with deterministic(ON):
@@ -149,6 +150,7 @@ def _same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_run_on_a_processor_has_the_same_bits_with_it_and_without(place: Path, tmp_path: Path, number: int) -> None:
     before, draws = _settings(), _draws()

@@ -28,7 +28,9 @@ GRID = [(layout, problem) for layout in ("packed", "padded") for problem in PROB
 EVERY_DAY = [("packed", multiclass), ("padded", multilabel), ("packed", multitask)]
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(("layout", "problem"), every_day(GRID, EVERY_DAY))
+@pytest.mark.parity("TW-14")
 def test_fifty_steps_of_micro_batches_give_the_weights_of_whole_batches(
     tmp_path: Path, layout: str, problem: object
 ) -> None:
@@ -157,6 +159,7 @@ def test_a_step_depends_on_seed_and_step_not_on_what_ran_before(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parity("TW-14", "HF-17")
 def test_lower_precision_learns_too(tmp_path: Path, precision: str) -> None:
     task, targets = multiclass(32)
     tiny_backbone("bert", tmp_path)
@@ -172,6 +175,7 @@ def test_lower_precision_learns_too(tmp_path: Path, precision: str) -> None:
     assert all(p.dtype == torch.float32 for p in model.parameters())
 
 
+@pytest.mark.parity("TW-14", "AZ-10")
 def test_decay_leaves_biases_and_norms_alone(tmp_path: Path) -> None:
     from textune.training.updates import build_optimizer
 

@@ -56,6 +56,7 @@ def train(folder: Path, section: AdamW) -> tuple[np.ndarray, dict[str, torch.Ten
 
 
 @needs_8bit
+@pytest.mark.parity("TW-14")
 def test_8_bits_of_state_train_nearly_the_same(tmp_path: Path) -> None:
     """Losses within 0.01 over 50 steps that bring them to almost nothing; weights within a tenth of the way they
     went."""
@@ -138,6 +139,7 @@ def test_every_kind_of_optimizer_has_its_rule() -> None:
 
 
 @pytest.mark.parametrize("limit", [0.0, 0.5, 1000.0])
+@pytest.mark.parity("clipping")
 def test_clipping_within_the_update_is_clipping_before_it(limit: float) -> None:
     """Against PyTorch's own two passes, with the gradients' norm below and above the limit."""
     results = []

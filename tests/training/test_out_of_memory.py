@@ -150,6 +150,7 @@ def message(step: int, bound: int) -> tuple[int, str]:
         lambda: MemoryError(),
     ],
 )
+@pytest.mark.parity("AZ-12")
 def test_at_the_first_step_the_run_is_one_with_the_smaller_bound(
     setting: Setting, error: Callable[[], Exception]
 ) -> None:
@@ -252,6 +253,7 @@ def train_with_and_without_a_limit(folder: str) -> Any:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of address space are Linux's")
+@pytest.mark.parity("AZ-12")
 def test_a_real_allocation_that_fails_is_survived(tmp_path: Path) -> None:
     """A process with 128 MB left, where each activation of 6,400 tokens takes 52."""
     folder = tiny_backbone("bert", tmp_path, intermediate_size=2048)

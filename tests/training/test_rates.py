@@ -120,6 +120,7 @@ def test_not_every_list_is_one_of_layers(family: str) -> None:
     assert top == head and {name: found[name] for name in wanted} == wanted
 
 
+@pytest.mark.every_day(8)
 @pytest.mark.parametrize("family", known(*FAMILIES))
 def test_every_family_has_layers_between_embeddings_and_head(family: str, tmp_path: Path) -> None:
     hf = build(family, tmp_path).hf

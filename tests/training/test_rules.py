@@ -155,6 +155,7 @@ def _schedule_free(start: torch.Tensor, steps: Any, section: ScheduleFree, decay
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: f"{section.kind} {section.lr:g}")
+@pytest.mark.parity("AZ-10")
 def test_fifty_steps_are_those_of_the_library_or_the_paper(section: Any) -> None:
     """Equal to the last bit where the library computes; within 5e-6 of PyTorch's AdamW and SGD one by one, and of a
     paper in float64, in which Lion's weights take steps of 0.01."""

@@ -44,6 +44,7 @@ THEIRS: dict[str, Callable[..., Any]] = {
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: " ".join(map(str, setting.values())))
 @pytest.mark.parametrize(("warmup", "total"), [(0, 1), (0, 30), (1, 30), (7, 30), (29, 30), (30, 31), (100, 1001)])
+@pytest.mark.parity("TW-14", "AZ-09")
 def test_rates_are_those_of_transformers_at_every_step(setting: dict[str, Any], warmup: int, total: int) -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=3e-4)
     section: Schedule = TypeAdapter(Schedule).validate_python(setting)
@@ -75,6 +76,7 @@ def test_only_a_schedule_that_does_not_know_the_end_has_the_same_rates_in_a_long
     assert depends_on_the_end(values | {"train.schedule.warmup": "6 %"})
 
 
+@pytest.mark.parity("AZ-17")
 def test_the_best_is_the_best_by_any_margin_in_the_right_direction() -> None:
     higher = BestTracker(EarlyStopping(), higher_is_better=True)
     assert [higher.update(v, i).is_best for i, v in enumerate([0.5, 0.4, 0.6, 0.6, math.nan])] == [
@@ -89,6 +91,7 @@ def test_the_best_is_the_best_by_any_margin_in_the_right_direction() -> None:
     assert [lower.update(v, i).is_best for i, v in enumerate([0.5, 0.4, 0.6])] == [True, True, False]
 
 
+@pytest.mark.parity("TW-15", "AZ-17")
 def test_patience_counts_evaluations_without_enough_improvement() -> None:
     tracker = BestTracker(EarlyStopping(patience=2, threshold=0.1), higher_is_better=True)
     verdicts = [tracker.update(value, step) for step, value in enumerate([0.5, 0.55, 0.61, 0.62, 0.63])]

@@ -108,6 +108,7 @@ def compare(folder: Path, kinds: dict[str, dict[str, Any]], *, world: int) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.parity("AZ-19")
 def test_two_ranks_in_each_stage_train_as_one_process_and_go_on_from_each_other(folder: Path) -> None:
     """Stage 1 with unequal numbers of micro-batches; each stage takes over the state of the one before."""
     three = {"stage": 3, "config": str(folder / "3.json")}

@@ -46,6 +46,7 @@ def merged(tmp_path: Path, theirs: dict[str, Any], **keys: Any) -> dict[str, Any
 # --- without a file --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parity("AZ-19")
 def test_every_key_of_ours_reaches_deepspeed(tmp_path: Path) -> None:
     config = plan(tmp_path, world=4, max_grad_norm=0.5).config
     assert config == {
@@ -236,6 +237,7 @@ CONTRADICTING: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(
     ("theirs", "sentence"), CONTRADICTING, ids=[json.dumps(theirs) for theirs, _ in CONTRADICTING]
 )
+@pytest.mark.parity("AZ-19")
 def test_a_contradiction_names_key_values_and_places(tmp_path: Path, theirs: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError) as raised:
         merged(tmp_path, theirs)

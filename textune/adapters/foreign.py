@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from textune.config import parse_key
@@ -41,6 +42,8 @@ class Foreign:
     """What is done otherwise, as sentences."""
     run: str = ""
     """The folder that the other system would write."""
+    kept: Mapping[str, str] = field(default_factory=dict)
+    """Files that the run folder keeps in `foreign/`: their text by name (`kept_files`)."""
 
     def to_dict(self) -> dict[str, object]:
         """As a JSON object."""
@@ -58,6 +61,19 @@ class Foreign:
     def tree(self) -> dict[str, Any]:
         """The lines as nested tables, as a config file has them."""
         return as_tree(self.lines)
+
+
+def kept_files(files: Iterable[Path]) -> dict[str, str]:
+    """Text files that were read, as a run folder keeps them: by name, with as many folders before it as tell files of
+    the same name apart."""
+    kept: dict[str, str] = {}
+    for file in dict.fromkeys(path.absolute() for path in files):
+        depth = next(
+            (depth for depth in range(1, len(file.parts)) if "/".join(file.parts[-depth:]) not in kept),
+            len(file.parts) - 1,
+        )
+        kept["/".join(file.parts[-depth:])] = file.read_text(encoding="utf-8-sig")
+    return kept
 
 
 def as_tree(lines: Iterable[Line]) -> dict[str, Any]:

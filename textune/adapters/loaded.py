@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
 from textune.adapters.foreign import Foreign
 from textune.adapters.remarks import about
 from textune.config import Loaded, format_key, load_tree, parse_key
+
+WORDS = "words.txt"
+"""The file, beside those that are kept, with the system's name, its files and words."""
 
 
 def load_foreign(foreign: Foreign) -> Loaded:
@@ -20,7 +24,14 @@ def load_foreign(foreign: Foreign) -> Loaded:
     origins = {
         key: _origin(key, made_of) if known == foreign.system else known for key, known in loaded.origins.items()
     }
-    return replace(loaded, origins=origins, notes=(*loaded.notes, *foreign.notes), remarks=tuple(about(foreign)))
+    return replace(
+        loaded,
+        origins=origins,
+        notes=(*loaded.notes, *foreign.notes),
+        remarks=tuple(about(foreign)),
+        run=foreign.run,
+        kept={**foreign.kept, WORDS: f"{shlex.join([foreign.system, *foreign.source])}\n"},
+    )
 
 
 def _origin(key: str, made_of: dict[str, str]) -> str:

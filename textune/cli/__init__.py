@@ -24,7 +24,6 @@ from textune.cli.deciding import decide
 from textune.cli.doctoring import doctor
 from textune.cli.documents import generate, render
 from textune.cli.exporting import export
-from textune.cli.foreign import convert, script_called
 from textune.cli.glue import glue
 from textune.cli.launching import launch
 from textune.cli.models import evaluate, info, predict, report
@@ -35,6 +34,7 @@ from textune.cli.repeat import repeat
 from textune.cli.runs import train
 from textune.cli.serving import serve
 from textune.cli.sweeping import sweep
+from textune.cli.systems import command_called, convert
 from textune.cli.tagging import tag
 from textune.cli.tracking import tracking
 from textune.errors import ConfigError, Preempted, TextuneError
@@ -142,7 +142,7 @@ class _Verbs(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """A verb, or the script of another system."""
-        return super().get_command(ctx, cmd_name) or script_called(cmd_name)
+        return super().get_command(ctx, cmd_name) or command_called(cmd_name)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)

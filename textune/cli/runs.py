@@ -126,11 +126,16 @@ def _share_among_devices(config: str, overrides: tuple[str, ...], unset: tuple[s
 
 
 def share_among_devices(section: TrainSection, words: list[str]) -> None:
-    """Start a process for each device, if there are several; this process then exits with their code."""
+    """Start a process for each device, if there are several; this process then exits with their code.
+
+    Under `accelerate launch` this process is all that was asked for.
+    """
     import torch
 
-    from textune.launch import become_processes, num_processes
+    from textune.launch import accelerated, become_processes, num_processes
 
+    if accelerated().precision is not None:
+        return
     count = num_processes(section, num_gpus=torch.cuda.device_count())
     if count > 1:
         become_processes(count, words)

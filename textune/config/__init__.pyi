@@ -1,3 +1,6 @@
+from .accelerate import Here as Here
+from .accelerate import differences_to as differences_to
+from .accelerate import settings_of as settings_of
 from .adapters import Lora as Lora
 from .adapters import Quantize as Quantize
 from .arguments import require_count as require_count

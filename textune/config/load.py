@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -61,6 +61,12 @@ class Loaded:
     notes: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     """Lines of comments for whoever reads it as a file."""
+    run: str = ""
+    """The run folder, if the user does not say; empty: `runs/NAME`."""
+    kept: Mapping[str, str] = field(default_factory=dict)
+    """Of a foreign configuration: its files and words, which the run folder keeps in `foreign/`, by name."""
+    settled: frozenset[str] = frozenset()
+    """Settings of `accelerate launch` that it was made of (`accelerate.py`)."""
 
     @property
     def name(self) -> str:

@@ -237,6 +237,9 @@ class TrainSection(Section):
     engine: Computed[Literal["torch", "onnxruntime"]] = "torch"
     """What computes the forward and the backward pass. `onnxruntime`: ONNX Runtime, in fp32, padded, in one process on
     a CPU (docs/onnxruntime.md); everything else is the same."""
+    layout: Computed[Literal["textune", "huggingface", "training-wizard", "azureml"]] = "textune"
+    """Which files a finished run has beside its own: none, or those that another system writes
+    (docs/migrating.md)."""
 
 
 class EvaluateSection(Section):

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,11 +21,22 @@ from textune.batches import (
     make_row_store,
     num_unlike_written,
 )
-from textune.config import Columns, DeepSpeed, Model, ModelSection, TokensSection, TrainSection, format_value
+from textune.config import (
+    Columns,
+    Experiment,
+    Here,
+    Model,
+    ModelSection,
+    TokensSection,
+    TrainSection,
+    differences_to,
+    format_value,
+    settings_of,
+)
 from textune.data import PreparedData, Split
 from textune.errors import ConfigError, DataError
 from textune.evaluation import MainMetric, labelled_rows
-from textune.model import Device, Precision, TextModel, TokenBudget, resolve_device
+from textune.model import Device, TextModel, TokenBudget, resolve_device
 from textune.ranks import Ranks
 from textune.training import engine_of, rule_of
 from textune.wording import listing
@@ -41,20 +52,24 @@ _COMPARED_ROWS = 100
 
 def device_of(section: TrainSection, ranks: Ranks) -> Device:
     """Where the run computes, and in which precision; the same precision on all ranks."""
-    engine = engine_of(section)
-    device = resolve_device(
-        engine.device if section.device == "auto" else section.device,
-        engine.precision if section.precision == "auto" else section.precision,
-        section="train",
-    )
+    device = _device(section)
     if ranks.broadcast(device.precision) != device.precision:
         raise ConfigError(
             f"rank {ranks.rank} would compute in {device.precision}, unlike rank 0.",
             hint="Set train.precision to the same value for all ranks.",
             key="train.precision",
         )
-    require_as_launched(section, device)
     return device
+
+
+def _device(section: TrainSection) -> Device:
+    """Of this process alone."""
+    engine = engine_of(section)
+    return resolve_device(
+        engine.device if section.device == "auto" else section.device,
+        engine.precision if section.precision == "auto" else section.precision,
+        section="train",
+    )
 
 
 def require_judge(section: TrainSection, data: PreparedData, *, best_by: str) -> None:
@@ -239,49 +254,20 @@ def rate_warning(section: TrainSection, model: TextModel) -> list[str]:
     return []
 
 
-def require_as_launched(section: TrainSection, device: Device) -> None:
-    """ConfigError where the settings of `accelerate launch` contradict this configuration.
+def require_as_launched(experiment: Experiment, settled: Collection[str] = ()) -> list[str]:
+    """ConfigError where the settings of `accelerate launch` contradict the configuration; what is only said of them.
 
-    It passes its settings in environment variables, which nothing else here reads: one config says how a run is
-    computed. Its own defaults ("no", one step) contradict nothing.
+    `settled`: settings that the configuration was made of.
     """
-    settings = {
-        name.removeprefix("ACCELERATE_"): os.environ[name].lower()
-        for name in os.environ
-        if name.startswith("ACCELERATE_")
-    }
-    kind, sharing = section.distributed.kind, section.distributed
-    differing: list[tuple[str, str, str]] = []  # what it asks for, what is set here, what to do
-
-    precision = settings.get("MIXED_PRECISION", "no")
-    if precision not in ("no", device.precision):
-        here = f'train.precision = "{section.precision}" computes in {device.precision}'
-        do = (
-            f'train.precision = "{precision}"' if precision in get_args(Precision) else "another mixed precision there"
-        )
-        differing.append((f"mixed precision {precision}", here, do))
-    steps = settings.get("GRADIENT_ACCUMULATION_STEPS", "1")
-    if steps not in ("1", "auto"):
-        here = f"train.batch_size = {section.batch_size} rows make a step, in as many micro-batches as memory needs"
-        differing.append(
-            (f"{steps} steps of gradient accumulation", here, "train.batch_size to the rows of all of them")
-        )
-    for name, wanted in (("DEEPSPEED", "deepspeed"), ("FSDP", "fsdp")):
-        if settings.get(f"USE_{name}") == "true" and kind != wanted:
-            here = f'train.distributed.kind = "{kind}"'
-            differing.append((wanted, here, f'train.distributed.kind = "{wanted}"'))
-    stage = settings.get("DEEPSPEED_ZERO_STAGE")
-    if isinstance(sharing, DeepSpeed) and stage is not None and stage != str(sharing.stage):
-        here = f"train.distributed.stage = {sharing.stage}"
-        differing.append((f"ZeRO stage {stage}", here, f"train.distributed.stage = {stage}"))
-    clipping = settings.get("GRADIENT_CLIPPING", "none")
-    if clipping.replace(".", "", 1).isdigit() and float(clipping) != section.max_grad_norm:
-        here = f"train.max_grad_norm = {section.max_grad_norm:g}"
-        differing.append((f"gradient clipping at {clipping}", here, f"train.max_grad_norm = {clipping}"))
+    if not settings_of(os.environ):
+        return []
+    device = _device(experiment.train)
+    differing, said = differences_to(os.environ, Here(experiment, device.torch.type, device.precision), settled)
     if differing:
-        said = "; ".join(f"it asks for {asked}, but {here}" for asked, here, _ in differing)
+        both = "; ".join(f"it asks for {found.asked}, but {found.here}" for found in differing)
         raise ConfigError(
-            f"`accelerate launch` contradicts the configuration: {said}.",
-            hint=f"Set {', '.join(do for _, _, do in differing)}; or leave the setting out of accelerate's own"
+            f"`accelerate launch` contradicts the configuration: {both}.",
+            hint=f"Set {', '.join(found.do for found in differing)}; or leave the setting out of accelerate's own"
             f" configuration.",
         )
+    return said

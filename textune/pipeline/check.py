@@ -15,6 +15,7 @@ from textune.batches import TextEncoder
 from textune.config import ConditionalLmTask, Config, Experiment, Overrides
 from textune.data import Finding, GivenRows, TokenFacts, audit_data
 from textune.pipeline.build import build_parts
+from textune.pipeline.cautions import require_as_launched
 from textune.pipeline.documents import DocumentsCheck, check_documents
 from textune.pipeline.memory import SetsInMemory, load_with_rows
 from textune.run import Facts, Parts, SilentTracker, Tracker, Trackers, batches_of, build_targets, describe, run_facts
@@ -120,7 +121,7 @@ def check(
     loaded, rows = load_with_rows(config, overrides, unset, sets)
     build_targets(loaded.experiment.track, Path("runs") / loaded.name)  # refuses what cannot be sent to
     trackers = Trackers([tracker or SilentTracker()])
-    for note in loaded.notes:
+    for note in (*loaded.notes, *require_as_launched(loaded.experiment, loaded.settled)):
         trackers.notice(note)
     if loaded.experiment.metadata is not None:
         checked = check_documents(loaded.experiment, given=rows, tracker=trackers)

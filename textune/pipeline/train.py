@@ -13,6 +13,8 @@ from textune.data import GivenRows
 from textune.errors import RunError
 from textune.evaluation import Report, read_report
 from textune.pipeline.build import build_parts
+from textune.pipeline.cautions import require_as_launched
+from textune.pipeline.layouts import write_layout
 from textune.pipeline.memory import SetsInMemory, load_with_rows
 from textune.ranks import Ranks, launched_rank
 from textune.run import (
@@ -99,8 +101,9 @@ def train(
     tracker: Tracker | None = None,
     after_step: Callable[[StepResult], None] = lambda result: None,
 ) -> TrainResult:
-    """Train, choose the best model, evaluate it and write the run folder (by default `runs/<name of the config>`).
+    """Train, choose the best model, evaluate it and write the run folder.
 
+    `run`: that folder; by default `runs/<name of the config>`, or the one that a foreign configuration names.
     `config`: a TOML file, a preset (`preset:NAME`), a nested dictionary of the same form, or an `Experiment`;
     `overrides`: `key=value` strings, or values by dotted key.
     `train`, `validation`, `test`, `evaluations` (by name): rows in memory, which stand in for what the configuration
@@ -117,7 +120,7 @@ def train(
         train, validation, test, {} if evaluations is None else evaluations, {} if rows is None else rows
     )
     loaded, rows = load_with_rows(config, overrides, unset, sets)
-    folder = RunFolder(user_path(run) if run is not None else Path("runs") / loaded.name)
+    folder = RunFolder(user_path(loaded.run or Path("runs") / loaded.name if run is None else run))
     if fast_dev_run and resume is not None:
         raise RunError(
             "--fast-dev-run and --resume cannot be combined.",
@@ -132,7 +135,12 @@ def train(
         for note in (*loaded.notes, *start.notices):
             trackers.notice(note)
         if start.kind == "complete":
-            return _complete_before(folder, trackers)
+            result = _complete_before(folder, trackers)
+            if ranks.is_first and not dry_run:
+                write_layout(folder, result, loaded.experiment)
+            return result
+        for note in require_as_launched(loaded.experiment, loaded.settled):
+            trackers.notice(note)
         parts = _built(loaded.experiment, start, ranks, trackers, rows)
         if dry_run:
             learner_alone(parts.model, loaded.experiment.train, parts.device)  # refuses what its engine cannot take
@@ -144,10 +152,15 @@ def train(
                 parts, folder = one_batch_of_everything(parts), stack.enter_context(scratch_folder(folder.path, ranks))
             elif warning := disk_warning(run_facts(parts), folder.path):
                 trackers.notice(warning)
-            written = WrittenConfig(show(loaded, diff=False), loaded.resolved)
+            written = WrittenConfig(show(loaded, diff=False), loaded.resolved, loaded.kept)
             done = Session(folder, written, parts, start, trackers, after_step=after_step).run()
-    notices = tuple(trackers.notices)
-    return TrainResult(folder.path, done.steps, done.best_step, done.seconds, done.reports, notices, facts=done.facts)
+            notices = tuple(trackers.notices)
+            result = TrainResult(
+                folder.path, done.steps, done.best_step, done.seconds, done.reports, notices, facts=done.facts
+            )
+            if ranks.is_first and not fast_dev_run:
+                write_layout(folder, result, loaded.experiment)
+    return result
 
 
 def _built(experiment: Experiment, start: Start, ranks: Ranks, trackers: Trackers, given: GivenRows) -> Parts:

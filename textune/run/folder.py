@@ -2,6 +2,7 @@
 
 runs/x/
   config.toml     the resolved configuration: train it again with `textune train runs/x/config.toml --run runs/y`
+  foreign/        of a run from another system's configuration: its files, and its words in words.txt
   manifest.json   versions, machine, git commit, command, data fingerprints, status, result
   metrics.jsonl   one line for every logged step and evaluation
   run.log         what a terminal shows of the run, with the time of each line
@@ -23,8 +24,9 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from textune.atomic import replace_folder, settle_folder, write_text
 from textune.errors import RunError
@@ -39,9 +41,13 @@ CARD = "model-card.md"
 """The card of its model, as the Hugging Face hub knows them."""
 PLOTS = "plots"
 """Folder of the plots, by set."""
+NOTHING: Mapping[str, str] = MappingProxyType({})
 _REPORT = "report"
 _FIRST = ("validation", "test")
+FOREIGN = "foreign"
+"""Folder of the files and words of another system that the run's configuration was made from."""
 _BEFORE_THE_MANIFEST = {"lock", "config.toml", "config.toml.writing", "manifest.json.writing"}
+_BEFORE_THE_MANIFEST |= {FOREIGN + end for end in ("", ".writing", ".new", ".old")}
 
 
 class RunFolder:
@@ -202,21 +208,34 @@ class RunFolder:
         names = sorted(path.name for path in self.checkpoints.iterdir()) if self.checkpoints.is_dir() else []
         return text, tuple(names)
 
-    def start(self, manifest: Manifest, *, config_text: str) -> None:
-        """Make the folder, with the configuration and its manifest."""
+    def start(self, manifest: Manifest, *, config_text: str, foreign: Mapping[str, str] = NOTHING) -> None:
+        """Make the folder, with the configuration, what it was made from, and its manifest."""
         self.path.mkdir(parents=True, exist_ok=True)
+        self._keep(foreign)
         write_text(self.path / "config.toml", config_text)
         manifest.write(self.path)
         self.checkpoints.mkdir(exist_ok=True)
 
-    def resume(self, again: Resumption, *, config_text: str) -> None:
+    def resume(self, again: Resumption, *, config_text: str, foreign: Mapping[str, str] = NOTHING) -> None:
         """Mark a run that had stopped as running again, with its configuration of now."""
         settle_folder(self.best)
+        self._keep(foreign)
         write_text(self.path / "config.toml", config_text)
         before = read_manifest(self.path)
         kept = {name: getattr(before, name) for name in before.model_fields_set - {"finished", "reason"}}
         Manifest(**kept | {"status": "running", "resumed": (*before.resumed, again)}).write(self.path)
         self.checkpoints.mkdir(exist_ok=True)
+
+    def _keep(self, foreign: Mapping[str, str]) -> None:
+        """Keep the files that the configuration was made from; without any, those of an earlier session stay."""
+
+        def write(folder: Path) -> None:
+            for name, text in foreign.items():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                write_text(folder / name, text)
+
+        if foreign:
+            replace_folder(self.path / FOREIGN, write)
 
     def end(self, status: Ending, **results: object) -> None:
         """Mark the run as ended, with fields of its manifest; what was saved stays."""

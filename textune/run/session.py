@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -60,6 +60,8 @@ class WrittenConfig:
     """`config.toml` of the run folder."""
     resolved: dict[str, JsonValue]
     """Every value, for checkpoints."""
+    foreign: Mapping[str, str] = field(default_factory=dict)
+    """The files and words of another system that it was made from, by name."""
 
 
 @dataclass(frozen=True)
@@ -168,9 +170,9 @@ class Session:
             if self._start.kind == "resumed" and (self._folder.path / "manifest.json").is_file():
                 state = self._start.state if self._start.is_within(self._folder) else None
                 cut_lines(self._folder.metrics, 0 if state is None else state.metrics_bytes)
-                self._folder.resume(self._resumption(), config_text=text)
+                self._folder.resume(self._resumption(), config_text=text, foreign=self._config.foreign)
             else:
-                self._folder.start(self._manifest(), config_text=text)
+                self._folder.start(self._manifest(), config_text=text, foreign=self._config.foreign)
         self._is_open = True
         self._ranks.wait()
 

@@ -35,14 +35,17 @@ class _Server(uvicorn.Server):
 def serve(models: Models, settings: Settings, *, on_start: Callable[[str], None] = lambda address: None) -> None:
     """Answer requests until a signal asks to stop. `on_start` gets the address, once requests are answered. RunError
     where the address cannot be listened on."""
-    listening = _listen(settings)
+    listening = listen(settings)
     with contextlib.closing(listening):
         asyncio.run(_serve(models, settings, listening, on_start))
 
 
-def _listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings) -> socket.socket:
+    """A socket at the address of these settings; RunError where it cannot be had."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol left out asyncio would not set TCP_NODELAY: the body of an answer would wait for the client's
+    # acknowledgement of its head, some 40 ms.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((settings.host, settings.port))

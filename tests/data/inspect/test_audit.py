@@ -92,6 +92,7 @@ def test_a_pair_is_empty_only_if_both_texts_are() -> None:
     assert "duplicate" not in _found(_data([("a", "yes"), ("a", "no")], pairs=["b", "c"]))
 
 
+@pytest.mark.parity("data-checks")
 def test_duplicates_and_conflicts() -> None:
     found = _found(_data([*_CLEAN, ("text number 3", "yes"), ("text number 3", "yes"), ("text number 4", "yes")]))
     assert found["duplicate"].count == 3
@@ -110,6 +111,7 @@ def test_conflicts_of_multilabel_and_regression() -> None:
     assert found["scores"].message == "train: 4 rows; scores from 0.1 to 0.75, mean 0.363, deviation 0.277."
 
 
+@pytest.mark.parity("data-checks")
 def test_leaks() -> None:
     validation = [
         ("text number 5", "yes"),

@@ -50,6 +50,7 @@ def test_delimiters(tmp_path: Path, name: str, delimiter: str) -> None:
     assert _usable(guess) == 40
 
 
+@pytest.mark.parity("HF-03")
 def test_quoted_csv_with_id(tmp_path: Path) -> None:
     rows = [[f"u-{index}", f'"{text}"', ["good", "bad"][index % 2]] for index, text in enumerate(_SENTENCES)]
     guess = _write(tmp_path / "a.csv", ["user_id", "comment", "verdict"], rows)
@@ -135,6 +136,7 @@ def test_a_bad_byte_far_into_the_file_is_seen(tmp_path: Path) -> None:
     assert guess_layout([str(path)]).source.encoding == "latin-1"
 
 
+@pytest.mark.parity("HF-03")
 def test_json_parquet_and_arrow(tmp_path: Path) -> None:
     records = [{"uid": f"x{index}", "body": text, "label": index % 2} for index, text in enumerate(_SENTENCES)]
     table = pa.Table.from_pylist(records)

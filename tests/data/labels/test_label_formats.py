@@ -197,6 +197,7 @@ def test_every_format_gives_the_same_labels(tmp_path: Path, label: pa.Array) -> 
     ],
     ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
 )
+@pytest.mark.parity("AZ-03")
 def test_labels_of_each_type_come_out(tmp_path: Path, name: str, label: pa.Array, expected: list[Any]) -> None:
     """What the other test compares is no two sentences: each format does read each type."""
     _write(tmp_path, label)

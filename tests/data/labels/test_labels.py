@@ -65,6 +65,7 @@ def _message(labels: Sequence[Any] | pa.Array, *, kind: str = "auto", **section:
         ([float(value) for value in range(60)], "regression", ("score",), [float(value) for value in range(60)]),
     ],
 )
+@pytest.mark.parity("HF-07")
 def test_automatic_reading(labels: list[Any], problem: str, names: tuple[str, ...], targets: list[Any]) -> None:
     label_map, found = _infer(labels)
     assert (label_map.problem, label_map.names, found) == (problem, names, targets)
@@ -109,6 +110,7 @@ def test_map_does_not_depend_on_the_order_of_rows_or_files(kind: str) -> None:
         assert expected.names == tuple(map(str, range(12)))
 
 
+@pytest.mark.parity("HF-07")
 def test_forced_kinds() -> None:
     assert _infer(["1", "2"], kind="regression") == (LabelMap("regression", ("score",)), [1.0, 2.0])
     assert _infer(["a", "b"], kind="multiclass")[0].problem == "multiclass"
@@ -294,6 +296,7 @@ def test_names_that_the_source_gives() -> None:
         (["x", "y"], {"delimiter": ","}, ("x", "y"), [[1, 0], [0, 1]]),
     ],
 )
+@pytest.mark.parity("AZ-25", "HF-06")
 def test_multilabel(
     labels: list[Any], section: dict[str, Any], names: tuple[str, ...], targets: list[list[float]]
 ) -> None:

@@ -16,6 +16,7 @@ from textune.data.reading import delimited, files
 from textune.errors import DataError
 
 
+@pytest.mark.parity("csv")
 def test_csv_cells_are_text_as_written(tmp_path: Path) -> None:
     rows = read(tmp_path / "a.csv", "text,label\n01,NA\nnan,1.50\n , x \n")
     assert cells(rows) == {"text": ["01", "nan", " "], "label": ["NA", "1.50", " x "]}
@@ -35,6 +36,7 @@ def test_crlf_bom_and_missing_last_line_feed(tmp_path: Path) -> None:
     assert rows.place(2) == "a.csv, line 6"
 
 
+@pytest.mark.parity("tsv")
 def test_tsv_quotes_are_characters(tmp_path: Path) -> None:
     content = 'text\tlabel\n"open\t1\nsay "yes" \' \t0\n'
     assert cells(read(tmp_path / "a.tsv", content)) == {"text": ['"open', 'say "yes" \' '], "label": ["1", "0"]}
@@ -57,6 +59,7 @@ def test_file_without_header(tmp_path: Path) -> None:
         read(tmp_path / "b.tsv", "text\tlabel\na\t1\n", column_names=("text", "label"))
 
 
+@pytest.mark.parity("TW-10")
 def test_other_delimiters(tmp_path: Path) -> None:
     assert cells(read(tmp_path / "a.csv", "text;label\na,b;1\n", delimiter=";"))["text"] == ["a,b"]
     # More than one byte in UTF-8.

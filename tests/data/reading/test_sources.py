@@ -54,6 +54,7 @@ def test_json_list_and_object_keyed_by_row(tmp_path: Path) -> None:
     assert named.place(1) == "c.json, entry 2"
 
 
+@pytest.mark.parity("TW-10", "jsonl")
 def test_jsonl(tmp_path: Path) -> None:
     rows = read(tmp_path / "a.jsonl", '{"text": "a\\u0000", "n": 1}\n\n  {"n": 2.5, "text": "b\u2028c"}\r\n')
     assert cells(rows) == {"text": ["a\0", "b\u2028c"], "n": [1.0, 2.5]}
@@ -63,6 +64,7 @@ def test_jsonl(tmp_path: Path) -> None:
         read(tmp_path / "named_json.json", format="json")
 
 
+@pytest.mark.parity("TW-10", "json")
 def test_json_kinds(tmp_path: Path) -> None:
     """Rows of another kind than most are bad rows; what Arrow has no plain type for is kept as JSON text."""
     lines = [
@@ -107,6 +109,7 @@ def test_json_kinds_across_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [row.place for row in rows.skipped] == ["a.jsonl, line 7"]
 
 
+@pytest.mark.parity("parquet")
 def test_parquet_and_arrow(tmp_path: Path) -> None:
     table = pa.table(
         {
@@ -133,6 +136,7 @@ def test_parquet_and_arrow(tmp_path: Path) -> None:
     assert packed.fingerprint == found[0].fingerprint
 
 
+@pytest.mark.parity("TW-10")
 def test_text_lines(tmp_path: Path) -> None:
     rows = read(tmp_path / "a.txt", "one\n\nthree \u2028 \x85 x\r\nlast")
     assert cells(rows) == {"text": ["one", "", "three \u2028 \x85 x", "last"]}
@@ -167,6 +171,7 @@ def test_text_with_parallel_labels(tmp_path: Path) -> None:
 # --- several files ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parity("TW-10")
 def test_patterns_lists_and_places(tmp_path: Path) -> None:
     for name, text in (("b/x.csv", "b"), ("a/x.csv", "a"), ("a/y.csv", "c")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -239,6 +244,7 @@ def test_pipe(tmp_path: Path) -> None:
     assert cells(rows)["text"] == ["good", "bad", "fine"]
 
 
+@pytest.mark.parity("TW-11")
 def test_concat(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(_CSV)
     (tmp_path / "b.tsv").write_text("sentence\tlabel\nmeh\t0\n")
@@ -253,6 +259,7 @@ def test_concat(tmp_path: Path) -> None:
 # --- selection -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parity("TW-11")
 def test_where_rename_select_take(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(_CSV)
     rows = read(tmp_path / "a.csv", where={"label": ("1",)}, rename={"text": "body"}, select=("body",), take=5)
@@ -361,6 +368,7 @@ def test_what_only_the_datasets_library_reads_says_what_to_install(
             read_source(section)
 
 
+@pytest.mark.parity("HF-04")
 def test_local_data_set_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 

@@ -46,7 +46,9 @@ def matplotlib() -> Any:
     return pytest.importorskip("matplotlib", reason="the extra `plots` is not installed")
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("kind", EXPECTED)
+@pytest.mark.parity("TW-19")
 def test_each_kind_has_its_plots_and_each_has_ink(kind: str) -> None:
     drawn = {path.as_posix(): data for path, data in plots_of(PAGES[kind]())}
     assert set(drawn) == {f"{name}.png" for name in EXPECTED[kind]}
@@ -84,6 +86,7 @@ def test_a_matrix_is_drawn_as_it_is() -> None:
     assert first.shape == second.shape and not np.array_equal(first, second)
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("name", ["$x_{", "_hidden", "情感", "a\nb\x00", "", "x" * 500])
 def test_names_of_the_data_are_written_as_they_are(name: str) -> None:
     """They are no formulas, no hidden entries of a legend, and no font has to know them."""

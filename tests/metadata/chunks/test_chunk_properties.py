@@ -185,6 +185,7 @@ def scored_of(tokenizer: Any, way: ScoredChunks) -> dict[int, tuple[str, int, in
     return {document: (text, *amounts[document].tolist()) for document, text in texts.items()}
 
 
+@pytest.mark.every_day(3)
 @pytest.mark.parametrize("compat", ["none", "bsmetadata"])
 @pytest.mark.parametrize("kind", [*TOKENIZERS, "llama 2"])
 def test_all_ways_of_a_comparison_score_the_same_characters(kind: str, compat: str) -> None:

@@ -12,7 +12,7 @@ from textune.adapters.bsmetadata.given import Settings, read_settings, shown
 from textune.adapters.bsmetadata.keys import DATA, KEYS, METADATA
 from textune.adapters.bsmetadata.rendering import Compat, metadata_lines, types_of
 from textune.adapters.bsmetadata.training import completed_steps, model_lines, train_lines
-from textune.adapters.foreign import Foreign, LeftOut, Line, as_tree
+from textune.adapters.foreign import Foreign, LeftOut, Line, as_tree, kept_files
 from textune.config import Problem, parse_key, refuse
 from textune.errors import ConfigError
 
@@ -63,6 +63,7 @@ def convert_bsmetadata(
         tuple(_left_out(agreed, types)),
         tuple(notes),
         run=settings["out_dir"],
+        kept=kept_files(files),
     )
 
 

@@ -1,7 +1,4 @@
-"""Configurations and commands of other systems: the verb `convert`, and their scripts as words of `textune`.
-
-To add a script, write its command here, and a row in `SCRIPTS`.
-"""
+"""The commands of bsmetadata: its configuration converted, and its two scripts."""
 
 from __future__ import annotations
 
@@ -12,20 +9,12 @@ from typing import Any
 
 import click
 
+from textune.adapters import FLAGS, named_config, read_flags
+from textune.adapters import convert_bsmetadata as convert_files
 from textune.cli.models import evaluate
-from textune.cli.options import Examples, GroupExamples, json_option, quiet_option, resume_and_overrides, resume_option
-from textune.cli.output import print_json
-from textune.cli.runs import share_among_devices, train_and_report
-from textune.ranks import launched, launched_world
-
-
-@click.group(
-    cls=GroupExamples,
-    short_help="Turn another system's configuration into one of textune.",
-    examples="textune convert bsmetadata --config v2.yaml --deepspeed v2.json --prefer deepspeed --out v2.toml",
-)
-def convert() -> None:
-    """Turn another system's configuration into one of textune, every line with what it was made of."""
+from textune.cli.options import Examples, json_option, quiet_option, resume_and_overrides
+from textune.cli.systems.shared import converting, print_converted, processes_started, train_foreign, training
+from textune.launch import accelerated
 
 
 def _settled(function: Callable[..., None]) -> Callable[..., None]:
@@ -47,7 +36,7 @@ def _settled(function: Callable[..., None]) -> Callable[..., None]:
     )(function)
 
 
-@convert.command(
+@click.command(
     "bsmetadata",
     cls=Examples,
     short_help="bsmetadata's Hydra and DeepSpeed files.",
@@ -58,10 +47,7 @@ def _settled(function: Callable[..., None]) -> Callable[..., None]:
 @click.option("--config", metavar="FILE", help="The Hydra configuration; without one, its defaults.")
 @click.option("--deepspeed", metavar="FILE", help="The DeepSpeed configuration.")
 @_settled
-@click.option(
-    "--out", metavar="CONFIG.toml", help="The file to write; by default standard output. An existing one is refused."
-)
-@json_option
+@converting
 @click.argument("words", nargs=-1, metavar="[KEY=VALUE]...")
 def convert_bsmetadata(
     config: str | None,
@@ -76,24 +62,13 @@ def convert_bsmetadata(
     KEY=VALUE overrides keys of the Hydra configuration, in Hydra's words. Every key is turned into one of textune, or
     named as one that changes nothing. Numbers that the two files have and do not agree on are refused.
     """
-    from textune.adapters import convert_bsmetadata as convert_files
-    from textune.pipeline import convert as write_converted
-
     foreign = convert_files(
         None if config is None else Path(config),
         words,
         deepspeed=None if deepspeed is None else Path(deepspeed),
         **_choices(settled),
     )
-    text = write_converted(foreign, out)
-    if as_json:
-        print_json(foreign.to_dict())
-    elif out is None:
-        click.echo(text, nl=False)
-    else:
-        for note in foreign.notes:
-            click.echo(f"note: {note}", err=True)
-        click.echo(f"Wrote {out}. Next: {shlex.join(['textune', 'train', out, '--run', foreign.run])}")
+    print_converted(foreign, out=out, as_json=as_json)
 
 
 def _choices(settled: dict[str, Any]) -> dict[str, Any]:
@@ -118,10 +93,7 @@ def _choices(settled: dict[str, Any]) -> dict[str, Any]:
 @click.option("--deepspeed", metavar="FILE", help="The DeepSpeed file; by default that of accelerate's configuration.")
 @_settled
 @click.option("--local_rank", "--local-rank", type=int, hidden=True)
-@resume_option
-@click.option("--dry-run", is_flag=True, help="Build and check everything, show what would be trained, write nothing.")
-@json_option
-@quiet_option
+@training
 @click.argument("words", nargs=-1, metavar="[KEY=VALUE]...")
 @click.pass_context
 def train_as_bsmetadata(
@@ -135,6 +107,7 @@ def train_as_bsmetadata(
     dry_run: bool,
     as_json: bool,
     quiet: bool,
+    own_ranks: bool,
     words: tuple[str, ...],
     **settled: Any,
 ) -> None:
@@ -143,16 +116,11 @@ def train_as_bsmetadata(
     The config of the run folder has every value with the key of bsmetadata that it comes from, and names what was left
     out and what is done otherwise. A run that was stopped resumes with --resume.
     """
-    from textune.adapters import convert_bsmetadata as convert_files
-    from textune.adapters import load_foreign, named_config
-    from textune.launch import accelerated
-
     resume, words = resume_and_overrides(resume, words)
     told = accelerated()
     file = deepspeed or told.deepspeed
     choices = _choices(settled)
-    if launched() and choices["processes"] is None:
-        choices["processes"] = launched_world()
+    choices["processes"] = processes_started(choices["processes"], own_ranks=own_ranks)
     foreign = convert_files(
         named_config(context.info_name or "", config_name, path=config_path),
         words,
@@ -160,25 +128,15 @@ def train_as_bsmetadata(
         precision=told.precision,
         **choices,
     )
-    loaded = load_foreign(foreign)
-    if not (dry_run or launched() or told.precision):
-        share_among_devices(loaded.experiment.train, context.obj or [])
-    train_and_report(loaded, dry_run=dry_run, as_json=as_json, quiet=quiet, run=foreign.run, resume=resume)
+    train_foreign(foreign, context, resume=resume, dry_run=dry_run, as_json=as_json, quiet=quiet)
 
 
-def evaluation_of_bsmetadata() -> click.Command:
-    """The command that stands for bsmetadata's `evaluation.py`; made where it is used, since its flags are a table of
-    the adapter."""
-    from textune.adapters import FLAGS
-
-    command = evaluate_as_bsmetadata
-    flags = [
-        click.Option([f"--{name}"], help=flag.help, is_flag=flag.default is False, type=type(flag.default))
-        for name, flag in FLAGS.items()
-    ]
-    known = {parameter.name for parameter in command.params}
-    command.params = [*(flag for flag in flags if flag.name not in known), *command.params]
-    return command
+def _flags(function: Callable[..., None]) -> Callable[..., None]:
+    """An option for each flag of the script, by the adapter's table."""
+    for name, flag in reversed(FLAGS.items()):
+        option = click.option(f"--{name}", help=flag.help, is_flag=flag.default is False, type=type(flag.default))
+        function = option(function)
+    return function
 
 
 @click.command(
@@ -187,6 +145,7 @@ def evaluation_of_bsmetadata() -> click.Command:
     hidden=True,
     examples="textune bsmetadata/evaluation.py --repo_id metadata_outputs --metadata_to_test html,title --no_cuda",
 )
+@_flags
 @click.option("--data", metavar="FILE", multiple=True, help="Documents; by default the run's own.")
 @json_option
 @quiet_option
@@ -195,8 +154,6 @@ def evaluate_as_bsmetadata(data: tuple[str, ...], as_json: bool, quiet: bool, **
 
     It is a call of `textune evaluate RUN --by-metadata`, which is shown.
     """
-    from textune.adapters import read_flags
-
     call = read_flags({name: value for name, value in flags.items() if value})
     words = [*call.words, *(word for file in data for word in ("--data", file))]
     if not quiet:
@@ -205,17 +162,3 @@ def evaluate_as_bsmetadata(data: tuple[str, ...], as_json: bool, quiet: bool, **
             click.echo(f"note: {note}", err=True)
     words += ["--json"] * as_json + ["--quiet"] * quiet
     evaluate.main(words, prog_name="textune evaluate", standalone_mode=False)
-
-
-SCRIPTS: dict[tuple[str, str], Callable[[], click.Command]] = {
-    ("bsmetadata", "train"): lambda: train_as_bsmetadata,
-    ("bsmetadata", "evaluation"): evaluation_of_bsmetadata,
-}
-"""Commands by the folder and the name of the script that they stand for."""
-
-
-def script_called(word: str) -> click.Command | None:
-    """The command that stands for a script, such as `bsmetadata/train.py`; None for any other word."""
-    *folders, name = word.replace("\\", "/").split("/")
-    found = SCRIPTS.get((folders[-1] if folders else "", name.removesuffix(".py")))
-    return None if found is None else found()

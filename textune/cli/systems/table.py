@@ -1,0 +1,53 @@
+"""Other systems by name: the words of `textune` that stand for their scripts and programs, and `textune convert NAME`.
+
+To add a system, write its commands in a module beside this one, and a row in `SYSTEMS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import click
+
+
+@dataclass(frozen=True)
+class System:
+    """The commands of one system, all in one module, which is imported when one of them is used."""
+
+    module: str
+    """Its module beside this one."""
+    convert: str = ""
+    """The name there of the command of `textune convert`; empty if there is none."""
+    words: Mapping[str, str] = field(default_factory=dict)
+    """Words of `textune`, and the name there of the command that each stands for. Users may write a word as a path,
+    with any folders before it, and with `.py` behind it. A word that is also one of textune's verbs has its folder
+    with it, such as `bsmetadata/train`."""
+
+    def command(self, name: str) -> click.Command:
+        """A command of the module."""
+        found = getattr(importlib.import_module(f"textune.cli.systems.{self.module}"), name)
+        assert isinstance(found, click.Command)
+        return found
+
+
+SYSTEMS: dict[str, System] = {
+    "bsmetadata": System(
+        "bsmetadata",
+        convert="convert_bsmetadata",
+        words={"bsmetadata/train": "train_as_bsmetadata", "bsmetadata/evaluation": "evaluate_as_bsmetadata"},
+    ),
+}
+"""By the name that `textune convert` knows."""
+
+
+def command_called(word: str) -> click.Command | None:
+    """The command that a script or program of another system stands for, such as `bsmetadata/train.py`; None for any
+    other word."""
+    parts = word.replace("\\", "/").removesuffix(".py").split("/")
+    for system in SYSTEMS.values():
+        for known, name in system.words.items():
+            if parts[-1 - known.count("/") :] == known.split("/"):
+                return system.command(name)
+    return None

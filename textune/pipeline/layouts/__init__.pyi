@@ -1,0 +1,1 @@
+from .table import write_layout as write_layout
