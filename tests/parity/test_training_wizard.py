@@ -38,6 +38,7 @@ from textune.config.sources import DataSection
 from textune.config.taskkinds import BinaryTask, MultitaskTask, RegressionTask
 from textune.data.reading.sources import read_source
 from textune.errors import CodeError, ConfigError, DataError
+from textune.imports import quietly
 from textune.pipeline.train import TrainResult
 from textune.run.manifest import read_manifest
 
@@ -488,10 +489,10 @@ def test_tw_17_a_command_merges_adapters_of_textune_and_of_peft(
     torch.manual_seed(0)
     plain = AutoModelForSequenceClassification.from_pretrained(here / "backbone", num_labels=3)
     config = peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"], init_lora_weights=False)
-    adapted = peft.get_peft_model(plain, config).eval()
-    adapted.save_pretrained(here / "adapter")
     ids = torch.tensor([[1, 5, 9]])
-    with torch.no_grad():
+    with quietly("peft"), torch.no_grad():
+        adapted = peft.get_peft_model(plain, config).eval()
+        adapted.save_pretrained(here / "adapter")
         expected = adapted(ids).logits
     answer = call("merge-adapter-main-models", "adapter", "backbone")
     assert answer.code == 0, answer.err

@@ -14,7 +14,7 @@ from textune.atomic import write_folder
 from textune.config import user_path
 from textune.errors import ModelError, RunError
 from textune.exports.exporting import export
-from textune.imports import import_quietly
+from textune.imports import import_quietly, quietly
 from textune.jsontext import parse_json
 from textune.model import CARD_NAME, quiet_transformers
 
@@ -69,7 +69,7 @@ def _merged(folder: Path, backbone: str) -> tuple[Any, Any]:
     sizes = list(_head_sizes(folder))
     options: dict[str, Any] = {"num_labels": sizes[-1]} if sizes and reader.__name__.endswith("Classification") else {}
     try:
-        with quiet_transformers():
+        with quiet_transformers(), quietly("peft"):
             model = reader.from_pretrained(backbone, dtype=torch.float32, use_safetensors=True, **options)
             tokenizer = transformers.AutoTokenizer.from_pretrained(backbone)
             return PeftModel.from_pretrained(model, str(folder)).merge_and_unload(), tokenizer

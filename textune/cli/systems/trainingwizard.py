@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 
 import click
+
+from textune.cli.options import Examples, json_option
+from textune.cli.output import print_json
 from textune.cli.systems.shared import (
     converting,
     print_converted,
@@ -14,9 +17,6 @@ from textune.cli.systems.shared import (
     train_foreign,
     training,
 )
-
-from textune.cli.options import Examples, json_option
-from textune.cli.output import print_json
 from textune.imports import importing
 
 
