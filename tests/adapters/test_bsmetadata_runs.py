@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 from kits.bsmetadata import TEST_FILE, V2, shards, zero_file
 from kits.cli import runner
@@ -129,6 +130,28 @@ def test_the_run_folder_keeps_the_files_and_the_words(home: Path, direct: Result
     words = shlex.split((kept / "words.txt").read_text(encoding="utf-8"))
     assert words[:3] == ["bsmetadata", "bsmetadata/hydra_configs/v2.yaml", "bsmetadata/v2.json"]
     assert words[3:] == [*TINY, "out_dir=direct"]
+
+
+def test_a_file_alone_is_a_word_for_train_which_keeps_it(home: Path, call: Any) -> None:
+    """The published file with the words written into it."""
+    keys: dict[str, Any] = yaml.safe_load(V2.read_text(encoding="utf-8"))
+    for word in (*TINY, DATA + "experiment=with_metadata_datasetv2", DATA + "streaming=false", "out_dir=alone"):
+        key, _, written = word.partition("=")
+        *tables, last = key.split(".")
+        table = keys
+        for name in tables:
+            table = table.setdefault(name, {})
+        table[last] = yaml.safe_load(written)
+    (home / "alone.yaml").write_text(yaml.safe_dump(keys), encoding="utf-8")
+    done = call("alone.yaml", "train.seed=5", "--quiet")
+    assert done.code == 0, done.err
+    kept = home / "alone" / "foreign"
+    assert yaml.safe_load((kept / "alone.yaml").read_text(encoding="utf-8")) == keys
+    assert load_config(home / "alone" / "config.toml").experiment.train.seed == 5
+    branch = call("train", "alone.yaml", "train.seed=5", "--run", "branch", "--resume", "alone/checkpoints/step-1")
+    assert branch.code == 0, branch.err
+    assert (home / "branch" / "foreign" / "alone.yaml").is_file()
+    assert losses(home / "branch") == losses(home / "alone")[1:]
 
 
 @pytest.mark.parametrize("folder", ["direct", "direct/checkpoints/step-1"])

@@ -49,6 +49,18 @@ def test_resuming_takes_back_how_it_ended(tmp_path: Path) -> None:
     assert manifest.finished is None and manifest.reason is None and manifest.data == read_manifest(OLD).data
 
 
+def test_files_of_another_system_are_kept_and_those_of_a_later_session_replace_them(tmp_path: Path) -> None:
+    shutil.copytree(OLD, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    kept = folder.path / "foreign"
+    folder.resume(Resumption(started="now", step=1), config_text="", foreign={"a.yaml": "one", "group/b.yaml": "two"})
+    assert [(kept / name).read_text() for name in ("a.yaml", "group/b.yaml")] == ["one", "two"]
+    folder.resume(Resumption(started="now", step=2), config_text="")  # by a configuration of ours
+    assert (kept / "a.yaml").is_file()
+    folder.resume(Resumption(started="now", step=3), config_text="", foreign={"a.yaml": "three"})
+    assert (kept / "a.yaml").read_text() == "three" and not (kept / "group").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

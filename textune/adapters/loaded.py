@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from textune.adapters.foreign import Foreign
 from textune.adapters.remarks import about
-from textune.config import Loaded, format_key, load_tree, parse_key
+from textune.config import Layer, Loaded, Origin, Overrides, format_key, load_config, parse_key
 
 WORDS = "words.txt"
 """The file, beside those that are kept, with the system's name, its files and words."""
 
 
-def load_foreign(foreign: Foreign) -> Loaded:
+def load_foreign(foreign: Foreign, overrides: Overrides = (), unset: Iterable[str] = ()) -> Loaded:
     """The checked configuration, in which every value knows the foreign key that it comes from.
 
-    Relative paths start from the current folder. Raises a ConfigError that lists what does not fit.
+    `overrides`, `unset`: keys of ours, as `load_config` takes them. Relative paths start from the current folder.
+    Raises a ConfigError that lists what does not fit.
     """
-    loaded = load_tree(foreign.tree, origin=foreign.system, base=Path.cwd())
+    layer = Layer(foreign.tree, Origin(foreign.system, Path.cwd()))
+    loaded = load_config(None, overrides, unset, over=(layer,))
     made_of = {format_key(*parse_key(line.key)): line.origin for line in foreign.lines}
     origins = {
         key: _origin(key, made_of) if known == foreign.system else known for key, known in loaded.origins.items()

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from textune.batches.cache import Progress, open_store
+from textune.batches.giventokens import given_store
 from textune.batches.pieces import PieceEncoder, Separators, find_frame, find_separators
 from textune.batches.prefixed import FieldTokens, Joints, PrefixedStore
 from textune.batches.store import RowStore, TokenStore
@@ -20,7 +21,7 @@ from textune.errors import DataError
 from textune.wording import count, shorten
 
 if TYPE_CHECKING:
-    from textune.data import Examples
+    from textune.data import Examples, TokenIds
 
 _TEXT = pa.large_string()
 _Tokenise = Callable[[pa.ChunkedArray, PieceEncoder], TokenStore]
@@ -40,11 +41,15 @@ class RowTexts:
     """large_string [E] of each column of `data.metadata`, null where a row has no such field."""
     row_ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
     """uint64 [E] what tells rows apart in draws; only where training draws."""
+    tokens: TokenIds | None = None
+    """The tokens themselves, where rows come with them."""
 
     @classmethod
     def of(cls, examples: Examples) -> RowTexts:
         """Those of examples."""
-        return cls(examples.text, examples.text_pair, examples.place, examples.fields, examples.row_ids)
+        return cls(
+            examples.text, examples.text_pair, examples.place, examples.fields, examples.row_ids, examples.tokens
+        )
 
     @classmethod
     def given(
@@ -70,6 +75,8 @@ def open_row_store(
 ) -> RowStore:
     """The token rows of these texts, kept in the token cache; arguments and errors as of `cache.open_store`, and
     DataError where a prefix leaves no room for a text."""
+    if rows.tokens is not None:
+        return given_store(rows.tokens, encoder, rows.place, pair=rows.pair is not None)
     if encoder.prefix is None:
         return open_store(rows.text, rows.pair, encoder, section, place=rows.place, progress=progress, notice=notice)
 
@@ -82,6 +89,8 @@ def open_row_store(
 
 def make_row_store(rows: RowTexts, encoder: TextEncoder) -> RowStore:
     """The same in memory."""
+    if rows.tokens is not None:
+        return given_store(rows.tokens, encoder, rows.place, pair=rows.pair is not None)
     if encoder.prefix is None:
         pairs = None if rows.pair is None else rows.pair.to_pylist()
         return encoder.encode(rows.text.to_pylist(), pairs, place=rows.place)

@@ -5,6 +5,7 @@ The rule is that of AzureML's AutoML for text: 128 tokens, or 256 where a tenth 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -38,13 +39,20 @@ def choose_max_length(
     *,
     earlier: int | None,
     prefix: MetadataPrefix | None = None,
+    others: Iterable[Split] = (),
 ) -> MaxLength:
     """The longest row of a run, whatever the backbone has positions for; a run that continues keeps its `earlier`
-    one."""
+    one. Rows that come as token ids are not cut: it is then the longest of these and of the `others`."""
     if section.max_length != "auto":
         return MaxLength(section.max_length, "tokens.max_length")
     if earlier is not None:
         return MaxLength(earlier, "as before the run stopped")
+    given = [split.examples.tokens for split in (train, *others) if split.examples.tokens is not None]
+    if given:
+        lengths = np.concatenate([tokens.lengths for tokens in given])
+        if section.drop_longer is not None:
+            lengths = lengths[lengths <= section.drop_longer]
+        return MaxLength(int(lengths.max(initial=2)), "auto: the longest row of token ids")
     if section.truncate == "error":
         return MaxLength(LONG_ROWS, 'auto, where tokens.truncate = "error" refuses longer rows')
     lengths = _sampled_lengths(section, tokenizer, train, prefix)

@@ -137,12 +137,24 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, Exception) and is_out_of_memory(error)
 
 
+_CONFIGS = (".toml", ".json", ".yaml", ".yml")
+"""How config files end."""
+
+
 class _Verbs(click.Group):
-    """Lists its commands in the order of the work, and knows scripts of other systems."""
+    """Lists its commands in the order of the work, and knows config files, and scripts of other systems."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """A verb, or the script of another system."""
         return super().get_command(ctx, cmd_name) or command_called(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the first word names; the name of a config file means `train`."""
+        if args[0].lower().endswith(_CONFIGS) and self.get_command(ctx, args[0]) is None:
+            args = ["train", *args]
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)

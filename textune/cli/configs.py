@@ -116,10 +116,10 @@ def check(
 @json_option
 def show(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], diff: bool, as_json: bool) -> None:
     """Print the resolved config, with the origin of every value."""
-    from textune.config import load_config
+    from textune.adapters import load_any
     from textune.config import show as show_config
 
-    loaded = load_config(config, overrides, unset)
+    loaded = load_any(config, overrides, unset)
     if as_json:
         print_json({"config": loaded.experiment.model_dump(mode="json"), "origins": loaded.origins})
     else:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from textune.errors import ConfigError, Setting, TextuneError
+from textune.ranks import launched, launched_world
 
 if TYPE_CHECKING:
     from textune.config import Columns, FilesSource
@@ -81,6 +82,23 @@ def resume_and_overrides(resume: str | None, overrides: tuple[str, ...]) -> tupl
     if resume is not None and "=" in resume and not os.path.exists(resume):
         return "latest", (resume, *overrides)
     return resume, overrides
+
+
+processes_option = click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How many processes train there, one for each GPU; by default as many as were started, or one.",
+)
+OWN_RANKS = "--own-ranks"
+own_ranks_option = click.option(OWN_RANKS, is_flag=True, hidden=True)
+"""Says that textune itself started this process as one of several, so their number is none of the user's words."""
+
+
+def processes_started(given: int | None, *, own_ranks: bool) -> int | None:
+    """How many processes the user means: those that `--processes` says, else those that a launcher started; None where
+    nobody said."""
+    return launched_world() if given is None and launched() and not own_ranks else given
 
 
 json_option = click.option(

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from textune.cli.options import (
+    OWN_RANKS,
     Examples,
     config_options,
     json_option,
+    own_ranks_option,
+    processes_option,
+    processes_started,
     quiet_option,
     resume_and_overrides,
     resume_option,
@@ -33,13 +37,16 @@ if TYPE_CHECKING:
     "textune train config.toml --run runs/second train.optimizer.lr=3e-5 'train.duration=2 epochs'\n"
     "textune train config.toml --run runs/first --resume\n"
     "textune train config.toml --run runs/branch --resume runs/first/checkpoints/step-120\n"
-    "textune train config.toml --fast-dev-run",
+    "textune train config.toml --fast-dev-run\n"
+    "textune train training-wizard.toml --processes 4",
 )
 @config_options
 @run_option
 @resume_option
 @click.option("--dry-run", is_flag=True, help="Build and check everything, show what would be trained, write nothing.")
 @click.option("--fast-dev-run", is_flag=True, help="One batch of everything, in a folder that is removed again.")
+@processes_option
+@own_ranks_option
 @json_option
 @quiet_option
 @click.pass_obj
@@ -52,26 +59,24 @@ def train(
     resume: str | None,
     dry_run: bool,
     fast_dev_run: bool,
+    processes: int | None,
+    own_ranks: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Train, keep the best model, evaluate it, and write the run folder.
 
-    A run that was stopped resumes with --resume, exactly from its last checkpoint.
+    A run that was stopped resumes with --resume, exactly from its last checkpoint. CONFIG may also be a file of
+    training-wizard, torchrecipes or bsmetadata; `textune convert` shows what becomes of it.
     """
+    from textune.adapters import load_any
+
     resume, overrides = resume_and_overrides(resume, overrides)
+    loaded = load_any(config, overrides, unset, processes=processes_started(processes, own_ranks=own_ranks))
     if not (dry_run or launched()):
-        _share_among_devices(config, overrides, unset, words or [])
-    given = {"overrides": overrides, "unset": unset}
+        share_among_devices(loaded.experiment.train, words or [])
     train_and_report(
-        config,
-        dry_run=dry_run,
-        fast_dev_run=fast_dev_run,
-        as_json=as_json,
-        quiet=quiet,
-        run=run,
-        resume=resume,
-        **given,
+        loaded, dry_run=dry_run, fast_dev_run=fast_dev_run, as_json=as_json, quiet=quiet, run=run, resume=resume
     )
 
 
@@ -119,12 +124,6 @@ def _say_what_comes_next(console: Console, result: TrainResult) -> None:
     say(console, f"\n{words}")
 
 
-def _share_among_devices(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], words: list[str]) -> None:
-    from textune.config import load_config
-
-    share_among_devices(load_config(config, overrides, unset).experiment.train, words)
-
-
 def share_among_devices(section: TrainSection, words: list[str]) -> None:
     """Start a process for each device, if there are several; this process then exits with their code.
 
@@ -138,4 +137,4 @@ def share_among_devices(section: TrainSection, words: list[str]) -> None:
         return
     count = num_processes(section, num_gpus=torch.cuda.device_count())
     if count > 1:
-        become_processes(count, words)
+        become_processes(count, [*words, OWN_RANKS])

@@ -45,6 +45,7 @@ from .parents import Layer as Layer
 from .paths import absolute as absolute
 from .paths import user_path as user_path
 from .presets import described_presets as described_presets
+from .presets import is_preset as is_preset
 from .presets import preset_names as preset_names
 from .problems import Problem as Problem
 from .problems import keys_called as keys_called
@@ -103,6 +104,7 @@ from .taskkinds import AutoTask as AutoTask
 from .taskkinds import BinaryTask as BinaryTask
 from .taskkinds import ClassWeights as ClassWeights
 from .taskkinds import ConditionalLmTask as ConditionalLmTask
+from .taskkinds import MulticlassTask as MulticlassTask
 from .taskkinds import MultitaskTask as MultitaskTask
 from .taskkinds import PythonTask as PythonTask
 from .taskkinds import RegressionTask as RegressionTask
@@ -120,6 +122,8 @@ from .tracking import MlflowTrack as MlflowTrack
 from .tracking import PythonTrack as PythonTrack
 from .tracking import TensorBoardTrack as TensorBoardTrack
 from .tracking import Track as Track
+from .trees import CONFIG_SUFFIXES as CONFIG_SUFFIXES
+from .trees import read_tree as read_tree
 from .updaterules import Adafactor as Adafactor
 from .updaterules import AdamW as AdamW
 from .updaterules import EarlyStopping as EarlyStopping

@@ -37,6 +37,7 @@ from textune.config.section import Section
 from textune.config.sources import ConcatSource, FilesSource, StreamSource
 from textune.config.streams import split_problems, stream_problems
 from textune.config.taskkinds import PythonTask
+from textune.config.tokenids import token_id_problems
 from textune.config.toml import Tree, format_key, format_value, shorten
 from textune.errors import ConfigError
 
@@ -192,7 +193,7 @@ def require_runnable(experiment: Experiment) -> None:
     problems += [*rate_problems(experiment), *loss_problems(experiment), *window_problems(experiment)]
     problems += [*lora_problems(experiment), *low_bit_problems(experiment), *engine_problems(experiment)]
     problems += [*rendering_problems(experiment), *language_problems(experiment), *prefix_problems(experiment)]
-    problems += decide_problems(experiment)
+    problems += [*decide_problems(experiment), *token_id_problems(experiment)]
     refuse(problems)
 
 

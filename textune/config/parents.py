@@ -15,7 +15,8 @@ from textune.config.merge import Origin
 from textune.config.overrides import EXTENDS
 from textune.config.paths import absolute, user_path
 from textune.config.presets import PREFIX, is_preset, preset_like, read_preset
-from textune.config.toml import Tree, format_value, printable, read_toml
+from textune.config.toml import Tree, format_value, printable
+from textune.config.trees import read_tree
 from textune.errors import ConfigError
 
 
@@ -69,7 +70,7 @@ def layers_of(table: Tree, origin: Origin) -> list[Layer]:
 
 def _read(source: _Source, start: Path, children: Sequence[_Source], layers: dict[str, Layer]) -> None:
     """Add a file or preset to the layers, after what it builds on; `children` lead to it, `start` is for labels."""
-    table = read_preset(source.identity) if source.file is None else read_toml(source.file, shown=source.shown)
+    table = read_preset(source.identity) if source.file is None else read_tree(source.file, shown=source.shown)
     table.pop("$schema", None)
     _read_parents(table.pop(EXTENDS, None), (*children, source), start, layers)
     layers[source.identity] = Layer(table, Origin(source.label(start), source.folder))

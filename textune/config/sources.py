@@ -277,6 +277,10 @@ class Columns(Section):
     """Columns of 0 and 1 (or false and true, no and yes), one per label, such as `["toxic", "obscene"]`: a multilabel
     task with these label names. With `task.kind = "multitask"`, a column for each task, such as `["tone", "urgent"]`,
     in their order or with their names. Replaces `label`."""
+    tokens: ColumnName | None = None
+    """Column of token ids, such as `input_ids`: lists of whole numbers that the backbone's own tokenizer made, so that
+    rows are not tokenised again. `token_type_ids` and `attention_mask` beside it are read as well; tokens of mask 0
+    are padding and left out. The text, where the files have it, is what reports show."""
     weight: ColumnName | None = None
     """Column of the weight of each row in the loss, or in the sampling of rows (`train.order = "weighted"`). With
     several tasks, a number or a list with one for each task."""

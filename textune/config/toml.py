@@ -31,6 +31,17 @@ def read_toml(path: Path, *, shown: str) -> Tree:
 
     Raises ConfigError, with line and column, if it is missing, a folder, unreadable, not UTF-8 or not TOML.
     """
+    text = read_text(path, shown=shown)
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:
+        raise _syntax_error(str(error), text, path, shown) from None
+    except RecursionError:
+        raise ConfigError(f"{shown}: lists or tables are nested too deeply.", place=shown) from None
+
+
+def read_text(path: Path, *, shown: str) -> str:
+    """The text of a config file; ConfigError if it is missing, a folder, unreadable or not UTF-8."""
     if os.path.isdir(path):
         inside = sorted(entry.name for entry in path.glob("*.toml"))
         hint = f"Give the file, such as {Path(shown) / inside[0]}." if inside else "Give the TOML file itself."
@@ -46,19 +57,13 @@ def read_toml(path: Path, *, shown: str) -> Tree:
             f"{shown} cannot be read: {error.strerror}.", place=shown, reason=error.strerror or ""
         ) from None
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         hint = _hint_for_data(path, shown) or "Save the file as UTF-8."
         raise ConfigError(
             f"{shown}, line {line}: this is not UTF-8 text.", hint=hint, place=f"{shown}, line {line}"
         ) from None
-    try:
-        return tomllib.loads(text)
-    except ValueError as error:
-        raise _syntax_error(str(error), text, path, shown) from None
-    except RecursionError:
-        raise ConfigError(f"{shown}: lists or tables are nested too deeply.", place=shown) from None
 
 
 def parse_value(text: str) -> object:

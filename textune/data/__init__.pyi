@@ -104,3 +104,5 @@ from .shards.reader import MAX_LINE_BYTES as MAX_LINE_BYTES
 from .shards.urls import told_of_secrets as told_of_secrets
 from .splits import key_of as key_of
 from .splits import set_aside as set_aside
+from .splits import split_rows as split_rows
+from .tokenids import TokenIds as TokenIds

@@ -21,6 +21,7 @@ from textune.data.fields import select_fields
 from textune.data.labels import columns_as_lists, json_lists, side_by_side
 from textune.data.reading import Fault, Rows, SkippedRow, refuse
 from textune.data.rowweights import row_weights
+from textune.data.tokenids import TokenIds, read_token_ids
 from textune.errors import DataError, Setting, Words
 
 
@@ -47,6 +48,10 @@ class Examples:
     fields: tuple[pa.ChunkedArray, ...] = ()
     """Of each column of `data.metadata`, large_string [N] the field before the text, such as `source: imdb`; null
     where a row has no value."""
+    tokens: TokenIds | None = None
+    """Token ids of each example, where the rows come as such (`data.columns.tokens`)."""
+    has_text: bool = True
+    """Whether the source has the texts; otherwise `text` is the token ids, written as numbers."""
     unclear: str = ""
     """Why the meaning of integer labels is unknown: only some of the files name theirs. Empty if it is known."""
 
@@ -64,6 +69,7 @@ class Examples:
             weight=None if self.weight is None else self.weight[indices],
             indices=self.indices[indices],
             fields=tuple(field.take(chosen) for field in self.fields),
+            tokens=None if self.tokens is None else self.tokens.take(indices),
         )
 
     @property
@@ -116,10 +122,12 @@ def select_columns(
 
     DataError for a missing or unusable column, and for a bad weight if `on_bad_row` is "error".
     """
-    text, pair = select_texts(rows, columns)
+    bad: dict[int, Fault] = {}
+    tokens = None if columns.tokens is None else read_token_ids(rows, columns.tokens, bad)
+    has_text = tokens is None or set(text_columns(columns)) <= set(rows.table.column_names)
+    text, pair = select_texts(rows, columns) if tokens is None or has_text else (tokens.written(), None)
     label: pa.ChunkedArray | None = None
     weight: np.ndarray | None = None
-    bad: dict[int, Fault] = {}
     if with_labels:
         label = _labels(rows, columns, tasks, bad)
         if columns.weight is not None:
@@ -139,6 +147,8 @@ def select_columns(
         else tuple(rows.class_names.get(columns.label, ())),
         label_column=", ".join(columns.labels) or columns.label,
         fields=select_fields(rows, prefix),
+        tokens=tokens,
+        has_text=has_text,
         unclear="" if columns.labels else rows.unclear.get(columns.label, ""),
     )
     examples = leave_out(examples, bad, on_bad_row=on_bad_row)

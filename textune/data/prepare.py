@@ -96,10 +96,22 @@ def prepare_held_out(
     name: str | None = None,
     given: GivenRows = MappingProxyType({}),
 ) -> Split:
-    """Labelled rows to evaluate a model whose labels are fixed: those of `--data`, or the split `name` of a run."""
+    """Labelled rows to evaluate a model whose labels are fixed: those of `--data`, or the split `name` of a run.
+
+    Of `--data`, rows without the column of token ids that the run had are texts.
+    """
     key = key_of(name) if name is not None else "--data"
     tasks = tasks_in(label_maps)
-    examples = _read(source, _unweighted(columns), given, key=key, on_bad_row=on_bad_row, tasks=tasks, prefix=prefix)
+    examples = _read(
+        source,
+        _unweighted(columns),
+        given,
+        key=key,
+        on_bad_row=on_bad_row,
+        tasks=tasks,
+        prefix=prefix,
+        may_be_texts=name is None,
+    )
     section = DataSection(columns=columns, labels=labels, on_bad_row=on_bad_row)
     return _encoded(name or "test", examples, label_maps, section, key=key)
 
@@ -223,12 +235,15 @@ def _read(
     with_labels: bool = True,
     tasks: tuple[str, ...] = (),
     prefix: MetadataPrefix | None = None,
+    may_be_texts: bool = False,
 ) -> Examples:
     rows = read_source(source, on_bad_row=on_bad_row, given=given, key=key if key.startswith("data.") else "")
     if rows.table.num_rows == 0:
         raise DataError(
             f"{key}: {rows.source} has no rows.", hint="Check the file, and `where` and `take` if they are set."
         )
+    if may_be_texts and columns.tokens not in rows.table.column_names:
+        columns = columns.model_copy(update={"tokens": None})
     return select_columns(rows, columns, with_labels=with_labels, tasks=tasks, prefix=prefix, on_bad_row=on_bad_row)
 
 

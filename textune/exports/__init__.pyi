@@ -1,3 +1,4 @@
+from .exporting import Exported as Exported
 from .exporting import export as export
 from .exporting import plain_folder as plain_folder
 from .hub import Pushed as Pushed

@@ -32,10 +32,10 @@ from .lowbits import require_low_bits as require_low_bits
 from .mergechange import change_in_words as change_in_words
 from .mergechange import merging_change as merging_change
 from .mlflowfolder import mlflow_model as mlflow_model
+from .mlflowfolder import tokenizer_beside as tokenizer_beside
 from .native.adamw import KernelAdamW as KernelAdamW
 from .native.kernels import Kernels as Kernels
 from .origin import AdapterNote as AdapterNote
-from .outline import HEADS as HEADS
 from .outline import Outline as Outline
 from .outline import backbone_outline as backbone_outline
 from .outline import outline as outline

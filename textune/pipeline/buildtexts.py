@@ -154,6 +154,7 @@ def _loaded(building: Building, labelled: _Labelled) -> _Loaded:
         labelled.data.train,
         earlier=before_stop,
         prefix=experiment.data.metadata,
+        others=labelled.data.splits.values(),
     )
     tokens, said = fit_length(experiment.tokens, max_length, model, name=name)
     if (

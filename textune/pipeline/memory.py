@@ -9,10 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from textune.config import DEFAULT, Config, Loaded, Overrides, format_key, has_label_column, listed, load_config
+from textune.adapters import load_any
+from textune.config import DEFAULT, Config, Loaded, Overrides, format_key, has_label_column, listed
 from textune.data import GivenRows, memory_piece, read_source, texts_with_labels, unnamed_columns
 from textune.errors import InputError
 from textune.owncode import article
+from textune.ranks import launched, launched_world
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,13 @@ def load_with_rows(
     Where the configuration does not name a column of the training rows, and there is none of the usual name, it is
     found if only one can be meant; a note says so. InputError or DataError for what cannot be rows with such columns.
     """
+    processes = launched_world() if launched() else None
     sets = list(given.by_key)
     if not sets:
-        return load_config(config, overrides, unset), given.rows
+        return load_any(config, overrides, unset, processes=processes), given.rows
     in_memory = {f"{key}.{part}": value for key, name, _ in sets for part, value in _source(name)}
     overrides = _also(overrides, in_memory)
-    loaded = load_config(config, overrides, unset)
+    loaded = load_any(config, overrides, unset, processes=processes)
     rows = dict(given.rows)
     columns = loaded.experiment.data.columns
     for _, name, some in sets:
@@ -68,7 +71,8 @@ def load_with_rows(
     found = {} if given.train is None else _unnamed(loaded, rows)
     if not found:
         return loaded, rows
-    loaded = load_config(config, _also(overrides, {f"data.columns.{key}": name for key, name in found.items()}), unset)
+    columns_found = {f"data.columns.{key}": name for key, name in found.items()}
+    loaded = load_any(config, _also(overrides, columns_found), unset, processes=processes)
     said = ", ".join(f"{key} = {name!r}" for key, name in found.items())
     return replace(loaded, notes=(*loaded.notes, f"the columns of train are taken so: {said} (data.columns)")), rows
 

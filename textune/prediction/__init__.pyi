@@ -1,4 +1,5 @@
 from .card import ExportNote as ExportNote
+from .card import HeadCard as HeadCard
 from .card import ModelCard as ModelCard
 from .card import card_of as card_of
 from .card import no_classifier as no_classifier

@@ -10,12 +10,13 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from textune.atomic import write_text
 from textune.batches import PrefixedStore, TokenRows
 from textune.config import DecideSection
-from textune.data import Split, groups_in
+from textune.data import Examples, Split, groups_in
 from textune.evaluation import (
     EvaluatedRows,
     EvaluatedSet,
@@ -149,7 +150,7 @@ def report_split(
     report = build_task_report(
         scored,
         EvaluatedRows(
-            texts=examples.text,
+            texts=_readable(examples, scorer),
             pairs=examples.text_pair,
             place=examples.place,
             dataset=dataset,
@@ -168,6 +169,15 @@ def report_split(
     lifts = tuple(_lifts(score, rows, scored, metric, name=split.name, samples=bootstrap))
     evaluated = EvaluatedSet(split.name, dataset, split.fingerprint, metric, scored, facts)
     return Reported(replace(report, lifts=lifts), evaluated)
+
+
+def _readable(examples: Examples, scorer: Scorer) -> pa.ChunkedArray:
+    """Texts for people, large_string [N]: those of rows that came as token ids alone are decoded."""
+    tokens = examples.tokens
+    if examples.has_text or tokens is None:
+        return examples.text
+    rows = [row.tolist() for row in np.split(tokens.ids, tokens.offsets[1:-1])]
+    return pa.chunked_array([scorer.tokenizer.backend_tokenizer.decode_batch(rows)], pa.large_string())
 
 
 def _lifts(

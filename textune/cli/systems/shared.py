@@ -8,34 +8,26 @@ from typing import TYPE_CHECKING
 
 import click
 
-from textune.cli.options import json_option, quiet_option, resume_option
+from textune.cli.options import (
+    json_option,
+    own_ranks_option,
+    processes_option,
+    processes_started,
+    quiet_option,
+    resume_option,
+)
 from textune.cli.output import print_json
 from textune.cli.runs import share_among_devices, train_and_report
-from textune.ranks import launched, launched_world
+from textune.ranks import launched
 
 if TYPE_CHECKING:
     from textune.adapters import Foreign
 
-processes_option = click.option(
-    "--processes",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="How many processes train there, one for each GPU; by default as many as were started, or one.",
-)
+__all__ = ["converting", "print_converted", "processes_option", "processes_started", "train_foreign", "training"]
+
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Build and check everything, show what would be trained, write nothing."
 )
-
-
-_OWN_RANKS = "--own-ranks"
-own_ranks_option = click.option(_OWN_RANKS, is_flag=True, hidden=True)
-"""Says that textune itself started this process as one of several, so their number is none of the user's words."""
-
-
-def processes_started(given: int | None, *, own_ranks: bool) -> int | None:
-    """How many processes the user means: those that `--processes` says, else those that a launcher started; None where
-    nobody said."""
-    return launched_world() if given is None and launched() and not own_ranks else given
 
 
 def converting(function: Callable[..., None]) -> Callable[..., None]:
@@ -86,5 +78,5 @@ def train_foreign(
 
     loaded = load_foreign(foreign)
     if not (dry_run or launched() or accelerated().precision):
-        share_among_devices(loaded.experiment.train, [*(context.obj or []), _OWN_RANKS])
+        share_among_devices(loaded.experiment.train, context.obj or [])
     train_and_report(loaded, dry_run=dry_run, as_json=as_json, quiet=quiet, resume=resume)

@@ -51,6 +51,15 @@ SYSTEMS: dict[str, System] = {
             "merge-adapter-main-models": "merge_adapter_main_models",
         },
     ),
+    "azureml stages": System(
+        "azuremlstages",
+        words={
+            "text_classification_model_import": "import_model",
+            "text_classification_preprocess": "preprocess",
+            "text_classification_datapreprocess": "preprocess",
+            "text_classification_convert": "convert_model",
+        },
+    ),
 }
 """By the name that `textune convert` knows."""
 
