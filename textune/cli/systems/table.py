@@ -51,6 +51,11 @@ SYSTEMS: dict[str, System] = {
             "merge-adapter-main-models": "merge_adapter_main_models",
         },
     ),
+    "huggingface": System(
+        "huggingface",
+        convert="convert_huggingface",
+        words={name: name for name in ("run_glue", "run_glue_no_trainer", "run_classification", "run_xnli")},
+    ),
     "azureml stages": System(
         "azuremlstages",
         words={
