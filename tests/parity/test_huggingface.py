@@ -10,7 +10,7 @@ from kits.cli import runner
 from kits.glue import GLUE as PUBLISHED
 from kits.glue import write_hub
 
-from textune.adapters import HuggingFaceCall, load_foreign, read_huggingface
+from textune.adapters import HuggingFaceCall, as_toml, load_foreign, read_huggingface
 from textune.adapters.huggingface.glue import GLUE
 from textune.adapters.huggingface.scripts import TASKS, Script
 from textune.errors import ConfigError
