@@ -150,7 +150,7 @@ def test_tw_02_a_class_that_does_not_fit_is_named(here: Path, own: Any, error: t
         (transformer(quantization_spec={"load_in_4bits": True}, lora_spec={"r": 4}), "", "load_in_4bit"),
         ({"dataset_spec": {"data_file": "rows.tsv"}}, "dataset_spec.data_file", "data_files"),
         ({"dataset_spec": {"preprocessing.takes": 3}}, "dataset_spec.preprocessing.takes", "take"),
-        ({"callbacks_spec": {"early_stopping": True}}, "callbacks_spec.early_stopping", "early_stopping_patience"),
+        ({"callbacks_spec": {"early_stopping": True}}, "callbacks_spec.early_stopping", "enable_early_stopping"),
         (arguments(learning_rat=1e-3), "learning_rat", "learning_rate"),
         (module(loss_type="crossentropy"), "wizard_module.loss_type", "cross_entropy"),
     ],
