@@ -1,3 +1,4 @@
+from .accelerate import as_accelerated as as_accelerated
 from .azureml.folders import CLASS_NAMES as CLASS_NAMES
 from .azureml.folders import FILE_KEYS as FILE_KEYS
 from .azureml.folders import FILES as FILES
