@@ -33,6 +33,7 @@ import textune
 from textune.adapters.loaded import load_foreign
 from textune.adapters.trainer.fields import FIELDS
 from textune.adapters.trainingwizard.convert import convert_training_wizard
+from textune.cli import main
 from textune.config.schema import ModelSection
 from textune.config.sources import DataSection
 from textune.config.taskkinds import BinaryTask, MultitaskTask, RegressionTask
@@ -450,9 +451,12 @@ def done(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).symlink_to(place / name)
     (folder / "mine.py").write_text("ANSWER = 42\n", encoding="utf-8")
     write_specs(folder, module(save_plots=True), arguments(use_cpu=True))
-    words = [sys.executable, "-m", "textune", "training-wizard", "config.toml", "--quiet"]
-    found = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
+    words = ["training-wizard", "config.toml", "--quiet"]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["textune", *words])
+        main(words)
+    assert not ended.value.code
     return folder
 
 

@@ -14,7 +14,6 @@ from .guarantees import Guarantee as Guarantee
 from .info import in_words as in_words
 from .info import info as info
 from .init import init as init
-from .linearlayers import LinearLayers as LinearLayers
 from .linearlayers import linear_layers as linear_layers
 from .linearlayers import num_parameters as num_parameters
 from .load import load as load
