@@ -27,6 +27,14 @@ from textune.wording import nearest
 SYSTEM = "training-wizard"
 _COSTLY = 3
 """How many defaults the notice about them names."""
+_CALLED_ACCURACY = "accuracy is the share of rows that are right; what has this name there is balanced_accuracy here."
+_OF_ANSWERS = {
+    "multiclass": _CALLED_ACCURACY,
+    "binary of two outputs": _CALLED_ACCURACY,
+    "multilabel": "Metrics of labels are told apart by name: those of training-wizard end in _micro.",
+    "regression": "Each evaluation measures mse, mae, mape, pearson and spearman; there it measures the loss alone.",
+}
+"""What differs, by the kind of answers."""
 
 
 def convert_training_wizard(file: Path, *, processes: int | None = None) -> Foreign:
@@ -104,12 +112,8 @@ def _usual_notes(top: Table, module: Module, arguments: Arguments, processes: in
     problem = problem_of(module)
     if top["validation"] is not None:
         yield "Metrics are those of each evaluation; there they are means of up to ten evaluations."
-    if problem in ("multiclass", "binary of two outputs"):
-        yield "accuracy is the share of rows that are right; what has this name there is balanced_accuracy here."
-    if problem == "multilabel":
-        yield "Metrics of labels are told apart by name: those of training-wizard are the ones that end in _micro."
-    if problem == "regression":
-        yield "Each evaluation measures mse, mae, mape, pearson and spearman; there it measures the loss alone."
+    if problem in _OF_ANSWERS:
+        yield _OF_ANSWERS[problem]
     if processes > 1:
         yield "Gradients are averaged over the processes; there each process follows its own."
     if arguments.values.get("gradient_accumulation_steps") not in (None, 1):

@@ -187,14 +187,13 @@ def stand_in() -> Iterator[None]:
         yield
         return
     for path, classes in _MODULES.items():
-        module = ModuleType(path, "A stand-in of textune's.")
-        module.__path__ = []
-        for one in classes:
-            setattr(module, one.__name__, one)
-        sys.modules[path] = module
+        made = ModuleType(path, "A stand-in of textune's.")
+        made.__path__ = []
+        vars(made).update({one.__name__: one for one in classes})
+        sys.modules[path] = made
         above, _, name = path.rpartition(".")
         if above:
-            setattr(sys.modules[above], name, module)
+            setattr(sys.modules[above], name, made)
     try:
         yield
     finally:
