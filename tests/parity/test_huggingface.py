@@ -203,6 +203,17 @@ def test_hf_13_checkpoints_and_where_a_run_goes_on(files: Path) -> None:
     assert call("run_glue_no_trainer", "--task_name rte --resume_from_checkpoint step_5").resume == "step_5"
     assert call("run_glue", OWN).resume == "auto"
     assert call("run_glue", f"{OWN} --overwrite_output_dir").resume is None
+    theirs = files / "checkpoint-500"
+    theirs.mkdir()
+    (theirs / "optimizer.bin").write_bytes(b"")
+    with pytest.raises(ConfigError, match="pickled"):
+        call("run_glue", f"{OWN} --resume_from_checkpoint checkpoint-500")
+    for name in ("config.json", "model.safetensors"):
+        (theirs / name).write_bytes(b"")
+    found = call("run_glue", f"{OWN} --resume_from_checkpoint checkpoint-500")
+    values = {line.key: line.value for line in found.foreign.lines}
+    assert (found.resume, values["model.pretrained"], values["model.tokenizer"]) == (None, "checkpoint-500", MODEL)
+    assert any("at step 0" in note for note in found.foreign.notes)
 
 
 def test_hf_14_trackers_by_name(files: Path) -> None:

@@ -137,5 +137,5 @@ def _read_file(file: Path, takes: Mapping[str, Any], program: str) -> Flags:
 
 
 def _place(file: Path, text: str, key: str) -> str:
-    at = text.find(json.dumps(key, ensure_ascii=False))
+    at = text.find(json.dumps(key, ensure_ascii=False, allow_nan=False))
     return str(file) if at < 0 else f"{file}, line {text.count(chr(10), 0, at) + 1}"

@@ -253,6 +253,9 @@ class EvaluateSection(Section):
     best_by: str = "validation"
     """The set whose main metric chooses the best model and stops early: `validation`, a set of `data.evaluations`, or
     `train`."""
+    keep: Literal["best", "last"] = "best"
+    """Which model a run keeps and reports: that of its best evaluation, or that of its last one. Early stopping goes
+    by the best either way."""
     max_tokens: Computed[PositiveInt] = 16384
     """Token budget of prediction: the most tokens computed at once."""
     bootstrap: Computed[Annotated[int, Field(ge=0)]] = 1000

@@ -13,6 +13,7 @@ from textune.adapters.huggingface.rows import rows_of
 from textune.adapters.huggingface.scripts import Script, types_of
 from textune.adapters.huggingface.training import training_of
 from textune.adapters.trainer import Arguments
+from textune.errors import ConfigError
 
 SYSTEM = "huggingface"
 
@@ -59,14 +60,16 @@ def read_huggingface(
     rows = rows_of(settings, folder, trains=trains, evaluates=evaluates, predicts=predicts)
     if not rows.has_validation:
         found = training_of(script, flags, processes=processes, has_validation=False)
-    lines = list(_settled([*rows.lines, *_tokens(settings), *_model(settings), *found.lines], found, precision))
+    resume, earlier = _resume(settings, found)
+    model = _model(settings, earlier)
+    lines = list(_settled([*rows.lines, *_tokens(settings), *model, *found.lines], found, precision))
     run = settings["output_dir"] if loop else found.values["output_dir"]
     foreign = Foreign(
         SYSTEM,
         (f"{script}.py", *flags.source),
         tuple(lines),
         tuple([*settings.unused(), *_left_out(settings), *_without_push(found)]),
-        tuple([*_usual_notes(settings, loop=loop), *rows.notes, *found.notes]),
+        tuple([*_usual_notes(settings, loop=loop), *_notes_of_earlier(earlier), *rows.notes, *found.notes]),
         run=str(run or ("runs/run_glue_no_trainer" if loop else "trainer_output")),
         kept=flags.kept,
     )
@@ -75,7 +78,7 @@ def read_huggingface(
         trains,
         evaluates,
         rows.predict,
-        _resume(settings, found),
+        resume,
         _push(settings, found),
         next(str(line.value) for line in lines if line.key == "train.precision"),
     )
@@ -103,9 +106,16 @@ def _tokens(settings: Settings) -> Iterator[Line]:
         yield Line("tokens.pad", "max_length", settings.origin("pad_to_max_length"))
 
 
-def _model(settings: Settings) -> Iterator[Line]:
-    yield Line("model.pretrained", settings["model_name_or_path"], settings.origin("model_name_or_path"))
-    if settings["tokenizer_name"]:
+def _model(settings: Settings, earlier: Path | None) -> Iterator[Line]:
+    """`earlier`: a checkpoint of the script's own, whose weights stand for those of the backbone."""
+    name = "model_name_or_path"
+    if earlier is None:
+        yield Line("model.pretrained", settings[name], settings.origin(name))
+    else:
+        yield Line("model.pretrained", str(earlier), "resume_from_checkpoint: its weights")
+    if earlier is not None and not (earlier / "tokenizer_config.json").is_file():
+        yield Line("model.tokenizer", settings["tokenizer_name"] or settings[name], settings.origin(name))
+    elif settings["tokenizer_name"]:
         yield Line("model.tokenizer", settings["tokenizer_name"], settings.origin("tokenizer_name"))
     if settings["model_revision"]:
         yield Line("model.revision", settings["model_revision"], settings.origin("model_revision"))
@@ -159,15 +169,34 @@ def _usual_notes(settings: Settings, *, loop: bool) -> Iterator[str]:
         yield "The test rows never stand in for validation rows, as they do there."
 
 
-def _resume(settings: Settings, found: Arguments) -> str | None:
-    if settings.script == "run_glue_no_trainer":
-        name = settings["resume_from_checkpoint"]
-        return None if name is None else str(name)
-    given = found.values["resume_from_checkpoint"]
+def _resume(settings: Settings, found: Arguments) -> tuple[str | None, Path | None]:
+    """Where a run goes on: a checkpoint of ours, or `auto`; and a folder of theirs whose weights are taken."""
+    loop = settings.script == "run_glue_no_trainer"
+    given = settings["resume_from_checkpoint"] if loop else found.values["resume_from_checkpoint"]
     if isinstance(given, str) and given.lower() not in ("true", "false"):
-        return given
+        folder = Path(given).expanduser()
+        theirs = folder.is_dir() and (folder / "model.safetensors").is_file() and (folder / "config.json").is_file()
+        if not theirs and any(folder.glob("*.bin")):
+            hint = "Load and save its model with transformers, which writes model.safetensors."
+            raise ConfigError(
+                f"resume_from_checkpoint = {given}: its files are pickled, which textune never reads.",
+                hint=hint,
+                key="resume_from_checkpoint",
+                value=given,
+                place=given,
+            )
+        is_run = (folder / "manifest.json").is_file() or (folder / "textune.json").is_file()
+        return (None, folder) if theirs and not is_run else (given, None)
     overwrite = str(settings.flags.values.get("overwrite_output_dir", False)).lower() == "true"
-    return None if overwrite else "auto"
+    return None if overwrite or loop else "auto", None
+
+
+def _notes_of_earlier(earlier: Path | None) -> Iterator[str]:
+    if earlier is not None:
+        yield (
+            f"A new run begins with the weights of {earlier}, at step 0, with a new optimizer: the state of another"
+            " program is pickled, which textune never reads."
+        )
 
 
 def _push(settings: Settings, found: Arguments) -> str | None:

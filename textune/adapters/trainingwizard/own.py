@@ -17,6 +17,7 @@ from textune.adapters.trainingwizard.classes import own_object
 from textune.adapters.trainingwizard.keys import SIMPLE
 from textune.adapters.trainingwizard.standin import stand_in
 from textune.errors import ConfigError
+from textune.jsontext import finite
 from textune.owncode import OwnObject, article
 
 OBJECT = "textune.adapters.trainingwizard.own:rows"
@@ -48,7 +49,7 @@ def first_row_of(spec: Mapping[str, Any], *, key: str) -> Mapping[str, Any] | No
 
 
 def _name(spec: Mapping[str, Any]) -> str:
-    return json.dumps(spec, sort_keys=True, default=str)
+    return json.dumps(finite(spec), sort_keys=True, default=str, allow_nan=False)
 
 
 def _given_by(spec: Mapping[str, Any], *, key: str = "spec_class") -> Any:

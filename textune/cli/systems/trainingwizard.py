@@ -176,7 +176,7 @@ def find_all_linear_names(model: str, auto_type: str, load_4bit: str | None) -> 
         from textune.pipeline import linear_layers
     found = linear_layers(model, kind="" if auto_type == "simple" else auto_type)
     click.echo("Linear Names:")
-    click.echo(json.dumps(list(found.possible)))
+    click.echo(json.dumps(list(found.possible), allow_nan=False))
 
 
 @click.command(

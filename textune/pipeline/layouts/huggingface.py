@@ -52,7 +52,7 @@ def write(run: RunFolder, result: TrainResult, experiment: Experiment) -> None:
 def results_of(report: Report, part: str) -> dict[str, float | None]:
     """Metrics by the names of the scripts, `part` before them; null where one is undefined. Of several main metrics,
     their mean is the combined score."""
-    called = _THEIR_NAMES | ({"f1_micro": "f1"} if report.problem == "multilabel" else {})
+    called = _THEIR_NAMES | ({"f1_micro": "f1"} if report.metric == "f1_micro" else {})
     found = {
         f"{part}_{called.get(name, name)}": value if math.isfinite(value) else None
         for name, value in report.metrics.items()
