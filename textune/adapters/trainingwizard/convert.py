@@ -118,6 +118,8 @@ def _usual_notes(top: Table, module: Module, arguments: Arguments, processes: in
         yield "Gradients are averaged over the processes; there each process follows its own."
     if arguments.values.get("gradient_accumulation_steps") not in (None, 1):
         yield "A step's loss is the mean over its rows; there it may be as many times that as there are accumulations."
+    if not arguments.values.get("load_best_model_at_end", True) and top["validation"] is not None:
+        yield "final_checkpoint is the best model; there it is the last one, as load_best_model_at_end is false."
     if module.saves_plots.value:
         yield "Plots are drawn of the final evaluation; there of each."
     costly = list(_costly_defaults(top, module, arguments))[:_COSTLY]
