@@ -51,6 +51,15 @@ SYSTEMS: dict[str, System] = {
             "merge-adapter-main-models": "merge_adapter_main_models",
         },
     ),
+    "azureml": System(
+        "azureml",
+        convert="convert_azureml",
+        words={
+            "text_classification_finetune": "finetune",
+            "nlp_textclassification_multiclass": "multiclass",
+            "nlp_textclassification_multilabel": "multilabel",
+        },
+    ),
     "huggingface": System(
         "huggingface",
         convert="convert_huggingface",
