@@ -245,6 +245,25 @@ def test_rows_that_are_all_a_little_off_are_refused_by_their_mean(run: Path) -> 
         compare(probe, [Answers(AskedBy("it", ""), True, {"label": all_off})], heads, "it", kind)
 
 
+def test_accuracy_that_is_lost_is_refused_however_near_the_scores_are(run: Path) -> None:
+    """Of 100 rows about which the model is hardly sure, three answers change: to wrong ones, or to right ones."""
+    heads = read_card(run / "best").build_task().heads
+    scores, targets = np.tile([0.51, 0.49], (100, 1)), np.zeros(100)
+    probe = Probe(({"text": "a"},) * 100, {"label": scores}, targets={"label": targets})
+    found, kind = scores.copy(), KINDS["onnx-int8"]
+    found[:3] = found[:3, ::-1]
+    asked = [Answers(AskedBy("it", ""), True, {"label": found})]
+    with pytest.raises(
+        ExportError, match=r"3 of 100 rows are answered otherwise; 3\.0% of accuracy is lost, where 2\.0%"
+    ):
+        compare(probe, asked, heads, "onnx-int8", kind)
+    passed = compare(probe, asked, heads, "it", replace(kind, tolerance=replace(kind.tolerance, lost=0.03)))
+    assert passed.lost == pytest.approx(0.03) and "3 answers are other ones (3.0% of accuracy" in passed.in_words()
+    gained = compare(replace(probe, targets={"label": 1 - targets}), asked, heads, "it", kind)
+    assert gained.lost == 0 and gained.changed == 3
+    assert compare(replace(probe, targets={}), asked, heads, "it", kind).lost is None
+
+
 def test_without_a_probe_rows_of_every_length_are_asked(run: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     shutil.copytree(run / "best", model)

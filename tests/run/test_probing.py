@@ -94,6 +94,7 @@ def test_rows_come_back_as_they_were(form: str, tmp_path: Path) -> None:
     for number, cells in enumerate(probe.rows):
         row = titles[cells["title"]]
         assert cells["year" if form != "pair" else "title"] == row["year" if form != "pair" else "title"]
+        assert probe.targets["label"][number] == (row["label"] == "pos")
         if form == "template":
             assert given.texts[number] == f"{row['title']} of {row['year']}: {row['body']}, {row['rate']:g}"
         if form == "prefix":
@@ -113,6 +114,7 @@ def test_a_damaged_file_is_said(tmp_path: Path) -> None:
         "{": "Expecting",
         '{"scores": {"label": [1.0]}}': "neither columns nor tokens",
         '{"columns": {"text": "a"}}': "not an object with scores",
+        '{"columns": {"text": "a"}, "targets": [1], "scores": {"label": [0.5, 0.5]}}': "no object by the names",
         '{"tokens": {"ids": [1.5]}, "scores": {"label": 1.0}}': "no list of whole numbers",
         '{"tokens": {"ids": [1], "types": []}, "scores": {"label": 1.0}}': "differ in length",
     }.items():

@@ -55,11 +55,16 @@ class Parity:
     changed: int
     """Rows whose answer, as the card decides, is another one."""
     tolerance: Tolerance
-    """How much of both is allowed."""
+    """How much of all this is allowed."""
+    lost: float | None = None
+    """Accuracy that is lost: right answers of the model, less those of the export, as a share of the rows, where that
+    is largest (0: none is lost); None where the labels of the rows are not known."""
 
     def in_words(self) -> str:
         """A sentence for whoever exported."""
         kept = "no answer is another one" if not self.changed else f"{self.changed:,} answers are other ones"
+        if self.changed and self.lost is not None:
+            kept += f" ({self.lost:.1%} of accuracy is lost)" if self.lost > 0 else " (no accuracy is lost)"
         of = self.of if self.rows != 1 else self.of.removesuffix("s")
         return (
             f"Compared on {self.rows:,} {of}, alone and in batches, as {listing(self.opened_by)} opens it: scores are"
@@ -195,6 +200,7 @@ def compare(probe: Probe, answers: Sequence[Answers], heads: Sequence[Head], nam
     """Compare the answers with the scores of the probe; ExportError names the row that is farthest off."""
     changed_N = np.zeros(len(probe), dtype=bool)
     mean = 0.0
+    lost: float | None = None
     first_changed: _Wrong | None = None
     worst: _Wrong | None = None
     for given in answers:
@@ -211,6 +217,8 @@ def compare(probe: Probe, answers: Sequence[Answers], heads: Sequence[Head], nam
                 row = int(np.flatnonzero(others_N)[0])
                 first_changed = _Wrong(float(apart_N[row]), row, given, head)
             changed_N |= others_N
+            if (fewer := _fewer_right(head, probe, known, found)) is not None:
+                lost = max(lost or 0.0, fewer)
     assert worst is not None
     found_parity = Parity(
         kind=name,
@@ -221,10 +229,12 @@ def compare(probe: Probe, answers: Sequence[Answers], heads: Sequence[Head], nam
         mean=mean,
         changed=int(changed_N.sum()),
         tolerance=kind.tolerance,
+        lost=lost,
     )
     if worst.difference > kind.tolerance.score or mean > kind.tolerance.mean:
         raise _refusal(probe, worst, found_parity, name, kind)
-    if first_changed is not None and found_parity.changed > kind.tolerance.labels * len(probe):
+    too_many = found_parity.changed > kind.tolerance.labels * len(probe) or (lost or 0.0) > kind.tolerance.lost + 1e-9
+    if first_changed is not None and too_many:
         raise _refusal(probe, first_changed, found_parity, name, kind)
     return found_parity
 
@@ -270,6 +280,16 @@ def _answered_otherwise(head: Head, known: np.ndarray, found: np.ndarray) -> np.
     return np.array([before != after for before, after in pairs], dtype=bool)
 
 
+def _fewer_right(head: Head, probe: Probe, known: np.ndarray, found: np.ndarray) -> float | None:
+    """Right answers among the known ones, less those among the found ones, as a share of the rows; None for numbers,
+    and where the labels are not known."""
+    if not head.label_map.choices or head.name not in probe.targets:
+        return None
+    targets = head.answers.store(probe.targets[head.name])
+    right = [head.answers.right(targets, head.answers.store(head.decide(scores))) for scores in (known, found)]
+    return float(right[0].mean() - right[1].mean())
+
+
 def _row(probe: Probe, row: int) -> str:
     """A row for a message."""
     if not probe.has_texts:
@@ -297,6 +317,8 @@ def _refusal(probe: Probe, wrong: _Wrong, parity: Parity, name: str, kind: Expor
     if parity.changed:
         share = f" and {kind.tolerance.labels:.1%} other answers" if kind.tolerance.labels else " and no other answer"
         allowed = f"{allowed}{share}; {parity.changed:,} of {count(parity.rows, 'row')} are answered otherwise"
+    if parity.lost and parity.lost > kind.tolerance.lost + 1e-9:
+        allowed = f"{allowed}; {parity.lost:.1%} of accuracy is lost, where {kind.tolerance.lost:.1%} is allowed"
     return ExportError(
         f"--to {name}: what was written does not answer as the model does. As {given.by.name} opens it, it gives"
         f" {what} {values}: {wrong.difference:.3g} apart ({allowed}). Nothing was written.",

@@ -1,17 +1,19 @@
 """`probe.jsonl`, beside a saved model: rows of its validation set with what it said of them in fp32. Whatever is made
 of the model is asked them again (`textune/exports/parity.py`).
 
-One JSON object a line: `{"columns": {"text": "a fine film"}, "scores": {"label": [0.1, 0.9]}}`. Where nothing is known
-of the texts, rows of tokens stand in the place of columns: `{"tokens": {"ids": [101, 2307, 102]}, "scores": ...}`.
+One JSON object a line: `{"columns": {"text": "fine"}, "targets": {"label": 1}, "scores": {"label": [0.1, 0.9]}}`.
+`targets` are the row's own labels: the place of a class, 0 or 1 for each of several labels, or a number; a file of an
+earlier version has none. Where nothing is known of the texts, rows of tokens stand in the place of columns:
+`{"tokens": {"ids": [101, 2307, 102]}, "scores": ...}`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from pydantic import JsonValue
@@ -46,6 +48,9 @@ class Probe:
     """Of each row its tokens, by the columns of a `TokenStore` (`ids` always), where there are no texts."""
     is_kept: bool = True
     """Whether they are rows of the model's validation set; else they were generated."""
+    targets: Scores = field(default_factory=dict)
+    """By head, what is true of the rows: float64 [N] places of classes or numbers, [N, K] 0 or 1 for each label; empty
+    where that is not known."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -74,6 +79,7 @@ class Probe:
             {name: of_head[chosen] for name, of_head in self.scores.items()},
             tuple(self.tokens[number] for number in numbers) if self.tokens else (),
             self.is_kept,
+            {name: of_head[chosen] for name, of_head in self.targets.items()},
         )
 
     def scored_by(self, scorer: Scorer) -> Probe:
@@ -97,6 +103,8 @@ def write_probe(probe: Probe, folder: Path) -> None:
     lines = []
     for number, row in enumerate(probe.rows):
         said: dict[str, object] = {"columns": dict(row)} if probe.has_texts else {"tokens": dict(probe.tokens[number])}
+        if probe.targets:
+            said["targets"] = {name: of_head[number].tolist() for name, of_head in probe.targets.items()}
         said["scores"] = {name: of_head[number].tolist() for name, of_head in probe.scores.items()}
         lines.append(json.dumps(said, ensure_ascii=False, allow_nan=False))
     write_text(folder / PROBE_NAME, "".join(f"{line}\n" for line in lines))
@@ -117,30 +125,50 @@ def read_probe(folder: Path) -> Probe | None:
     rows: list[Mapping[str, JsonValue]] = []
     tokens: list[Mapping[str, Sequence[int]]] = []
     scores: list[Mapping[str, object]] = []
+    targets: list[Mapping[str, object]] = []
     for number, line in enumerate(lines, 1):
         try:
-            of_row, of_tokens, of_scores = _parsed(line)
-            if number > 1 and ((of_tokens is None) != (not tokens) or of_scores.keys() != scores[0].keys()):
+            of_row, of_tokens, of_scores, of_targets = _parsed(line)
+            if number > 1 and (
+                (of_tokens is None) != (not tokens)
+                or of_scores.keys() != scores[0].keys()
+                or of_targets.keys() != targets[0].keys()
+            ):
                 raise ValueError("it has other columns than the lines before")
         except ValueError as error:
             raise _damaged(f"{path}, line {number}", str(error).partition("\n")[0]) from error
         rows.append(of_row)
         scores.append(of_scores)
+        targets.append(of_targets)
         tokens += [] if of_tokens is None else [of_tokens]
     try:
-        by_head = {name: np.array([of_row[name] for of_row in scores], dtype=np.float64) for name in scores[0]}
-        return Probe(tuple(rows), by_head, tuple(tokens), is_kept=not tokens)
+        return Probe(tuple(rows), _by_head(scores), tuple(tokens), is_kept=not tokens, targets=_by_head(targets))
     except (ValueError, TypeError) as error:
-        raise _damaged(path, "the scores of its lines do not go together") from error
+        raise _damaged(path, "the scores or targets of its lines do not go together") from error
 
 
-def _parsed(line: str) -> tuple[Mapping[str, JsonValue], Mapping[str, Sequence[int]] | None, Mapping[str, object]]:
-    """Cells, tokens and scores of one line; ValueError for anything else."""
+def _by_head(rows: Sequence[Mapping[str, object]]) -> Scores:
+    return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in rows[0]}
+
+
+class _Line(NamedTuple):
+    """What a line holds."""
+
+    columns: Mapping[str, JsonValue]
+    tokens: Mapping[str, Sequence[int]] | None
+    scores: Mapping[str, object]
+    targets: Mapping[str, object]
+
+
+def _parsed(line: str) -> _Line:
+    """ValueError for anything else."""
     said = parse_json(line)
     if not isinstance(said, dict) or not isinstance(scores := said.get("scores"), dict) or not scores:
         raise ValueError("not an object with scores")
+    if not isinstance(targets := said.get("targets", {}), dict) or not targets.keys() <= scores.keys():
+        raise ValueError("targets are no object by the names of scores")
     if isinstance(columns := said.get("columns"), dict) and columns:
-        return columns, None, scores
+        return _Line(columns, None, scores, targets)
     tokens = said.get("tokens")
     if not isinstance(tokens, dict) or "ids" not in tokens or not set(tokens) <= set(_TYPES):
         raise ValueError("neither columns nor tokens")
@@ -151,7 +179,7 @@ def _parsed(line: str) -> tuple[Mapping[str, JsonValue], Mapping[str, Sequence[i
         checked[name] = [value for value in values if isinstance(value, int)]
     if not checked["ids"] or len({len(values) for values in checked.values()}) > 1:
         raise ValueError("its tokens differ in length")
-    return {}, checked, scores
+    return _Line({}, checked, scores, targets)
 
 
 def _damaged(place: Path | str, reason: str) -> RunError:

@@ -35,7 +35,8 @@ def keep_probe(parts: Parts, folder: Path, saved: Scorer, name: str) -> str:
     # Documents of a language model are read in chunks: an export of it is asked rows of tokens.
     if wanted and name in parts.rows and not saved.card.is_language_model:
         chosen = spread_rows(parts.rows[name], parts.data.splits[name].chosen_targets, wanted)
-        probe = _probe(parts.data.splits[name], chosen, saved)
+        split = parts.data.splits[name]
+        probe = _probe(split, chosen, {head: of[chosen] for head, of in split.chosen_targets.items()}, saved)
     if probe is None:
         (folder / PROBE_NAME).unlink(missing_ok=True)
         return ""
@@ -62,8 +63,8 @@ def _in_fp32(parts: Parts, folder: Path, saved: Scorer) -> Scorer:
     )
 
 
-def _probe(split: Split, chosen: np.ndarray, saved: Scorer) -> Probe | None:
-    """The chosen rows without scores; None where none of them comes back from JSON as it was."""
+def _probe(split: Split, chosen: np.ndarray, targets: Mapping[str, np.ndarray], saved: Scorer) -> Probe | None:
+    """The chosen rows without scores, and their targets; None where none of them comes back from JSON as it was."""
     card, examples = saved.card, split.examples.take(split.indices[chosen])
     if not examples.has_text:  # token ids alone cannot be asked as texts
         return None
@@ -76,8 +77,12 @@ def _probe(split: Split, chosen: np.ndarray, saved: Scorer) -> Probe | None:
     as_read = list(zip(*(column.to_pylist() for column in columns), strict=True))
     pairs = [] if given.pairs is None else [given.pairs]
     as_given = list(zip(given.texts, *pairs, *(field.to_pylist() for field in given.fields), strict=True))
-    alike = tuple(row for row, before, after in zip(cells, as_read, as_given, strict=True) if before == after)
-    return Probe(alike, {}) if alike else None
+    alike = np.array([before == after for before, after in zip(as_read, as_given, strict=True)], dtype=bool)
+    if not alike.any():
+        return None
+    rows = tuple(row for row, same in zip(cells, alike.tolist(), strict=True) if same)
+    kept = {name: of_head[alike].astype(np.float64) for name, of_head in targets.items()}
+    return Probe(rows, {}, targets={name: of_head for name, of_head in kept.items() if np.isfinite(of_head).all()})
 
 
 def spread_rows(rows: TokenRows, targets: Mapping[str, np.ndarray], wanted: int) -> np.ndarray:
