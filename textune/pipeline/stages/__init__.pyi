@@ -1,0 +1,1 @@
+from .converting import convert_model as convert_model
