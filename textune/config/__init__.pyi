@@ -1,5 +1,6 @@
 from .accelerate import Here as Here
 from .accelerate import differences_to as differences_to
+from .accelerate import is_true as is_true
 from .accelerate import settings_of as settings_of
 from .adapters import Lora as Lora
 from .adapters import Quantize as Quantize

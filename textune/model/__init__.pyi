@@ -7,6 +7,7 @@ from .backbone import TextModel as TextModel
 from .beneath import starts_from_few_bits as starts_from_few_bits
 from .budget import TokenBudget as TokenBudget
 from .budget import choose_budget as choose_budget
+from .compiled import compiler_obstacle as compiler_obstacle
 from .depth import depths as depths
 from .depth import head_names as head_names
 from .depth import parts_of as parts_of
@@ -35,6 +36,8 @@ from .mlflowfolder import mlflow_model as mlflow_model
 from .mlflowfolder import tokenizer_beside as tokenizer_beside
 from .native.adamw import KernelAdamW as KernelAdamW
 from .native.kernels import Kernels as Kernels
+from .native.libraries import KernelError as KernelError
+from .native.libraries import load_library as load_library
 from .origin import AdapterNote as AdapterNote
 from .outline import Outline as Outline
 from .outline import outline as outline

@@ -70,3 +70,8 @@ def command_called(word: str) -> click.Command | None:
             if parts[-1 - known.count("/") :] == known.split("/"):
                 return system.command(name)
     return None
+
+
+def words_of_systems() -> list[str]:
+    """Every word that stands for a script or program of another system."""
+    return [word for system in SYSTEMS.values() for word in system.words]
