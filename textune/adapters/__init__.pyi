@@ -1,4 +1,4 @@
-<<<<<<< HEAD
+from .accelerate import as_accelerated as as_accelerated
 from .azureml.automl import AUTOML as AUTOML
 from .azureml.automl import convert_automl as convert_automl
 from .azureml.automl import read_automl as read_automl
@@ -6,9 +6,6 @@ from .azureml.component import component_yaml as component_yaml
 from .azureml.finetune import convert_finetune as convert_finetune
 from .azureml.finetune import read_finetune as read_finetune
 from .azureml.finetune import resumed_run as resumed_run
-=======
-from .accelerate import as_accelerated as as_accelerated
->>>>>>> main
 from .azureml.folders import CLASS_NAMES as CLASS_NAMES
 from .azureml.folders import FILE_KEYS as FILE_KEYS
 from .azureml.folders import FILES as FILES

@@ -1,6 +1,7 @@
 """AzureML's stages around fine-tuning: a model imported, rows checked, split and encoded, a model converted.
 
-The verbs of this room's front door are in `pipeline`."""
+The verbs are at the front door of `pipeline`.
+"""
 
 import lazy_loader
 
