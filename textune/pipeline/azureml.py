@@ -9,7 +9,7 @@ from textune.config import FilesSource, user_path
 from textune.data import read_source
 from textune.errors import DataError, RunError
 from textune.exports import Exported
-from textune.pipeline.stages import convert_model
+from textune.pipeline import convert_model
 
 
 def half_precision() -> Literal["bf16", "fp16", "fp32"]:

@@ -1,1 +1,0 @@
-from .converting import convert_model as convert_model
