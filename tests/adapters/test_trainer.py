@@ -47,7 +47,10 @@ def test_defaults_are_those_of_trainer_and_say_so() -> None:
         "500 steps",
         "all",
     )
-    assert all("default of TrainingArguments" in line.origin or "8 x" in line.origin for line in found.lines)
+    assert all(
+        "default of TrainingArguments" in line.origin or "8 x" in line.origin or "as Trainer" in line.origin
+        for line in found.lines
+    )
     assert found.left_out == () and found.notes == ()
     assert found.values["num_train_epochs"] == 3.0
 
@@ -77,6 +80,8 @@ def test_defaults_are_those_of_trainer_and_say_so() -> None:
         ({"eval_strategy": "steps", "logging_steps": 20}, "train.evaluate_every", "20 steps"),
         ({"max_steps": 9}, "train.evaluate_every", "9 steps"),
         ({"eval_strategy": "epoch", "load_best_model_at_end": True}, "evaluate.metric", "loss"),
+        ({"eval_strategy": "epoch"}, "evaluate.keep", "last"),
+        ({"eval_strategy": "epoch", "load_best_model_at_end": True}, "evaluate.keep", "best"),
         ({"metric_for_best_model": "eval_f1"}, "evaluate.metric", "f1"),
         ({"save_strategy": "best"}, "train.checkpoint.keep_best", 1),
         ({"save_total_limit": 2}, "train.checkpoint.keep", 2),

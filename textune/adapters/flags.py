@@ -47,7 +47,7 @@ def read_words(words: Iterable[str], takes: Mapping[str, Any], *, program: str) 
         problem = _take(values, word, name, given, takes, program)
         problems += [problem] if problem is not None else []
     refuse(problems)
-    return Flags(values, {name: f"--{name}" for name in values}, words, {})
+    return Flags(values, {name: f"--{name}" for name in values}, tuple(_without_secrets(words, values)), {})
 
 
 def _flags(words: tuple[str, ...]) -> list[tuple[str, str, list[str]]]:
@@ -98,6 +98,19 @@ def _is_list(takes: Any) -> bool:
     return any((get_origin(kind) or kind) is list for kind in _kinds(takes))
 
 
+_SECRET = ("token", "hub_token", "use_auth_token", "push_to_hub_token")
+"""Flags whose values are written nowhere."""
+
+
+def _without_secrets(texts: Iterable[str], values: Mapping[str, object]) -> list[str]:
+    """The texts with three dots for the value of each token."""
+    secrets = [str(values[name]) for name in _SECRET if isinstance(values.get(name), str)]
+    found = list(texts)
+    for secret in filter(None, secrets):
+        found = [text.replace(secret, "...") for text in found]
+    return found
+
+
 def _read_file(file: Path, takes: Mapping[str, Any], program: str) -> Flags:
     """A JSON object of flags."""
     try:
@@ -120,7 +133,7 @@ def _read_file(file: Path, takes: Mapping[str, Any], program: str) -> Flags:
             message = f"Unknown key {key} ({places[key]})."
             problems.append(Problem(parse_key(key), message, hint, value=found[key], origin=places[key]))
     refuse(problems)
-    return Flags(found, places, (str(file),), {file.name: text})
+    return Flags(found, places, (str(file),), {file.name: _without_secrets([text], found)[0]})
 
 
 def _place(file: Path, text: str, key: str) -> str:

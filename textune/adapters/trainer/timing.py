@@ -64,6 +64,8 @@ def evaluation_lines(values: Values, duration: Line) -> Iterator[Line]:
         yield Line("train.evaluate_every", duration.value, origin)
     if values["eval_on_start"]:
         yield Line("train.evaluate_first", True, values.origin("eval_on_start"))
+    keep = "best" if values["load_best_model_at_end"] else "last"
+    yield Line("evaluate.keep", keep, values.origin("load_best_model_at_end"))
     yield from _metric_lines(values)
 
 

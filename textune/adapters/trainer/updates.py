@@ -46,12 +46,21 @@ _OPTIONS: Mapping[str, Mapping[str, tuple[str, type]]] = {
     "adafactor": {"scale_parameter": ("scale_parameter", bool)},
 }
 """Keys of `optim_args` by kind: ours, and their type."""
-_WITH_EPSILON = ("adamw", "adamw_8bit", "schedule_free")
-_WITH_BETAS = (*_WITH_EPSILON, "lion")
-_WITH_MOMENTUM = ("sgd",)
-"""Kinds with the numbers of TrainingArguments."""
-_CONSTANT = ("constant", "constant_with_warmup")
-"""Schedules that never fall; the first has no warm-up in transformers."""
+_BETAS = {"beta1": "adam_beta1", "beta2": "adam_beta2"}
+_ADAM = {**_BETAS, "eps": "adam_epsilon"}
+_ARGUMENTS: Mapping[str, Mapping[str, str]] = {
+    "adamw": _ADAM,
+    "adamw_8bit": _ADAM,
+    "schedule_free": _ADAM,
+    "lion": _BETAS,
+}
+"""Keys of an optimizer by kind, and the arguments that they are made of."""
+_FIXED: Mapping[str, Mapping[str, object]] = {"sgd": {"momentum": 0.0}}
+"""Keys by kind that Trainer has no argument for."""
+_FLAT = frozenset({"constant", "constant_with_warmup"})
+"""Schedules that stay at the peak."""
+_NO_WARMUP = frozenset({"constant"})
+"""Those without a warm-up in transformers."""
 _NO_SCHEDULE: Mapping[str, str] = {
     "reduce_lr_on_plateau": "Write linear or cosine, which reach zero at the end of the run.",
     "cosine_with_min_lr": "Write polynomial with lr_scheduler_kwargs = {power = 1.0, lr_end = ...}, or cosine.",
@@ -85,13 +94,11 @@ def optimizer_lines(values: Values) -> Iterator[Line]:
     options = dict(_options_of_optimizer(values, kind))
     if "weight_decay" not in options:
         yield Line("train.optimizer.weight_decay", values["weight_decay"], values.origin("weight_decay"))
-    if kind in _WITH_BETAS:
-        yield Line("train.optimizer.beta1", values["adam_beta1"], values.origin("adam_beta1"))
-        yield Line("train.optimizer.beta2", values["adam_beta2"], values.origin("adam_beta2"))
-    if kind in _WITH_EPSILON:
-        yield Line("train.optimizer.eps", values["adam_epsilon"], values.origin("adam_epsilon"))
-    if kind in _WITH_MOMENTUM and "momentum" not in options:
-        yield Line("train.optimizer.momentum", 0.0, "Trainer's SGD has no momentum")
+    for name, key in _ARGUMENTS.get(kind, {}).items():
+        yield Line(f"train.optimizer.{name}", values[key], values.origin(key))
+    for name, value in _FIXED.get(kind, {}).items():
+        if name not in options:
+            yield Line(f"train.optimizer.{name}", value, f"as Trainer's {optim} has it")
     for name, value in options.items():
         yield Line(f"train.optimizer.{name}", value, values.origin("optim_args"))
     yield Line("train.max_grad_norm", values["max_grad_norm"] or 0.0, values.origin("max_grad_norm"))
@@ -118,11 +125,11 @@ def schedule_lines(values: Values) -> Iterator[Line]:
     if kind not in _SHAPES:
         hint = _NO_SCHEDULE.get(kind, f"Write one of {listing(_SHAPES)}.")
         values.refuse("lr_scheduler_type", "textune has no such schedule.", hint)
-    if values["optim"] == "schedule_free_adamw" and kind not in _CONSTANT:
+    if values["optim"] == "schedule_free_adamw" and kind not in _FLAT:
         hint = "Write lr_scheduler_type = constant."
         values.refuse("lr_scheduler_type", "schedule_free_adamw goes with a constant rate alone.", hint)
     yield Line("train.schedule.kind", kind, values.origin("lr_scheduler_type"))
-    unused = kind in _CONSTANT[:1] and values["optim"] != "schedule_free_adamw"
+    unused = kind in _NO_WARMUP and values["optim"] != "schedule_free_adamw"
     if unused and values["warmup_steps"]:
         values.leave_out("warmup_steps", "lr_scheduler_type = constant has no warm-up in transformers")
     yield _warmup_line(values, "0 steps" if unused else None)

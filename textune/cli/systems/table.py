@@ -47,6 +47,11 @@ SYSTEMS: dict[str, System] = {
             "nlp_textclassification_multilabel": "multilabel",
         },
     ),
+    "huggingface": System(
+        "huggingface",
+        convert="convert_huggingface",
+        words={name: name for name in ("run_glue", "run_glue_no_trainer", "run_classification", "run_xnli")},
+    ),
     "azureml stages": System(
         "azuremlstages",
         words={
