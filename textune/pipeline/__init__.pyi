@@ -1,4 +1,7 @@
 from .asscripts import finish_call as finish_call
+from .azureml import half_precision as half_precision
+from .azureml import text_columns as text_columns
+from .azureml import write_mlflow_folder as write_mlflow_folder
 from .build import build_parts as build_parts
 from .bymetadata import evaluate_by_metadata as evaluate_by_metadata
 from .check import CheckResult as CheckResult
