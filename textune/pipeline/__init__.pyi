@@ -35,6 +35,7 @@ from .report import report as report
 from .stages.converting import convert_model as convert_model
 from .stages.importing import import_model as import_model
 from .stages.preprocessing import preprocess as preprocess
+from .stages.together import prepare_stages as prepare_stages
 from .tag import TagResult as TagResult
 from .tag import tag as tag
 from .targets import require_folder as require_folder

@@ -72,6 +72,7 @@ SYSTEMS: dict[str, System] = {
             "text_classification_preprocess": "preprocess",
             "text_classification_datapreprocess": "preprocess",
             "text_classification_convert": "convert_model",
+            "text_classification_pipeline": "pipeline",
         },
     ),
 }
