@@ -27,6 +27,7 @@ from .azureml.inputs import read_inputs as read_inputs
 from .azureml.mltable import read_mltable as read_mltable
 from .azureml.stages import CONVERT as CONVERT
 from .azureml.stages import MODEL_IMPORT as MODEL_IMPORT
+from .azureml.stages import PIPELINE as PIPELINE
 from .azureml.stages import PREPROCESS as PREPROCESS
 from .bsmetadata.command import named_config as named_config
 from .bsmetadata.convert import convert_bsmetadata as convert_bsmetadata
@@ -42,4 +43,7 @@ from .torchrecipes.command import launcher_variables as launcher_variables
 from .torchrecipes.command import named_recipe as named_recipe
 from .torchrecipes.convert import Recipe as Recipe
 from .torchrecipes.convert import convert_torchrecipes as convert_torchrecipes
+from .trainingwizard.convert import convert_training_wizard as convert_training_wizard
+from .trainingwizard.generator import Grid as Grid
+from .trainingwizard.generator import read_grid as read_grid
 from .written import as_toml as as_toml

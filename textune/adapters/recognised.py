@@ -47,10 +47,17 @@ def _bsmetadata(file: Path, processes: int | None) -> Foreign:
     return convert_bsmetadata(file, processes=processes)
 
 
+<<<<<<< HEAD
 def _torchrecipes(file: Path, processes: int | None) -> Foreign:
     from textune.adapters import Named, convert_torchrecipes
 
     return convert_torchrecipes(Named.of_file(file), processes=processes)
+=======
+def _training_wizard(file: Path, processes: int | None) -> Foreign:
+    from textune.adapters import convert_training_wizard
+
+    return convert_training_wizard(file, processes=processes)
+>>>>>>> main
 
 
 def _has(*keys: str) -> Callable[[Mapping[str, object]], bool]:
@@ -63,7 +70,7 @@ SYSTEMS: dict[str, System] = {
     "training-wizard": System(
         (".toml", ".json"),
         _has("training_args_spec", "wizard_module", "dataset_spec", "spec_class", "recipe_class"),
-        instead="Train it with textune training-wizard {file}.",
+        _training_wizard,
     ),
     "the scripts of transformers": System(
         (".json",),
