@@ -47,17 +47,16 @@ def _bsmetadata(file: Path, processes: int | None) -> Foreign:
     return convert_bsmetadata(file, processes=processes)
 
 
-<<<<<<< HEAD
 def _torchrecipes(file: Path, processes: int | None) -> Foreign:
     from textune.adapters import Named, convert_torchrecipes
 
     return convert_torchrecipes(Named.of_file(file), processes=processes)
-=======
+
+
 def _training_wizard(file: Path, processes: int | None) -> Foreign:
     from textune.adapters import convert_training_wizard
 
     return convert_training_wizard(file, processes=processes)
->>>>>>> main
 
 
 def _has(*keys: str) -> Callable[[Mapping[str, object]], bool]:
