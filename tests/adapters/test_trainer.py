@@ -47,7 +47,10 @@ def test_defaults_are_those_of_trainer_and_say_so() -> None:
         "500 steps",
         "all",
     )
-    assert all("default of TrainingArguments" in line.origin or "8 x" in line.origin for line in found.lines)
+    assert all(
+        "default of TrainingArguments" in line.origin or "8 x" in line.origin or "as Trainer" in line.origin
+        for line in found.lines
+    )
     assert found.left_out == () and found.notes == ()
     assert found.values["num_train_epochs"] == 3.0
 

@@ -52,6 +52,7 @@ def read_arguments(
 def _lines(values: Values, processes: int, has_validation: bool) -> Iterator[Line]:
     duration = duration_line(values)
     yield duration
+    yield Line("train.rounding", "up", "as Trainer rounds shares of the run and of an epoch")
     yield _batch(values, processes)
     yield Line("train.order", _ORDERS[values["train_sampling_strategy"]], values.origin("train_sampling_strategy"))
     yield Line("train.seed", values["seed"], values.origin("seed"))
