@@ -71,7 +71,7 @@ def words_of(command: str) -> list[str]:
     """The words after `accelerate launch`, with textune in the place of the program; GLUE's rows from files, and the
     tiny backbone."""
     words = command.replace("\\\n", " ").split()[2:]
-    words = words[1:] if words[0] == "-m" else words
+    words = words[2:] if words[0] == "-m" else words
     words = [
         "examples/sequence_classification/config.toml" if word.startswith("examples/") else word for word in words
     ]
