@@ -100,11 +100,17 @@ def test_the_commands_are_those_of_the_pages() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [WIZARD, GLUE], ids=["training-wizard", "run_glue_no_trainer"])
-def test_two_processes_that_accelerate_started_train(command: str, home: Path) -> None:
+def test_two_processes_that_accelerate_started_train_and_one_goes_on_with_their_rows(
+    command: str, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("accelerate")
     config = launch(home, words_of(command), "--multi_gpu", "--num_processes=2", "--main_process_port=0")
-    assert config["train"]["batch_size"] == (12 if command == WIZARD else 64)
-    assert (home / "output" / "manifest.json").is_file()
+    rows = 12 if command == WIZARD else 64
+    assert config["train"]["batch_size"] == rows
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "c"))
+    done = runner(capsys, monkeypatch, home)(*words_of(command), "--resume")
+    assert done.code == 0, done.err
+    assert f"train.batch_size stays {rows}, with which this run began" in done.err
 
 
 @pytest.mark.parametrize("command", [WIZARD, GLUE], ids=["training-wizard", "run_glue_no_trainer"])
