@@ -327,6 +327,7 @@ OF_OTHERS = {
     "examples/TASK.toml",
 }
 OF_OTHERS |= {"sweep.md", "best.toml", "b.toml"}
+OF_OTHERS |= {"run_glue_no_trainer.py", "run_classification.py", "run_xnli.py", "own.toml"}
 OF_OTHERS |= {"bsmetadata/train.py", "bsmetadata/evaluation.py", "train.py", "evaluation.py"}
 """Files of users, of runs and of transformers that pages and docstrings name; none of textune's own."""
 

@@ -95,6 +95,16 @@ def test_a_config_of_ours_is_a_word_for_train_and_one_that_is_missing_is_named(r
     assert unknown.code == 2 and "trian" in unknown.err
 
 
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("trian", "'train'"), ("bsmetadata/evalution.py", "bsmetadata/evaluation"), ("x/evaluatoin.py", "evaluation")],
+)
+def test_a_word_that_nobody_knows_is_answered_with_the_nearest(run: Any, word: str, meant: str) -> None:
+    answer = run(word)
+    assert answer.code == 2 and f"No such command '{word}'" in answer.err
+    assert meant in answer.err.rpartition("id you mean ")[2]
+
+
 def test_no_word_of_another_system_is_hidden_by_a_verb() -> None:
     words = [word for system in COMMANDS.values() for word in system.words]
     assert [word for word in words if word in commands.commands] == []

@@ -24,6 +24,8 @@ from .bsmetadata.convert import convert_bsmetadata as convert_bsmetadata
 from .bsmetadata.flags import FLAGS as FLAGS
 from .bsmetadata.flags import read_flags as read_flags
 from .foreign import Foreign as Foreign
+from .huggingface.convert import HuggingFaceCall as HuggingFaceCall
+from .huggingface.convert import read_huggingface as read_huggingface
 from .loaded import load_foreign as load_foreign
 from .recognised import load_any as load_any
 from .written import as_toml as as_toml

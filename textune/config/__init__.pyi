@@ -147,6 +147,7 @@ from .values import OnExtraCells as OnExtraCells
 from .values import Pooling as Pooling
 from .values import PredictionPrecision as PredictionPrecision
 from .values import Quoting as Quoting
+from .values import Rounding as Rounding
 from .values import Switch as Switch
 from .values import TrainingPrecision as TrainingPrecision
 from .values import Truncation as Truncation

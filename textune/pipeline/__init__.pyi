@@ -1,3 +1,4 @@
+from .asscripts import finish_call as finish_call
 from .build import build_parts as build_parts
 from .bymetadata import evaluate_by_metadata as evaluate_by_metadata
 from .check import CheckResult as CheckResult

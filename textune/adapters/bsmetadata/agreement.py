@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from textune.adapters.bsmetadata.deepspeed import ZeroFile
-from textune.adapters.bsmetadata.given import Given, Settings, shown
+from textune.adapters.bsmetadata.given import Given, Settings
 from textune.adapters.bsmetadata.keys import DATA
+from textune.adapters.shown import shown
 from textune.config import Problem, parse_key, refuse
 
 Prefer = Literal["none", "config", "deepspeed"]

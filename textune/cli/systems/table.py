@@ -38,6 +38,11 @@ SYSTEMS: dict[str, System] = {
         convert="convert_bsmetadata",
         words={"bsmetadata/train": "train_as_bsmetadata", "bsmetadata/evaluation": "evaluate_as_bsmetadata"},
     ),
+    "huggingface": System(
+        "huggingface",
+        convert="convert_huggingface",
+        words={name: name for name in ("run_glue", "run_glue_no_trainer", "run_classification", "run_xnli")},
+    ),
     "azureml stages": System(
         "azuremlstages",
         words={
@@ -60,3 +65,8 @@ def command_called(word: str) -> click.Command | None:
             if parts[-1 - known.count("/") :] == known.split("/"):
                 return system.command(name)
     return None
+
+
+def words_of_systems() -> list[str]:
+    """Every word that stands for a script or program of another system."""
+    return [word for system in SYSTEMS.values() for word in system.words]
