@@ -1,4 +1,11 @@
 from .accelerate import as_accelerated as as_accelerated
+from .azureml.automl import AUTOML as AUTOML
+from .azureml.automl import convert_automl as convert_automl
+from .azureml.automl import read_automl as read_automl
+from .azureml.component import component_yaml as component_yaml
+from .azureml.finetune import convert_finetune as convert_finetune
+from .azureml.finetune import read_finetune as read_finetune
+from .azureml.finetune import resumed_run as resumed_run
 from .azureml.folders import CLASS_NAMES as CLASS_NAMES
 from .azureml.folders import FILE_KEYS as FILE_KEYS
 from .azureml.folders import FILES as FILES
@@ -12,12 +19,15 @@ from .azureml.folders import TOKENS as TOKENS
 from .azureml.folders import read_object as read_object
 from .azureml.folders import read_selected as read_selected
 from .azureml.folders import stage_of_folder as stage_of_folder
+from .azureml.inputs import FINETUNE as FINETUNE
+from .azureml.inputs import LATER as LATER
 from .azureml.inputs import Input as Input
 from .azureml.inputs import Inputs as Inputs
 from .azureml.inputs import read_inputs as read_inputs
 from .azureml.mltable import read_mltable as read_mltable
 from .azureml.stages import CONVERT as CONVERT
 from .azureml.stages import MODEL_IMPORT as MODEL_IMPORT
+from .azureml.stages import PIPELINE as PIPELINE
 from .azureml.stages import PREPROCESS as PREPROCESS
 from .bsmetadata.command import named_config as named_config
 from .bsmetadata.convert import convert_bsmetadata as convert_bsmetadata

@@ -1,4 +1,7 @@
 from .asscripts import finish_call as finish_call
+from .azureml import half_precision as half_precision
+from .azureml import text_columns as text_columns
+from .azureml import write_mlflow_folder as write_mlflow_folder
 from .build import build_parts as build_parts
 from .bymetadata import evaluate_by_metadata as evaluate_by_metadata
 from .check import CheckResult as CheckResult
@@ -29,6 +32,7 @@ from .report import report as report
 from .stages.converting import convert_model as convert_model
 from .stages.importing import import_model as import_model
 from .stages.preprocessing import preprocess as preprocess
+from .stages.together import prepare_stages as prepare_stages
 from .tag import TagResult as TagResult
 from .tag import tag as tag
 from .targets import require_folder as require_folder

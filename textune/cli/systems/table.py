@@ -38,6 +38,15 @@ SYSTEMS: dict[str, System] = {
         convert="convert_bsmetadata",
         words={"bsmetadata/train": "train_as_bsmetadata", "bsmetadata/evaluation": "evaluate_as_bsmetadata"},
     ),
+    "azureml": System(
+        "azureml",
+        convert="convert_azureml",
+        words={
+            "text_classification_finetune": "finetune",
+            "nlp_textclassification_multiclass": "multiclass",
+            "nlp_textclassification_multilabel": "multilabel",
+        },
+    ),
     "huggingface": System(
         "huggingface",
         convert="convert_huggingface",
@@ -50,6 +59,7 @@ SYSTEMS: dict[str, System] = {
             "text_classification_preprocess": "preprocess",
             "text_classification_datapreprocess": "preprocess",
             "text_classification_convert": "convert_model",
+            "text_classification_pipeline": "pipeline",
         },
     ),
 }
