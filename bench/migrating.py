@@ -179,7 +179,8 @@ def write_rows(place: Path, data: Path, rows: int) -> None:
             encoding="utf-8",
         )
         (place / f"{name}.jsonl").write_text(
-            "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in pairs), encoding="utf-8"
+            "".join(json.dumps({"text": text, "label": label}, allow_nan=False) + "\n" for text, label in pairs),
+            encoding="utf-8",
         )
 
 
@@ -215,7 +216,7 @@ def by_trainer(run: FirstRun, place: Path, model: str, seed: int, environment: d
         "out": str(place / "trainer"),
         "arguments": {**run.arguments, "seed": seed},
     }
-    (place / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
+    (place / "spec.json").write_text(json.dumps(spec, allow_nan=False), encoding="utf-8")
     out, cost = _timed([[sys.executable, "-m", "bench.sides.firstrun", "spec.json"]], place, environment)
     return {**cost, **json.loads(out.splitlines()[-1])}
 

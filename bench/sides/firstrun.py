@@ -87,7 +87,7 @@ def main() -> None:
     trainer.train()
     found = trainer.evaluate()
     trainer.save_model()
-    print(json.dumps({"accuracy": found["eval_accuracy"]}))
+    print(json.dumps({"accuracy": found["eval_accuracy"]}, allow_nan=False))
 
 
 if __name__ == "__main__":
