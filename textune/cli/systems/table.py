@@ -38,6 +38,19 @@ SYSTEMS: dict[str, System] = {
         convert="convert_bsmetadata",
         words={"bsmetadata/train": "train_as_bsmetadata", "bsmetadata/evaluation": "evaluate_as_bsmetadata"},
     ),
+    "training-wizard": System(
+        "trainingwizard",
+        convert="convert_training_wizard",
+        words={
+            "training-wizard": "train_as_training_wizard",
+            "training_wizard": "train_as_training_wizard",
+            "generator": "generator",
+            "count-parameters": "count_parameters",
+            "lora-info": "lora_info",
+            "find-all-linear-names": "find_all_linear_names",
+            "merge-adapter-main-models": "merge_adapter_main_models",
+        },
+    ),
     "azureml": System(
         "azureml",
         convert="convert_azureml",
