@@ -17,5 +17,4 @@ def batch_line(
     """`train.batch_size`: rows of a device x accumulation x processes, said with all four numbers."""
     size = per_device * accumulation * processes
     made = f"{name} {per_device} x {accumulation_name} {accumulation} x {count(processes, 'process', 'processes')}"
-    origin = f"{made} = {size} rows"
-    return BatchLine("train.batch_size", size, origin, accumulation=accumulation, processes=processes)
+    return BatchLine("train.batch_size", size, f"{made} = {size} rows", accumulation, processes)
