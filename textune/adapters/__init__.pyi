@@ -26,7 +26,9 @@ from .azureml.inputs import Inputs as Inputs
 from .azureml.inputs import read_inputs as read_inputs
 from .azureml.mltable import read_mltable as read_mltable
 from .azureml.stages import CONVERT as CONVERT
+from .azureml.stages import ELSEWHERE as ELSEWHERE
 from .azureml.stages import MODEL_IMPORT as MODEL_IMPORT
+from .azureml.stages import PIPELINE as PIPELINE
 from .azureml.stages import PREPROCESS as PREPROCESS
 from .bsmetadata.command import named_config as named_config
 from .bsmetadata.convert import convert_bsmetadata as convert_bsmetadata

@@ -43,6 +43,7 @@ SYSTEMS: dict[str, System] = {
         convert="convert_azureml",
         words={
             "text_classification_finetune": "finetune",
+            "text_classification_pipeline": "pipeline",
             "nlp_textclassification_multiclass": "multiclass",
             "nlp_textclassification_multilabel": "multilabel",
         },
