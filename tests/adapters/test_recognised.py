@@ -89,6 +89,8 @@ def test_check_and_show_take_it_too(run: Any) -> None:
 
 def test_a_config_of_ours_is_a_word_for_train_and_one_that_is_missing_is_named(run: Any) -> None:
     assert run("ours.json", "--dry-run", "--run", "r").code == 0
+    unused = run("ours.json", "--processes", 2)
+    assert unused.code == 2 and "--processes is for files of other systems" in unused.err
     missing = run("ourz.toml")
     assert missing.code == 2 and "Did you mean ours.toml?" in missing.err
     unknown = run("unknown.toml")

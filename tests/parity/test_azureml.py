@@ -13,7 +13,7 @@ import yaml
 from click.testing import CliRunner
 from kits.azureml import SEED, as_words, component_words, documented_inputs, finetune, stage_folders, write_json
 from kits.bsmetadata import value
-from kits.runs import reviews, write_csv, write_jsonl
+from kits.runs import write_csv
 from safetensors.numpy import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, get_scheduler
 
@@ -353,16 +353,3 @@ def test_a_column_of_labels_that_is_not_there_is_named(home: Path) -> None:
     with contextlib.chdir(home):
         done = CliRunner().invoke(commands, ["nlp_textclassification_multilabel", *words])
     assert isinstance(done.exception, DataError) and "it has no column tag" in str(done.exception)
-
-
-def test_az_26_the_pipeline_runs_every_stage_and_writes_what_the_test_rows_say(home: Path) -> None:
-    write_jsonl(home / "all.jsonl", reviews(80, seed=5))
-    given = {"huggingface_id": "selected/tiny", "train_file_path": "all.jsonl", "sentence1_key": "text"}
-    given |= {"label_key": "label", "output_dir": "stages", "num_nodes_finetune": 2}
-    words = as_words({name: str(one) for name, one in (given | SMALL | {"max_steps": 2}).items()})
-    said = run(home, ["text_classification_pipeline", *words])
-    assert "num_nodes_finetune" in said  # it is left to whoever starts it
-    report = json.loads((home / "stages" / "pytorch_model_folder" / "report-test.json").read_text(encoding="utf-8"))
-    assert report["rows"] == 8
-    for name in ("model_selector_output", "preprocess_output"):
-        assert any((home / "stages" / name).iterdir())

@@ -267,6 +267,13 @@ def test_a_token_is_written_nowhere(files: Path) -> None:
         assert "secret" not in as_toml(foreign) + json.dumps(foreign.to_dict()) + "".join(foreign.kept.values())
 
 
+def test_a_call_that_asks_for_nothing_says_so(
+    files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = runner(capsys, monkeypatch, files)("run_glue", "--model_name_or_path", MODEL, "--train_file", "train.csv")
+    assert answer.code == 2 and "--do_train" in answer.err
+
+
 def test_words_that_belong_to_no_flag_are_refused() -> None:
     with pytest.raises(ConfigError, match="rte is no flag"):
         read_huggingface("run_glue", ["rte"])
@@ -321,3 +328,17 @@ def test_what_cannot_be_used_gets_a_sentence(script: Script, words: str, said: l
 def test_a_column_that_is_not_there_is_named_with_the_nearest(files: Path) -> None:
     with pytest.raises(ConfigError, match=r"no column sentense.*Did you mean sentence"):
         call("run_classification", f"{OWN} --text_column_names sentense")
+
+
+def test_what_convert_writes_trains_the_same_bit_for_bit(
+    files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    textune = runner(capsys, monkeypatch, files)
+    words = ["--model_name_or_path", MODEL, *OWN.split(), "--max_seq_length", "32", "--max_steps", "2"]
+    words += ["--learning_rate", "1e-3", "--warmup_ratio", "0.3", "--report_to", "tensorboard"]
+    answer = textune("convert", "huggingface", "run_glue.py", *words, "--output_dir", "a", "--out", "a.toml")
+    assert answer.code == 0, answer.err
+    assert textune("train", "a.toml", "--run", "a", "--quiet").code == 0
+    assert textune("run_glue.py", *words, "--output_dir", "b", "--quiet").code == 0
+    assert (files / "a/best/model.safetensors").read_bytes() == (files / "b/best/model.safetensors").read_bytes()
+    assert (files / "a/eval_results.json").read_text("utf-8") == (files / "b/eval_results.json").read_text("utf-8")

@@ -26,7 +26,6 @@ from .azureml.inputs import Inputs as Inputs
 from .azureml.inputs import read_inputs as read_inputs
 from .azureml.mltable import read_mltable as read_mltable
 from .azureml.stages import CONVERT as CONVERT
-from .azureml.stages import ELSEWHERE as ELSEWHERE
 from .azureml.stages import MODEL_IMPORT as MODEL_IMPORT
 from .azureml.stages import PIPELINE as PIPELINE
 from .azureml.stages import PREPROCESS as PREPROCESS
@@ -39,4 +38,7 @@ from .huggingface.convert import HuggingFaceCall as HuggingFaceCall
 from .huggingface.convert import read_huggingface as read_huggingface
 from .loaded import load_foreign as load_foreign
 from .recognised import load_any as load_any
+from .trainingwizard.convert import convert_training_wizard as convert_training_wizard
+from .trainingwizard.generator import Grid as Grid
+from .trainingwizard.generator import read_grid as read_grid
 from .written import as_toml as as_toml

@@ -169,9 +169,8 @@ class _Verbs(click.Group):
 
 def _name_nearest_script(ctx: click.Context, word: str) -> None:
     """UsageError with the script or program of another system that is nearest to a word, if one is near."""
-    names = {name.rpartition("/")[2]: name for name in words_of_systems()} | {
-        name: name for name in words_of_systems()
-    }
+    known = words_of_systems()
+    names = {name.rpartition("/")[2]: name for name in known} | {name: name for name in known}
     bare = word.removesuffix(".py")
     if near := nearest(bare, names) or nearest(bare.rpartition("/")[2], names):
         ctx.fail(f"No such command {word!r}. Did you mean {names[near]}?")

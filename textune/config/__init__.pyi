@@ -117,6 +117,7 @@ from .toml import format_string as format_string
 from .toml import format_value as format_value
 from .toml import parse_key as parse_key
 from .toml import printable as printable
+from .toml import read_toml as read_toml
 from .tracking import AccelerateTrack as AccelerateTrack
 from .tracking import MlflowTrack as MlflowTrack
 from .tracking import PythonTrack as PythonTrack

@@ -40,6 +40,7 @@ from .native.libraries import KernelError as KernelError
 from .native.libraries import load_library as load_library
 from .origin import AdapterNote as AdapterNote
 from .outline import Outline as Outline
+from .outline import backbone_outline as backbone_outline
 from .outline import outline as outline
 from .outofmemory import CallerBudget as CallerBudget
 from .outofmemory import free_cached as free_cached
@@ -64,6 +65,7 @@ from .saved import CARD_NAME as CARD_NAME
 from .saved import complete_model as complete_model
 from .saved import hint_for_no_run as hint_for_no_run
 from .targets import linears as linears
+from .targets import output_layer as output_layer
 from .targets import shape_of as shape_of
 from .tokenizer import load_tokenizer as load_tokenizer
 from .tokenmodel import TokenModel as TokenModel

@@ -17,13 +17,15 @@ from textune.exports import push
 from textune.pipeline.evaluate import evaluate
 from textune.pipeline.layouts import result_text, results_of
 from textune.pipeline.load import TrainedModel, load
+from textune.ranks import launched_rank
 
 
 def finish_call(call: HuggingFaceCall) -> Iterator[str]:
     """Do what a call asks for once training is over; a sentence for each file that is written.
 
     Where nothing was trained, the model is that of `model_name_or_path`, which textune must have trained. Raises
-    TextuneError for a model or rows that cannot be used, and HubError where the hub refuses.
+    TextuneError for a model or rows that cannot be used, and HubError where the hub refuses. Processes of one launcher
+    share the evaluation; the first one does the rest.
     """
     experiment = load_tree(call.foreign.tree, origin=call.foreign.system, base=Path.cwd()).experiment
     folder = Path(call.foreign.run)
@@ -38,10 +40,12 @@ def finish_call(call: HuggingFaceCall) -> Iterator[str]:
     if call.evaluates and not call.trains:
         report = evaluate(model, data=experiment.data.validation, columns=experiment.data.columns)
         found = results_of(report, "eval")
-        for name in ("eval_results.json", "all_results.json"):
+        for name in ("eval_results.json", "all_results.json") if launched_rank() == 0 else ():
             folder.mkdir(parents=True, exist_ok=True)
             write_text(folder / name, result_text(found))
             yield f"Written: {folder / name}"
+    if launched_rank() != 0:
+        return
     if call.predict:
         trained = load(model)
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from textune.adapters.azureml.inputs import FINETUNE, LATER, SWITCH, Input
+from textune.adapters.azureml.inputs import SWITCH, Input
 
 OUTPUT = Input("output_dir", "uri_folder", None, "The folder to write.", optional=False)
 """What AzureML mounts for a stage to write into."""
@@ -75,36 +75,18 @@ CONVERT: dict[str, Input] = {
 }
 """`text_classification_convert`."""
 
-_COMPUTE = "What it runs on; left to whoever starts it."
-_BUILT = ("model_selector_output", "preprocess_output", "validation_output", "output_dir")
-"""Folders that one stage hands to the next."""
-ELSEWHERE: dict[str, Input] = {
+_STAGES = ("model_import", "preprocess", "finetune", "model_evaluation")
+PIPELINE: dict[str, Input] = {
     one.name: one
     for one in (
+        *(Input(f"compute_{name}", "string", "serverless", f"Cluster that runs {name}.") for name in _STAGES),
         *(
-            Input(f"instance_type_{stage}", "string", "Standard_d12_v2", _COMPUTE)
-            for stage in ("model_import", "preprocess")
+            Input(f"instance_type_{name}", "string", machine, f"Machine that runs {name}.")
+            for name, machine in zip(_STAGES, ["Standard_d12_v2"] * 2 + ["Standard_nc24rs_v3"] * 2, strict=True)
         ),
-        *(
-            Input(f"instance_type_{stage}", "string", "Standard_nc24rs_v3", _COMPUTE)
-            for stage in ("finetune", "model_evaluation")
-        ),
-        *(
-            Input(f"compute_{stage}", "string", "serverless", _COMPUTE)
-            for stage in ("model_import", "preprocess", "finetune", "model_evaluation")
-        ),
-        Input("shm_size_finetune", "string", "5g", _COMPUTE),
-        Input("num_nodes_finetune", "integer", 1, _COMPUTE, minimum=1),
-        Input("number_of_gpu_to_use_finetuning", "integer", 1, _COMPUTE, minimum=1),
-        Input("evaluation_config", "uri_file", None, "Options of AzureML's evaluation; reports have every metric."),
-        Input("evaluation_config_params", "string", None, "The same as JSON text."),
+        Input("shm_size_finetune", "string", "5g", "Shared memory of the fine-tuning."),
+        Input("num_nodes_finetune", "integer", 1, "Machines of the fine-tuning.", minimum=1),
+        Input("number_of_gpu_to_use_finetuning", "integer", 1, "GPUs of each of them.", minimum=1),
     )
 }
-"""Inputs of the pipeline alone, which change nothing of what is trained."""
-PIPELINE: dict[str, Input] = {
-    name: one
-    for table in (MODEL_IMPORT, PREPROCESS, FINETUNE, LATER, ELSEWHERE)
-    for name, one in table.items()
-    if name not in _BUILT
-}
-"""`text_classification_pipeline`."""
+"""What only `text_classification_pipeline` takes: where its stages run."""

@@ -256,7 +256,7 @@ def _own_task(settings: Settings, first: FirstRow | None) -> Iterator[Line]:
         yield Line("task.kind", "multilabel", "labels that are lists")
         if settings["metric_name"] is None:
             yield Line("evaluate.metric", "f1_micro", "the metric of the script for several labels")
-    elif settings["metric_name"] is None:
+    elif settings["metric_name"] is None and first is not None:
         yield Line("evaluate.metric", "accuracy", "the metric of the script for classes")
     if settings["metric_name"] is not None:
         yield Line("evaluate.metric", settings["metric_name"], settings.origin("metric_name"))

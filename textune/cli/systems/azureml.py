@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 
 import click
 
 from textune.adapters import (
     AUTOML,
-    ELSEWHERE,
     FINETUNE,
     LATER,
-    MODEL_IMPORT,
-    PIPELINE,
-    PREPROCESS,
     Input,
     component_yaml,
     convert_automl,
     convert_finetune,
     read_automl,
     read_finetune,
-    read_inputs,
     resumed_run,
 )
 from textune.cli.options import Examples
@@ -34,11 +28,8 @@ from textune.cli.systems.shared import (
     train_foreign,
     training,
 )
-from textune.pipeline import half_precision, import_model, preprocess, text_columns, write_mlflow_folder
+from textune.pipeline import half_precision, text_columns, write_mlflow_folder
 from textune.ranks import launched_rank
-
-OUTPUTS = ("pytorch_model_folder", "mlflow_model_folder")
-"""What the fine-tuning stage writes."""
 
 
 def inputs_of(*tables: dict[str, Input]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -164,56 +155,6 @@ def _save_as_mlflow_model(run: str, folder: str, *, quiet: bool) -> None:
     written = write_mlflow_folder(run, folder) if launched_rank() == 0 else None
     if written is not None and not quiet:
         click.echo(f"Wrote {written.folder}: the best model as an MLflow model.", err=True)
-
-
-@click.command(
-    "text_classification_pipeline",
-    cls=Examples,
-    hidden=True,
-    examples="textune text_classification_pipeline --huggingface_id bert-base-uncased --apply_lora true \\\n"
-    "    --train_file_path train.jsonl --sentence1_key sentence --label_key label --output_dir pipeline",
-)
-@inputs_of(PIPELINE)
-@click.option(
-    "--output_dir",
-    metavar="FOLDER",
-    default="text_classification_pipeline",
-    show_default=True,
-    help="Where the folder of each stage is written, by the name that the stages have for it.",
-)
-@training
-@click.pass_context
-def pipeline(
-    context: click.Context,
-    /,
-    output_dir: str,
-    resume: str | None,
-    dry_run: bool,
-    as_json: bool,
-    quiet: bool,
-    own_ranks: bool,
-    **options: Any,
-) -> None:
-    """Run AzureML's stages one after the other: import a model, preprocess rows, fine-tune, save as an MLflow model.
-
-    A run that was stopped resumes with --resume, which takes the first two stages as they are.
-    """
-    given = given_of(options)
-    read_inputs(PIPELINE, given, component="text_classification_pipeline")
-    at = {name: f"{output_dir}/{name}" for name in ("model_selector_output", "preprocess_output", *OUTPUTS)}
-    for name in [name for name in given if name in ELSEWHERE and not quiet]:
-        click.echo(f"note: {name}: {ELSEWHERE[name].help}", err=True)
-    if not (own_ranks or resume):
-        Path(output_dir).mkdir(parents=True, exist_ok=True)
-        import_model({**_part(given, MODEL_IMPORT), "output_dir": at["model_selector_output"]})
-        folders = {"model_selector_output": at["model_selector_output"], "output_dir": at["preprocess_output"]}
-        preprocess({**_part(given, PREPROCESS), **folders})
-    how = {"resume": resume, "dry_run": dry_run, "as_json": as_json, "quiet": quiet, "own_ranks": own_ranks}
-    context.invoke(finetune, **(_part(given, FINETUNE | LATER) | at | how))
-
-
-def _part(given: dict[str, str], table: dict[str, Input]) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if name in table}
 
 
 def _automl(kind: Literal["multiclass", "multilabel"]) -> click.Command:

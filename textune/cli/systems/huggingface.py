@@ -17,6 +17,7 @@ from textune.cli.systems.shared import (
     train_foreign,
     training,
 )
+from textune.errors import ConfigError
 from textune.launch import accelerated
 
 _SETTINGS = {"ignore_unknown_options": True}
@@ -134,6 +135,9 @@ def _run(
         precision=accelerated().precision,
         folder=hub_folder,
     )
+    if not (call.trains or call.evaluates or call.predict):
+        message = "there is nothing to do: none of --do_train, --do_eval and --do_predict is given."
+        raise ConfigError(message, hint="Add --do_train --do_eval.", key="do_train")
     if call.trains:
         train_foreign(
             call.foreign, context, resume=resume or call.resume, dry_run=dry_run, as_json=as_json, quiet=quiet

@@ -38,12 +38,24 @@ SYSTEMS: dict[str, System] = {
         convert="convert_bsmetadata",
         words={"bsmetadata/train": "train_as_bsmetadata", "bsmetadata/evaluation": "evaluate_as_bsmetadata"},
     ),
+    "training-wizard": System(
+        "trainingwizard",
+        convert="convert_training_wizard",
+        words={
+            "training-wizard": "train_as_training_wizard",
+            "training_wizard": "train_as_training_wizard",
+            "generator": "generator",
+            "count-parameters": "count_parameters",
+            "lora-info": "lora_info",
+            "find-all-linear-names": "find_all_linear_names",
+            "merge-adapter-main-models": "merge_adapter_main_models",
+        },
+    ),
     "azureml": System(
         "azureml",
         convert="convert_azureml",
         words={
             "text_classification_finetune": "finetune",
-            "text_classification_pipeline": "pipeline",
             "nlp_textclassification_multiclass": "multiclass",
             "nlp_textclassification_multilabel": "multilabel",
         },
@@ -60,6 +72,7 @@ SYSTEMS: dict[str, System] = {
             "text_classification_preprocess": "preprocess",
             "text_classification_datapreprocess": "preprocess",
             "text_classification_convert": "convert_model",
+            "text_classification_pipeline": "pipeline",
         },
     ),
 }
