@@ -9,6 +9,7 @@ from kits.runs import Listener, reviews, write_csv
 import textune
 from textune.adapters import Foreign, as_accelerated, load_foreign
 from textune.adapters.foreign import BatchLine, Line
+from textune.adapters.trainer.batch import batch_line
 from textune.config import Here, differences_to
 from textune.errors import ConfigError, RunError
 
@@ -148,3 +149,8 @@ def test_a_branch_keeps_the_rows_of_the_run_that_it_comes_from(home: Path, tmp_p
 def test_rows_that_somebody_changed_are_refused_as_ever(home: Path) -> None:
     with pytest.raises(RunError, match=r"train\.batch_size"):
         textune.train(load_foreign(counted(home, processes=1, rows=3)), resume="latest")
+
+
+def test_arguments_of_trainer_count_their_rows_so() -> None:
+    line = batch_line(8, 4, 3)
+    assert (line.value, line.rows, line.accumulation) == (96, 32, 4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from textune.adapters.foreign import Line
+from textune.adapters.foreign import BatchLine
 from textune.wording import count
 
 
@@ -13,8 +13,8 @@ def batch_line(
     *,
     name: str = "per_device_train_batch_size",
     accumulation_name: str = "gradient_accumulation_steps",
-) -> Line:
+) -> BatchLine:
     """`train.batch_size`: rows of a device x accumulation x processes, said with all four numbers."""
     size = per_device * accumulation * processes
     made = f"{name} {per_device} x {accumulation_name} {accumulation} x {count(processes, 'process', 'processes')}"
-    return Line("train.batch_size", size, f"{made} = {size} rows")
+    return BatchLine("train.batch_size", size, f"{made} = {size} rows", accumulation, processes)
