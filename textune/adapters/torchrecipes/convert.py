@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,6 +153,6 @@ def _run_folder(settings: Settings, named: Named, watched: Watched, lines: list[
     """Where the original would write, in a folder of the configuration's name and a hash of what is trained: the same
     command finds its run again, and another one does not meet it."""
     parent = settings["trainer.default_root_dir"] or settings["tb_save_dir"] or watched.folder or "runs"
-    text = json.dumps([(line.key, line.value) for line in lines], sort_keys=True, default=str)
+    text = repr([(line.key, line.value) for line in lines])
     mark = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
     return str(Path(str(parent)) / f"{named.name}-{mark}")

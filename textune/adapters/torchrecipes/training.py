@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from textune.adapters.foreign import BatchLine, Line
 from textune.adapters.torchrecipes.devices import Devices
 from textune.adapters.torchrecipes.given import Settings, require_keys
-from textune.adapters.trainer.batch import batch_line
+from textune.adapters.trainer import batch_line
 from textune.config import refuse
 from textune.wording import count
 
