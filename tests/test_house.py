@@ -326,7 +326,9 @@ OF_OTHERS = {
     "repeat.md",
     "examples/TASK.toml",
 }
-OF_OTHERS |= {"sweep.md", "best.toml", "b.toml"}
+OF_OTHERS |= {"sweep.md", "best.toml", "b.toml", "grid.toml", "main.toml"}
+OF_OTHERS |= {"examples/sequence_classification/config.toml"}
+OF_OTHERS |= {"run_glue_no_trainer.py", "run_classification.py", "run_xnli.py", "own.toml"}
 OF_OTHERS |= {"bsmetadata/train.py", "bsmetadata/evaluation.py", "train.py", "evaluation.py"}
 """Files of users, of runs and of transformers that pages and docstrings name; none of textune's own."""
 

@@ -187,6 +187,7 @@ def test_its_evaluation_compares_types_of_metadata(home: Path, direct: Result, c
 
 
 @pytest.mark.slow
+@pytest.mark.parity("HF-16")
 def test_accelerate_launches_it_and_the_rows_of_a_step_follow_from_the_processes(home: Path) -> None:
     pytest.importorskip("accelerate")
     words = ["--config-name", "v2", "--deepspeed", "bsmetadata/v2.json", "--prefer", "config", *TINY, "out_dir=two"]

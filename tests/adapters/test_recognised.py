@@ -89,10 +89,22 @@ def test_check_and_show_take_it_too(run: Any) -> None:
 
 def test_a_config_of_ours_is_a_word_for_train_and_one_that_is_missing_is_named(run: Any) -> None:
     assert run("ours.json", "--dry-run", "--run", "r").code == 0
+    unused = run("ours.json", "--processes", 2)
+    assert unused.code == 2 and "--processes is for files of other systems" in unused.err
     missing = run("ourz.toml")
     assert missing.code == 2 and "Did you mean ours.toml?" in missing.err
     unknown = run("unknown.toml")
     assert unknown.code == 2 and "trian" in unknown.err
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("trian", "'train'"), ("bsmetadata/evalution.py", "bsmetadata/evaluation"), ("x/evaluatoin.py", "evaluation")],
+)
+def test_a_word_that_nobody_knows_is_answered_with_the_nearest(run: Any, word: str, meant: str) -> None:
+    answer = run(word)
+    assert answer.code == 2 and f"No such command '{word}'" in answer.err
+    assert meant in answer.err.rpartition("id you mean ")[2]
 
 
 def test_no_word_of_another_system_is_hidden_by_a_verb() -> None:

@@ -1,5 +1,6 @@
 """The sections themselves: durations, coercions, constraints, descriptions, and what importing them costs."""
 
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -106,6 +107,14 @@ def test_durations_survive_being_written(duration: Duration) -> None:
 
 
 def test_durations_in_steps() -> None:
+    assert [Duration(amount, "%").steps(10, 100, rounding="up") for amount in (0, 0.01, 6.1, 7, 100)] == [
+        0,
+        1,
+        7,
+        math.ceil(100 * 0.07),  # as Trainer multiplies
+        100,
+    ]
+    assert Duration(0.21, "epochs").steps(10, rounding="up") == 3
     assert Duration(2, "epochs").steps(10) == 20
     assert Duration(0.25, "epochs").steps(10) == 2
     assert Duration(0.001, "epochs").steps(10) == 1

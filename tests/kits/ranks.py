@@ -94,14 +94,20 @@ class Done:
     err: str
 
 
-def torchrun(world: int, *words: object, home: Path, stdin: bytes = b"") -> Done:
-    """`torchrun ... WORDS` with so many processes on this machine; all of them are gone when it returns."""
+def torchrun(world: int, *words: object, home: Path, stdin: bytes = b"", path: Path | None = None) -> Done:
+    """`torchrun ... WORDS` with so many processes on this machine; all of them are gone when it returns.
+
+    `path`: a folder of modules beside those of the repository.
+    """
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
     environment = {
         name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     }
     mark = f"TEXTUNE_TEST={uuid.uuid4().hex}"
-    environment |= {"HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment |= {
+        "HOME": str(home),
+        "PYTHONPATH": os.pathsep.join(map(str, filter(None, [Path(__file__).parents[2], path]))),
+    }
     environment |= dict([mark.split("=")])
     with subprocess.Popen(
         [*launcher, *map(str, words)],

@@ -262,5 +262,6 @@ def test_on_a_gpu_compiled_layers_are_as_near_to_fp32_as_the_others(family: str,
 
 
 @on_gpu
+@pytest.mark.parity("gpu")
 def test_on_a_gpu_the_compiler_works() -> None:
     assert compiler_obstacle(torch.device("cuda")) == ""

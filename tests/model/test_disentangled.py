@@ -234,6 +234,7 @@ def test_no_more_of_the_table_is_projected_than_the_longest_row_needs(
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parity("gpu")
 def test_a_gpu_computes_the_same(dtype: torch.dtype, tmp_path: Path) -> None:
     built = built_with(tmp_path, "off")
     rows = random_rows(built, LENGTHS)

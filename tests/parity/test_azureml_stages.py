@@ -3,6 +3,7 @@ converted (lines AZ-02 to AZ-07, AZ-21, AZ-23)."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -13,14 +14,17 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 import torch
+from click.testing import CliRunner
 from kits.backbones import tiny_backbone
 from kits.cli import runner
 from kits.runs import reviews, write_jsonl
+from safetensors.numpy import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import textune
 from textune.adapters.azureml.folders import read_preprocessed, read_selected
 from textune.adapters.azureml.mltable import read_mltable
+from textune.cli import commands
 from textune.errors import ConfigError, DataError
 from textune.pipeline import convert_model, import_model, preprocess
 from textune.pipeline.stages.preprocessing import Preprocessed
@@ -378,3 +382,51 @@ def _finetuned_elsewhere(home: Path, folder: Path) -> Path:
     (folder / "class_names.json").write_text(json.dumps({"class_names": NAMES}), encoding="utf-8")
     (folder / "training_args.bin").write_bytes(b"pickle")
     return folder
+
+
+SMALL = ("--max_steps", "2", "--per_device_train_batch_size", "8", "--save_as_mlflow_model", "false", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def first(home: Path) -> tuple[str, ...]:
+    """The words of a pipeline that has run; its run folder is `first`."""
+    rows = ("--train_file_path", "rows.jsonl", "--sentence1_key", "text", "--label_key", "label")
+    words = ("text_classification_pipeline", "--huggingface_id", "backbone", *rows, *SMALL)
+    words = (*words, "--pytorch_model_folder", "first", "--shm_size_finetune", "5g")
+    with contextlib.chdir(home):
+        done = CliRunner().invoke(commands, words)
+    assert done.exit_code == 0, done.output
+    assert "shm_size_finetune: every stage runs on this machine" in done.stderr
+    return words
+
+
+def test_az_02_one_command_does_what_the_stages_do_apart_and_goes_on_with_what_is_there(
+    home: Path, first: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = runner(capsys, monkeypatch, home)
+    rows = ("--train_file_path", "rows.jsonl", "--sentence1_key", "text", "--label_key", "label")
+    folders = ("--preprocess_output=encoded", "--model_selector_output=selected", "--pytorch_model_folder=apart")
+    steps = [
+        ("text_classification_preprocess", *rows, "--model_selector_output=selected", "--output_dir=encoded"),
+        ("text_classification_finetune", *folders, *SMALL),
+    ]
+    for words in steps:
+        assert (done := call(*words)).code == 0, done.err
+    one, other = (load_file(home / run / "best" / "model.safetensors") for run in ("first", "apart"))
+    assert all((one[name] == other[name]).all() for name in one)
+    changed = call(*first, "--max_seq_length", "9")
+    assert changed.code != 0 and "was made with --max_seq_length left out, not 9" in changed.err
+    two = call(*first, "--num_nodes_finetune", "2")
+    assert two.code != 0 and "textune launch" in two.err
+
+
+def test_az_23_a_fine_tuned_model_is_imported_and_trained_on(
+    home: Path, first: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = runner(capsys, monkeypatch, home)
+    hardly = ("--learning_rate", "1e-12", "--max_steps", "1", "--pytorch_model_folder", "second")
+    words = ["--pytorch_model_path" if word == "--huggingface_id" else word for word in first]
+    words = ["first" if word == "backbone" else word for word in words]
+    assert (done := call(*words, *hardly)).code == 0, done.err
+    one, other = (load_file(home / run / "best" / "model.safetensors") for run in ("first", "second"))
+    assert all(abs(one[name] - other[name]).max() < 1e-6 for name in one)  # the head, too

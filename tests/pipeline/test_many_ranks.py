@@ -224,7 +224,7 @@ def fsdp() -> list[str]:
         if (kind, way) != ("few bits", "fsdp")  # which is refused
     ],
 )
-@pytest.mark.parity("TR-13", "multi-gpu")
+@pytest.mark.parity("TR-13", "HF-16", "multi-gpu")
 def test_ranks_train_as_one_process_does(
     place: Path, tmp_path: Path, whole: Any, world: int, kind: str, way: str
 ) -> None:

@@ -76,6 +76,7 @@ def test_predict_with_processes_writes_the_same_file(trained: Any, tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.parity("HF-16")
 def test_torchrun_starts_the_verbs(trained: Any, tmp_path: Path) -> None:
     run = trained[0].run
     source, options = predicted_alone(run, tmp_path)

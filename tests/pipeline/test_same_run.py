@@ -83,6 +83,8 @@ ROLES = {
     "train.early_stopping.patience": Role.COMPUTED,
     "evaluate.metric": Role.LEARNED,
     "evaluate.best_by": Role.LEARNED,
+    "evaluate.keep": Role.LEARNED,
+    "train.rounding": Role.LEARNED,
     "train.evaluate_at": Role.COMPUTED,
     "evaluate.arms": Role.COMPUTED,
     "evaluate.plots": Role.COMPUTED,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kits.runs import reviews, write_config, write_jsonl
+from kits.runs import Listener, reviews, write_config, write_jsonl
 from safetensors.numpy import load_file
 from transformers import AutoTokenizer
 
@@ -92,6 +92,20 @@ def _is_pair(place: Path) -> bool:
 def test_a_report_decodes_rows_without_text(place: Path) -> None:
     report = (place / "runs" / "ids" / "report.json").read_text(encoding="utf-8")
     assert "film" in report
+
+
+@pytest.mark.parametrize(("shift", "num"), [(0, 0), (1, 1)], ids=["own", "other"])
+def test_ids_of_another_tokenizer_are_said_where_the_texts_are_known(
+    place: Path, tmp_path: Path, shift: int, num: int
+) -> None:
+    rows = [json.loads(line) for line in (place / "both-train.jsonl").read_text(encoding="utf-8").splitlines()]
+    other = [row | {"input_ids": [token + shift for token in row["input_ids"]]} for row in rows]
+    listener, file = Listener(), write_jsonl(tmp_path / "rows.jsonl", other)
+    overrides = [f"data.train.files={file}"]
+    textune.train(place / "both.toml", overrides=overrides, run=tmp_path / "run", dry_run=True, tracker=listener)
+    said = [one for one in listener.notices if "data.columns.tokens" in one]
+    assert len(said) == num
+    assert all("of 24 rows have other token ids" in one for one in said)
 
 
 @pytest.fixture

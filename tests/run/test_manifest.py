@@ -55,6 +55,7 @@ def test_files_of_another_system_are_kept_and_those_of_a_later_session_replace_t
     kept = folder.path / "foreign"
     folder.resume(Resumption(started="now", step=1), config_text="", foreign={"a.yaml": "one", "group/b.yaml": "two"})
     assert [(kept / name).read_text() for name in ("a.yaml", "group/b.yaml")] == ["one", "two"]
+    assert {"foreign/a.yaml", "foreign/group/b.yaml"} <= folder.files().keys()  # trackers get them, too
     folder.resume(Resumption(started="now", step=2), config_text="")  # by a configuration of ours
     assert (kept / "a.yaml").is_file()
     folder.resume(Resumption(started="now", step=3), config_text="", foreign={"a.yaml": "three"})

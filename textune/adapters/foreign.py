@@ -22,6 +22,21 @@ class Line:
 
 
 @dataclass(frozen=True)
+class BatchLine(Line):
+    """`train.batch_size`, counted from what each device computes at once."""
+
+    accumulation: int = 1
+    """Steps of gradient accumulation among them."""
+    processes: int = 1
+    """Processes among them: those that were started."""
+
+    @property
+    def rows(self) -> int:
+        """Of each process."""
+        return int(str(self.value)) // self.processes
+
+
+@dataclass(frozen=True)
 class LeftOut:
     """A key of the other system that changes nothing here."""
 
@@ -44,6 +59,9 @@ class Foreign:
     """The folder that the other system would write."""
     kept: Mapping[str, str] = field(default_factory=dict)
     """Files that the run folder keeps in `foreign/`: their text by name (`kept_files`)."""
+
+    settled: frozenset[str] = frozenset()
+    """Settings of `accelerate launch` that lines were made of."""
 
     def to_dict(self) -> dict[str, object]:
         """As a JSON object."""

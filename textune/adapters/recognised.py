@@ -47,6 +47,12 @@ def _bsmetadata(file: Path, processes: int | None) -> Foreign:
     return convert_bsmetadata(file, processes=processes)
 
 
+def _training_wizard(file: Path, processes: int | None) -> Foreign:
+    from textune.adapters import convert_training_wizard
+
+    return convert_training_wizard(file, processes=processes)
+
+
 def _has(*keys: str) -> Callable[[Mapping[str, object]], bool]:
     """Tells tables that have any of these keys."""
     return lambda tree: any(key in tree for key in keys)
@@ -57,7 +63,7 @@ SYSTEMS: dict[str, System] = {
     "training-wizard": System(
         (".toml", ".json"),
         _has("training_args_spec", "wizard_module", "dataset_spec", "spec_class", "recipe_class"),
-        instead="Train it with textune training-wizard {file}.",
+        _training_wizard,
     ),
     "the scripts of transformers": System(
         (".json",),

@@ -11,7 +11,17 @@ from textune.adapters.foreign import Foreign, Line
 from textune.adapters.remarks import about
 from textune.config import Experiment, absolute, align, format_key, format_value, keys_of, parse_key, printable
 
-_PATHS = {"data.train.files": False, "data.validation.files": False, "model.pretrained": True, "model.tokenizer": True}
+_PATHS = {
+    "data.train.files": False,
+    "data.validation.files": False,
+    "data.test.files": False,
+    "data.train.name": True,
+    "data.validation.name": True,
+    "data.test.name": True,
+    "model.pretrained": True,
+    "model.tokenizer": True,
+    "train.distributed.config": False,
+}
 """Keys of paths, which start from the folder of the config file; whether they may be a name on the hub instead."""
 
 
@@ -23,7 +33,7 @@ def as_toml(foreign: Foreign, folder: Path | None = None) -> str:
     foreign = replace(foreign, lines=tuple(_seen_from(line, folder) for line in foreign.lines)) if folder else foreign
     lines = about(foreign)
     for header, table in _tables(foreign.lines):
-        lines += ["", header, *align(table)]
+        lines += ["", *filter(None, [header]), *align(table)]
     return "\n".join(lines) + "\n"
 
 
@@ -50,5 +60,7 @@ def _tables(lines: Iterable[Line]) -> Iterator[tuple[str, list[tuple[str, str]]]
         *table, name = parse_key(line.key)
         code = f"{format_key(name)} = {format_value(line.value)}"
         tables.setdefault(tuple(table), []).append((code, printable(line.origin)))
+    if () in tables:  # a list of tables, such as `track`, stands before the first table
+        yield "", tables.pop(())
     for header in sorted(tables, key=lambda header: (sections.index(header[0]), header)):
         yield f"[{format_key(*header)}]", tables[header]

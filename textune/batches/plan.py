@@ -11,7 +11,7 @@ import numpy as np
 
 from textune.batches.order import DRAWING, FIRST_DRAWING, plan_epoch, require_known
 from textune.batches.rows import TokenRows
-from textune.config import Duration, RowOrder, TrainSection
+from textune.config import Duration, Rounding, RowOrder, TrainSection
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,15 @@ class Plan:
     seed: int = 0
     drawing: int = DRAWING
     """Which way of drawing the order; a run keeps the one it began with."""
+    rounding: Rounding = "nearest"
+    """What becomes of parts of a step."""
 
     @classmethod
     def of(cls, section: TrainSection, num_rows: int | None) -> Plan:
         """The plan of a run with this section `train` and this number of training rows."""
-        return cls(num_rows, section.batch_size, section.duration, section.order, section.seed)
+        return cls(
+            num_rows, section.batch_size, section.duration, section.order, section.seed, rounding=section.rounding
+        )
 
     def resumed(self, state: Mapping[str, Any]) -> Plan:
         """The plan of a run that continues from a loader's state: with the order it began with.
@@ -53,7 +57,7 @@ class Plan:
     @property
     def total_steps(self) -> int:
         """Optimizer steps of the whole run."""
-        return self.duration.steps(self.steps_per_epoch)
+        return self.duration.steps(self.steps_per_epoch, rounding=self.rounding)
 
     @property
     def num_epochs(self) -> float | None:
@@ -62,7 +66,7 @@ class Plan:
 
     def steps(self, duration: Duration) -> int:
         """Optimizer steps in `duration`; 0 only for a duration of 0."""
-        return duration.steps(self.steps_per_epoch, self.total_steps)
+        return duration.steps(self.steps_per_epoch, self.total_steps, rounding=self.rounding)
 
     def epochs_at(self, step: int) -> float:
         """Epochs done after `step` optimizer steps."""

@@ -7,6 +7,7 @@ draws from them, and every process starts them anew.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -90,6 +91,26 @@ def first_difference(one: End, other: End) -> str:
         or _first_value(one.reports, other.reports, "the reports")
         or _first_value(one.results, other.results, "manifest.json")
     )
+
+
+def weights_difference(one: Path, other: Path) -> str:
+    """The first difference between the last checkpoints and the best models of two runs that took other ways to the
+    same end, such as on other numbers of processes, as a sentence; "" for none."""
+    mine, theirs = end_of(one), end_of(other)
+    return _first_tensor(
+        _of_checkpoint(mine.checkpoint), _of_checkpoint(theirs.checkpoint), "the last checkpoint"
+    ) or _first_tensor(_of_folder(mine.best), _of_folder(theirs.best), "the best model")
+
+
+def largest_difference(one: Path, other: Path) -> float:
+    """Of any weight of the best models of two runs; infinite where they do not have the same weights."""
+    mine, theirs = _of_folder(one / "best"), _of_folder(other / "best")
+    if mine.keys() != theirs.keys():
+        return math.inf
+    pairs = [(read().double(), theirs[name]().double()) for name, read in mine.items()]
+    if any(left.shape != right.shape for left, right in pairs):
+        return math.inf
+    return max(float((left - right).abs().max()) for left, right in pairs)
 
 
 def _first_line(one: list[Line], other: list[Line]) -> str:

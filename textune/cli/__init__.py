@@ -34,12 +34,13 @@ from textune.cli.repeat import repeat
 from textune.cli.runs import train
 from textune.cli.serving import serve
 from textune.cli.sweeping import sweep
-from textune.cli.systems import command_called, convert
+from textune.cli.systems import command_called, convert, words_of_systems
 from textune.cli.tagging import tag
+from textune.cli.testing import test_machine
 from textune.cli.tracking import tracking
 from textune.errors import ConfigError, Preempted, TextuneError
 from textune.ranks import launched_rank
-from textune.wording import escaped
+from textune.wording import escaped, nearest
 
 __all__ = ["commands", "main"]
 
@@ -151,13 +152,28 @@ class _Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that the first word names; the name of a config file means `train`."""
+        """The command that the first word names; the name of a config file means `train`. Click itself names the verb
+        that is nearest to another word."""
         if args[0].lower().endswith(_CONFIGS) and self.get_command(ctx, args[0]) is None:
             args = ["train", *args]
-        return super().resolve_command(ctx, args)
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if "/" in args[0] or args[0].endswith(".py") or not getattr(error, "possibilities", None):
+                _name_nearest_script(ctx, args[0])
+            raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+
+def _name_nearest_script(ctx: click.Context, word: str) -> None:
+    """UsageError with the script or program of another system that is nearest to a word, if one is near."""
+    known = words_of_systems()
+    names = {name.rpartition("/")[2]: name for name in known} | {name: name for name in known}
+    bare = word.removesuffix(".py")
+    if near := nearest(bare, names) or nearest(bare.rpartition("/")[2], names):
+        ctx.fail(f"No such command {word!r}. Did you mean {names[near]}?")
 
 
 @click.group(
@@ -189,6 +205,7 @@ class _Verbs(click.Group):
         glue,
         tracking,
         chaos,
+        test_machine,
     ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )

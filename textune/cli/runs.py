@@ -73,6 +73,11 @@ def train(
 
     resume, overrides = resume_and_overrides(resume, overrides)
     loaded = load_any(config, overrides, unset, processes=processes_started(processes, own_ranks=own_ranks))
+    if processes is not None and not loaded.kept:
+        raise click.UsageError(
+            "--processes is for files of other systems, whose rows of a step depend on it; train.distributed.devices"
+            " says how many processes train."
+        )
     if not (dry_run or launched()):
         share_among_devices(loaded.experiment.train, words or [])
     train_and_report(

@@ -1,5 +1,6 @@
 from .accelerate import Here as Here
 from .accelerate import differences_to as differences_to
+from .accelerate import is_true as is_true
 from .accelerate import settings_of as settings_of
 from .adapters import Lora as Lora
 from .adapters import Quantize as Quantize
@@ -116,6 +117,7 @@ from .toml import format_string as format_string
 from .toml import format_value as format_value
 from .toml import parse_key as parse_key
 from .toml import printable as printable
+from .toml import read_toml as read_toml
 from .tracking import AccelerateTrack as AccelerateTrack
 from .tracking import MlflowTrack as MlflowTrack
 from .tracking import PythonTrack as PythonTrack
@@ -146,6 +148,7 @@ from .values import OnExtraCells as OnExtraCells
 from .values import Pooling as Pooling
 from .values import PredictionPrecision as PredictionPrecision
 from .values import Quoting as Quoting
+from .values import Rounding as Rounding
 from .values import Switch as Switch
 from .values import TrainingPrecision as TrainingPrecision
 from .values import Truncation as Truncation

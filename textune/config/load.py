@@ -68,6 +68,8 @@ class Loaded:
     """Of a foreign configuration: its files and words, which the run folder keeps in `foreign/`, by name."""
     settled: frozenset[str] = frozenset()
     """Settings of `accelerate launch` that it was made of (`accelerate.py`)."""
+    rows_a_process: int | None = None
+    """What `train.batch_size` was counted from, by the processes that were started; None where it was set."""
 
     @property
     def name(self) -> str:

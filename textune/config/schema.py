@@ -33,6 +33,7 @@ from textune.config.values import (
     PadTo,
     Period,
     Pooling,
+    Rounding,
     RunLength,
     Seed,
     Steps,
@@ -194,6 +195,9 @@ class TrainSection(Section):
     gradient_checkpointing: Computed[bool] = False
     """Keep only each layer's input and recompute the rest in the backward pass: much less memory, a third more time.
     """
+    rounding: Rounding = "nearest"
+    """What becomes of a duration that is no whole number of steps, such as a share of the run: the nearest step, or
+    the next one, as transformers' Trainer counts."""
     order: RowOrder = "shuffle"
     """Order of the rows. `shuffle`: a new, truly random permutation each epoch. `bucket`: the same, but rows of
     similar length share a batch, which saves padding if the backbone runs padded. `sequential`: as read. `weighted`:
@@ -253,6 +257,9 @@ class EvaluateSection(Section):
     best_by: str = "validation"
     """The set whose main metric chooses the best model and stops early: `validation`, a set of `data.evaluations`, or
     `train`."""
+    keep: Literal["best", "last"] = "best"
+    """Which model a run keeps and reports: that of its best evaluation, or that of its last one. Early stopping goes
+    by the best either way."""
     max_tokens: Computed[PositiveInt] = 16384
     """Token budget of prediction: the most tokens computed at once."""
     bootstrap: Computed[Annotated[int, Field(ge=0)]] = 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,6 +11,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PositiveInt
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
+
+Rounding = Literal["nearest", "up"]
 
 
 @dataclass(frozen=True)
@@ -37,18 +40,20 @@ class Duration:
             raise ValueError(f"{match[1]} steps: optimizer steps are whole numbers")
         return cls(amount, unit)
 
-    def steps(self, steps_per_epoch: int, total_steps: int | None = None) -> int:
-        """Optimizer steps, rounded to the nearest whole step; a duration above zero is at least one step.
+    def steps(self, steps_per_epoch: int, total_steps: int | None = None, *, rounding: Rounding = "nearest") -> int:
+        """Optimizer steps as whole steps; a duration above zero is at least one step.
 
-        `total_steps` are those of the run, which a share is a share of.
+        `total_steps` are those of the run, which a share is a share of. `rounding`: to the nearest step, or up, with
+        the arithmetic of transformers' Trainer.
         """
         exact = self.amount
         if self.unit == "%":
             assert total_steps is not None, "the length of a run cannot be a share of it"
-            exact *= total_steps / 100
+            exact = total_steps * (self.amount / 100) if rounding == "up" else exact * (total_steps / 100)
         elif self.unit == "epochs":
             exact *= steps_per_epoch
-        return max(1, round(exact)) if exact > 0 else 0
+        whole = math.ceil(exact) if rounding == "up" else round(exact)
+        return max(1, whole) if exact > 0 else 0
 
     def __str__(self) -> str:
         exact = format(Decimal(repr(float(self.amount))).normalize(), "f")

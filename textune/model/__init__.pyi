@@ -7,6 +7,7 @@ from .backbone import TextModel as TextModel
 from .beneath import starts_from_few_bits as starts_from_few_bits
 from .budget import TokenBudget as TokenBudget
 from .budget import choose_budget as choose_budget
+from .compiled import compiler_obstacle as compiler_obstacle
 from .depth import depths as depths
 from .depth import head_names as head_names
 from .depth import parts_of as parts_of
@@ -35,8 +36,11 @@ from .mlflowfolder import mlflow_model as mlflow_model
 from .mlflowfolder import tokenizer_beside as tokenizer_beside
 from .native.adamw import KernelAdamW as KernelAdamW
 from .native.kernels import Kernels as Kernels
+from .native.libraries import KernelError as KernelError
+from .native.libraries import load_library as load_library
 from .origin import AdapterNote as AdapterNote
 from .outline import Outline as Outline
+from .outline import backbone_outline as backbone_outline
 from .outline import outline as outline
 from .outofmemory import CallerBudget as CallerBudget
 from .outofmemory import free_cached as free_cached
@@ -61,6 +65,7 @@ from .saved import CARD_NAME as CARD_NAME
 from .saved import complete_model as complete_model
 from .saved import hint_for_no_run as hint_for_no_run
 from .targets import linears as linears
+from .targets import output_layer as output_layer
 from .targets import shape_of as shape_of
 from .tokenizer import load_tokenizer as load_tokenizer
 from .tokenmodel import TokenModel as TokenModel

@@ -4,7 +4,7 @@ them before anything is read."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import transformers
@@ -87,13 +87,40 @@ def outline(
     return Outline(model, adaptable if model.adapters is None else model.adapters.layers, low_bits)
 
 
+HEADS: Mapping[str, str] = {
+    "": "AutoModel",
+    "sequence-classification": "AutoModelForSequenceClassification",
+    "causal": "AutoModelForCausalLM",
+    "seq2seq": "AutoModelForSeq2SeqLM",
+}
+"""Classes of transformers by the head that they have; "" is the backbone alone."""
+
+
+def backbone_outline(section: ModelSection, *, kind: str = "") -> HuggingModel:
+    """A model of transformers on the device `NOWHERE`, with a head of `HEADS` or without one.
+
+    Raises what `outline` raises, and ModelError for a backbone that has no such head.
+    """
+    found = find_pretrained(section.pretrained, section, key="model.pretrained")
+    config = read_config(found)
+    refuse_own(found, config)
+    return _made(found, without_note(config), getattr(transformers, HEADS[kind]))
+
+
 def _drawn(found: Pretrained, config: HuggingConfig, section: ModelSection, *, language: bool) -> HuggingModel:
     """Names and shapes. The tables of a language model have rows for `model.added_tokens`."""
     if language and section.added_tokens:
         text_config = config.get_text_config()
         numbers = load_tokenizer(section).get_vocab().values()
         text_config.vocab_size = max(text_config.vocab_size, *(number + 1 for number in numbers))
-    kind = transformers.AutoModelForCausalLM if language else transformers.AutoModelForSequenceClassification
+    return _made(
+        found,
+        config,
+        transformers.AutoModelForCausalLM if language else transformers.AutoModelForSequenceClassification,
+    )
+
+
+def _made(found: Pretrained, config: HuggingConfig, kind: Any) -> HuggingModel:
     with quiet_transformers(), NOWHERE:
         try:
             hf: HuggingModel = kind.from_config(config, dtype=torch.float32)

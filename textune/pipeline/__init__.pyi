@@ -1,3 +1,7 @@
+from .asscripts import finish_call as finish_call
+from .azureml import half_precision as half_precision
+from .azureml import text_columns as text_columns
+from .azureml import write_mlflow_folder as write_mlflow_folder
 from .build import build_parts as build_parts
 from .bymetadata import evaluate_by_metadata as evaluate_by_metadata
 from .check import CheckResult as CheckResult
@@ -8,10 +12,13 @@ from .decide import check_guarantees as check_guarantees
 from .decide import decide as decide
 from .documents import DocumentsCheck as DocumentsCheck
 from .evaluate import evaluate as evaluate
+from .grid import write_grid as write_grid
 from .guarantees import Guarantee as Guarantee
 from .info import in_words as in_words
 from .info import info as info
 from .init import init as init
+from .linearlayers import linear_layers as linear_layers
+from .linearlayers import num_parameters as num_parameters
 from .load import load as load
 from .memory import SetsInMemory as SetsInMemory
 from .memory import load_with_rows as load_with_rows
@@ -28,6 +35,7 @@ from .report import report as report
 from .stages.converting import convert_model as convert_model
 from .stages.importing import import_model as import_model
 from .stages.preprocessing import preprocess as preprocess
+from .stages.together import prepare_stages as prepare_stages
 from .tag import TagResult as TagResult
 from .tag import tag as tag
 from .targets import require_folder as require_folder

@@ -50,6 +50,7 @@ from textune.pipeline.cautions import (
     separator_notice,
     suit_engine,
     tokenizer_notice,
+    tokens_notice,
 )
 from textune.pipeline.continuing import known_labels
 from textune.pipeline.groundwork import Building, Groundwork
@@ -169,6 +170,7 @@ def _loaded(building: Building, labelled: _Labelled) -> _Loaded:
     if earlier is None:
         said += separator_notice(experiment.data.columns, tokens, encoder, name=name)
         said += prefix_notice(labelled.data.train, encoder, name=name)
+        said += tokens_notice(labelled.data.train, encoder, name=name)
     return _Loaded(tokenizer, model, tokens, encoder, max_length.reason, said)
 
 

@@ -231,6 +231,29 @@ def prefix_notice(train: Split, encoder: TextEncoder, *, name: str) -> list[str]
     ]
 
 
+def tokens_notice(train: Split, encoder: TextEncoder, *, name: str) -> list[str]:
+    """A warning if rows that come as token ids have others than the tokenizer makes of their texts: what is predicted
+    later are texts."""
+    refuses = encoder.section.truncate == "error"  # such texts were perhaps cut when they were encoded
+    if train.examples.tokens is None or not train.examples.has_text or refuses:
+        return []
+    places = np.linspace(0, len(train) - 1, min(_COMPARED_ROWS, len(train))).round().astype(np.int64)
+    rows = RowTexts.of(train.examples.take(train.indices[places]))
+    given, made = (make_row_store(one, encoder).whole() for one in (rows, replace(rows, tokens=None)))
+    unlike = sum(
+        not np.array_equal(
+            given.ids[slice(*given.offsets[row : row + 2])], made.ids[slice(*made.offsets[row : row + 2])]
+        )
+        for row in range(len(places))
+    )
+    if not unlike:
+        return []
+    return [
+        f"data.columns.tokens: {unlike} of {len(places)} rows have other token ids than the tokenizer of {name} makes"
+        " of their texts: predictions will read texts in another way than training did"
+    ]
+
+
 def rate_warning(section: TrainSection, model: TextModel) -> list[str]:
     """A warning if the learning rate would most likely destroy what a pretrained backbone knows, or hardly change its
     adapters."""

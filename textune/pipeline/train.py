@@ -14,6 +14,7 @@ from textune.errors import RunError
 from textune.evaluation import Report, read_report
 from textune.pipeline.build import build_parts
 from textune.pipeline.cautions import require_as_launched
+from textune.pipeline.keptbatch import with_own_batch
 from textune.pipeline.layouts import write_layout
 from textune.pipeline.memory import SetsInMemory, load_with_rows
 from textune.ranks import Ranks, launched_rank
@@ -121,6 +122,7 @@ def train(
     )
     loaded, rows = load_with_rows(config, overrides, unset, sets)
     folder = RunFolder(user_path(loaded.run or Path("runs") / loaded.name if run is None else run))
+    loaded = with_own_batch(loaded, folder.path, resume)
     if fast_dev_run and resume is not None:
         raise RunError(
             "--fast-dev-run and --resume cannot be combined.",

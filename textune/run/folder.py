@@ -244,12 +244,13 @@ class RunFolder:
 
     def files(self) -> dict[str, Path]:
         """What the run has left so far, by name: its configuration, manifest and metrics, the best model's folder,
-        reports, rows of reported sets; plots by their path in the run folder."""
+        reports, rows of reported sets; plots and the files of another system by their path in the run folder."""
         found = [self.path / name for name in ("config.toml", "manifest.json")]
         found += [self.metrics, self.best, self.path / CARD, *sorted(self.path.glob(f"{_REPORT}*"))]
         found += [self.rows_of(name) for name in self.reports()]
         named = {path.name: path for path in found if path.exists()}
-        return named | {path.relative_to(self.path).as_posix(): path for path in self.plots()}
+        foreign = [path for path in sorted((self.path / FOREIGN).rglob("*")) if path.is_file()]
+        return named | {path.relative_to(self.path).as_posix(): path for path in (*foreign, *self.plots())}
 
     def plots(self) -> list[Path]:
         """The plots that it has."""

@@ -6,6 +6,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -155,11 +156,22 @@ def now() -> str:
 
 
 def command_line() -> tuple[str, ...]:
-    """The command that started this process, without the passwords of trackers."""
-    return (Path(sys.argv[0]).name, *map(_without_secrets, sys.argv[1:]))
+    """The command that started this process, without the passwords of trackers and without tokens."""
+    words = sys.argv[1:]
+    flags = ["", *words]  # that before each word
+    hidden = [
+        "…" if _TOKEN.fullmatch(flag) else _without_secrets(word) for flag, word in zip(flags, words, strict=False)
+    ]
+    return (Path(sys.argv[0]).name, *hidden)
+
+
+_TOKEN = re.compile(r"--((hub|push.to.hub)[-_])?token|--use[-_]auth[-_]token")
+"""Flags of other systems whose value is a token."""
 
 
 def _without_secrets(word: str) -> str:
     key, equals, value = word.partition("=")
+    if value and _TOKEN.fullmatch(key):
+        return f"{key}=…"
     has_options = key.split(".")[0] == "track" and "options" in word
     return f"{key}{equals}…" if has_options and value else without_passwords(word)

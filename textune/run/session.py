@@ -250,7 +250,11 @@ class Session:
             loader=batches_of(parts, learner=learner, state=None if state is None else dict(state.loader)),
             scorer=scorer,
             budget=scorer.budget(tracker.notice),
-            best=BestTracker(section.early_stopping, higher_is_better=parts.metric.higher_is_better),
+            best=BestTracker(
+                section.early_stopping,
+                higher_is_better=parts.metric.higher_is_better,
+                keep=parts.settings.evaluate.keep,
+            ),
             folder=self._folder,
             keeper=keeper,
             tracker=tracker,

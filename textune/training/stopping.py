@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from textune.config import EarlyStopping
 
@@ -23,12 +24,16 @@ class Improvement:
 class BestTracker:
     """Follows one metric over the evaluations of a run.
 
-    The best model is the one with the best value, by any margin; patience counts only improvements larger than the
-    threshold. A value that is not a number is never best.
+    The best model is the one with the best value, by any margin, or simply the last one; patience counts only
+    improvements larger than the threshold. A value that is not a number is never best.
     """
 
-    def __init__(self, section: EarlyStopping, *, higher_is_better: bool) -> None:
+    def __init__(
+        self, section: EarlyStopping, *, higher_is_better: bool, keep: Literal["best", "last"] = "best"
+    ) -> None:
+        """`keep`: "last" takes every evaluation for better than those before it; patience does not."""
         self._section = section
+        self._keep = keep
         self._sign = 1.0 if higher_is_better else -1.0
         self.best_value: float | None = None
         self.best_step: int | None = None
@@ -41,7 +46,9 @@ class BestTracker:
     def update(self, value: float, step: int) -> Improvement:
         """Record the value of the metric after `step` optimizer steps."""
         self.last_value = None if math.isnan(value) else self._sign * value
-        is_best = not math.isnan(value) and (self.best_value is None or self._sign * (value - self.best_value) > 0)
+        is_best = not math.isnan(value) and (
+            self._keep == "last" or self.best_value is None or self._sign * (value - self.best_value) > 0
+        )
         if is_best:
             self.best_value, self.best_step = value, step
         if not math.isnan(value) and (
@@ -54,7 +61,7 @@ class BestTracker:
 
     def is_better(self, value: float | None, than: float) -> bool:
         """Whether one value of the metric is better than another; None is not."""
-        return value is not None and self._sign * (value - than) > 0
+        return value is not None and (self._keep == "last" or self._sign * (value - than) > 0)
 
     @property
     def is_exhausted(self) -> bool:

@@ -29,7 +29,7 @@ def test_the_configuration_names_every_layout() -> None:
     [
         ("huggingface", "all_results.json"),
         ("training-wizard", "final_checkpoint/model.safetensors"),
-        ("azureml", "pytorch_model_folder/model.safetensors"),
+        ("azureml", "model.safetensors"),
     ],
 )
 def test_a_run_has_the_files_of_its_layout_and_a_resumed_one_gets_them_back(

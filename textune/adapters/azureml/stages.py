@@ -74,3 +74,19 @@ CONVERT: dict[str, Input] = {
     )
 }
 """`text_classification_convert`."""
+
+_STAGES = ("model_import", "preprocess", "finetune", "model_evaluation")
+PIPELINE: dict[str, Input] = {
+    one.name: one
+    for one in (
+        *(Input(f"compute_{name}", "string", "serverless", f"Cluster that runs {name}.") for name in _STAGES),
+        *(
+            Input(f"instance_type_{name}", "string", machine, f"Machine that runs {name}.")
+            for name, machine in zip(_STAGES, ["Standard_d12_v2"] * 2 + ["Standard_nc24rs_v3"] * 2, strict=True)
+        ),
+        Input("shm_size_finetune", "string", "5g", "Shared memory of the fine-tuning."),
+        Input("num_nodes_finetune", "integer", 1, "Machines of the fine-tuning.", minimum=1),
+        Input("number_of_gpu_to_use_finetuning", "integer", 1, "GPUs of each of them.", minimum=1),
+    )
+}
+"""What only `text_classification_pipeline` takes: where its stages run."""

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from textune.adapters.bsmetadata.deepspeed import ZeroFile
-from textune.adapters.bsmetadata.given import Given, Settings, shown
+from textune.adapters.bsmetadata.given import Given, Settings
 from textune.adapters.bsmetadata.keys import DATA
+from textune.adapters.shown import shown
 from textune.config import Problem, parse_key, refuse
 
 Prefer = Literal["none", "config", "deepspeed"]
@@ -109,6 +110,10 @@ class Batch:
 
     size: int
     origin: str
+    accumulation: int = 1
+    """Steps of gradient accumulation that it was counted from."""
+    processes: int = 0
+    """Processes that it was counted from; 0 where the DeepSpeed file says it whole."""
 
 
 def agree(settings: Settings, zero: ZeroFile, *, prefer: Prefer = "none", processes: int | None = None) -> Agreed:
@@ -167,11 +172,12 @@ def _batch(
     factors = f"per_device_train_batch_size {micro.value} x gradient_accumulation_steps {accumulation.value}"
     if total is None or prefer == "config":
         count = processes or (total.value // product if total is not None and total.value % product == 0 else 1)
-        return Batch(product * count, f"{factors} x {_processes(count)}"), None
+        return Batch(product * count, f"{factors} x {_processes(count)}", accumulation.value, count), None
     if processes is None and total.value % product == 0:
-        return Batch(total.value, f"{factors} x {_processes(total.value // product)}"), None
+        count = total.value // product
+        return Batch(total.value, f"{factors} x {_processes(count)}", accumulation.value, count), None
     if processes is not None and total.value == product * processes:
-        return Batch(total.value, f"{factors} x {_processes(processes)}"), None
+        return Batch(total.value, f"{factors} x {_processes(processes)}", accumulation.value, processes), None
     if prefer == "deepspeed":
         return Batch(total.value, f"train_batch_size of {zero.name}"), None
     made = f"{product * (processes or 1)}" if processes is not None else f"a multiple of {product}"

@@ -8,11 +8,12 @@ from pathlib import Path
 from textune.adapters.bsmetadata.agreement import Agreed, Prefer, agree
 from textune.adapters.bsmetadata.data import data_lines, experiment_of, rows_of
 from textune.adapters.bsmetadata.deepspeed import read_zero_file
-from textune.adapters.bsmetadata.given import Settings, read_settings, shown
+from textune.adapters.bsmetadata.given import Settings, read_settings
 from textune.adapters.bsmetadata.keys import DATA, KEYS, METADATA
 from textune.adapters.bsmetadata.rendering import Compat, metadata_lines, types_of
 from textune.adapters.bsmetadata.training import completed_steps, model_lines, train_lines
 from textune.adapters.foreign import Foreign, LeftOut, Line, as_tree, kept_files
+from textune.adapters.shown import shown
 from textune.config import Problem, parse_key, refuse
 from textune.errors import ConfigError
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from textune.adapters.bsmetadata.given import Given, shown
+from textune.adapters.bsmetadata.given import Given
 from textune.adapters.foreign import LeftOut
+from textune.adapters.shown import shown
 from textune.config import Problem, parse_key, refuse
 from textune.errors import ConfigError
 from textune.jsontext import parse_json

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from textune.adapters.bsmetadata.keys import KEYS
 from textune.adapters.hydra import Composed, compose
+from textune.adapters.shown import shown
 from textune.config import Problem, parse_key, refuse
 from textune.wording import nearest
 
@@ -120,14 +120,3 @@ def _unknown(key: str, value: object, place: str) -> Problem:
         close = next((known for known in KEYS if near is not None and known.rpartition(".")[2] == near), None)
     hint = f"Did you mean {close}?" if close else "bsmetadata has no such key: leave it out."
     return Problem(parse_key(key), f"Unknown key {key} ({place}).", hint, value=value, origin=place)
-
-
-def shown(value: object) -> str:
-    """A value as messages write it: short, and a null as such."""
-    if isinstance(value, float) and value != value // 1:
-        return f"{value:g}"
-    try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except ValueError:
-        text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

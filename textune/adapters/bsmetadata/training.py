@@ -11,7 +11,7 @@ from textune.adapters.bsmetadata.agreement import Agreed
 from textune.adapters.bsmetadata.deepspeed import ZeroFile
 from textune.adapters.bsmetadata.given import Settings
 from textune.adapters.bsmetadata.keys import METADATA
-from textune.adapters.foreign import Line
+from textune.adapters.foreign import BatchLine, Line
 from textune.config import Problem, parse_key, refuse
 from textune.errors import ConfigError
 from textune.jsontext import parse_json
@@ -131,7 +131,11 @@ def train_lines(agreed: Agreed, *, streamed: bool, evaluates: bool, precision: s
         refuse([Problem(parse_key("max_train_steps"), message, "Set it, such as max_train_steps=100000.")])
     steps = int(agreed.value("max_train_steps"))
     yield Line("train.duration", _steps(steps), agreed.origin("max_train_steps"))
-    yield Line("train.batch_size", agreed.batch.size, agreed.batch.origin)
+    batch = agreed.batch
+    if batch.processes:
+        yield BatchLine("train.batch_size", batch.size, batch.origin, batch.accumulation, batch.processes)
+    else:
+        yield Line("train.batch_size", batch.size, batch.origin)
     yield Line("train.seed", settings["seed"], settings.origin("seed"))
     yield Line(
         "train.gradient_checkpointing", settings["gradient_checkpointing"], settings.origin("gradient_checkpointing")

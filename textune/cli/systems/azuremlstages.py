@@ -1,32 +1,20 @@
-"""AzureML's stages around fine-tuning as words of textune: a model imported, rows preprocessed, a model converted."""
+"""AzureML's stages around fine-tuning as words of textune: a model imported, rows preprocessed, a model converted; and
+all of them as one command."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 
-from textune.adapters import CONVERT, MODEL_IMPORT, PREPROCESS, Input
+from textune.adapters import CONVERT, FINETUNE, LATER, MODEL_IMPORT, PIPELINE, PREPROCESS
 from textune.cli.options import Examples, json_option
 from textune.cli.output import print_json
+from textune.cli.systems.azureml import finetune, given_of, inputs_of
+from textune.cli.systems.shared import training
+from textune.errors import ConfigError
+from textune.ranks import launched
 from textune.wording import count, listing
-
-
-def _inputs(table: Mapping[str, Input]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """An option for each input of a component, by its own name."""
-
-    def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        for one in reversed(list(table.values())):
-            usual = "" if one.default is None else f" [{one.default}]"
-            function = click.option(f"--{one.name}", one.name, metavar="TEXT", help=f"{one.help}{usual}")(function)
-        return function
-
-    return decorate
-
-
-def _given(values: Mapping[str, Any]) -> dict[str, object]:
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _say(message: str) -> None:
@@ -39,7 +27,7 @@ def _say(message: str) -> None:
     hidden=True,
     examples="textune text_classification_model_import --huggingface_id bert-base-uncased --output_dir model_selector",
 )
-@_inputs(MODEL_IMPORT)
+@inputs_of(MODEL_IMPORT)
 @json_option
 def import_model(as_json: bool, **values: Any) -> None:
     """AzureML's stage that imports a model: from the hub, from an earlier fine-tuning, or from MLflow.
@@ -48,7 +36,7 @@ def import_model(as_json: bool, **values: Any) -> None:
     """
     from textune.pipeline import import_model as write_model
 
-    folder = write_model(_given(values), notice=_say)
+    folder = write_model(given_of(values), notice=_say)
     if as_json:
         print_json({"model_selector_output": str(folder)})
     else:
@@ -62,7 +50,7 @@ def import_model(as_json: bool, **values: Any) -> None:
     examples="textune text_classification_preprocess --train_file_path train.jsonl --sentence1_key sentence \\\n"
     "    --label_key label --model_selector_output model_selector --output_dir preprocessed",
 )
-@_inputs(PREPROCESS)
+@inputs_of(PREPROCESS)
 @json_option
 def preprocess(as_json: bool, **values: Any) -> None:
     """AzureML's stage that checks, splits and encodes rows.
@@ -71,7 +59,7 @@ def preprocess(as_json: bool, **values: Any) -> None:
     """
     from textune.pipeline import preprocess as write_rows
 
-    done = write_rows(_given(values), notice=_say)
+    done = write_rows(given_of(values), notice=_say)
     if as_json:
         print_json(
             {
@@ -96,14 +84,72 @@ def preprocess(as_json: bool, **values: Any) -> None:
     hidden=True,
     examples="textune text_classification_convert --pytorch_model_folder finetuned --mlflow_model_folder mlflow",
 )
-@_inputs(CONVERT)
+@inputs_of(CONVERT)
 @json_option
 def convert_model(as_json: bool, **values: Any) -> None:
     """AzureML's stage that makes an MLflow model of a fine-tuned one."""
     from textune.pipeline import convert_model as write_model
 
-    done = write_model(_given(values), notice=_say)
+    done = write_model(given_of(values), notice=_say)
     if as_json:
         print_json({"mlflow_model_folder": str(done.folder), "step": done.step})
     else:
         click.echo(f"Wrote {done.folder}: an MLflow model that takes texts.")
+
+
+_STAGES = {
+    name: known
+    for name, known in {**MODEL_IMPORT, **PREPROCESS, **PIPELINE, **FINETUNE, **LATER}.items()
+    if name not in ("output_dir", "model_selector_output", "preprocess_output")
+}
+"""The inputs of all stages but the folders between them."""
+
+
+@click.command(
+    "text_classification_pipeline",
+    cls=Examples,
+    hidden=True,
+    examples="textune text_classification_pipeline --huggingface_id bert-base-uncased \\\n"
+    "    --train_file_path train.jsonl --sentence1_key sentence --label_key label --num_train_epochs 3",
+)
+@inputs_of(_STAGES)
+@click.option("--pytorch_model_folder", metavar="FOLDER", default="pytorch_model_folder", show_default=True)
+@click.option("--mlflow_model_folder", metavar="FOLDER", default="mlflow_model_folder", show_default=True)
+@training
+@click.pass_context
+def pipeline(
+    context: click.Context,
+    /,
+    pytorch_model_folder: str,
+    mlflow_model_folder: str,
+    resume: str | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    own_ranks: bool,
+    **options: Any,
+) -> None:
+    """AzureML's pipeline: import a model, preprocess rows, fine-tune, convert to MLflow.
+
+    The stages before fine-tuning write beside the run, into PYTORCH_MODEL_FOLDER.stages. A command that is given again
+    goes on with what is there.
+    """
+    from textune.pipeline import prepare_stages
+
+    if launched() and not own_ranks:
+        raise ConfigError(
+            "text_classification_pipeline was started by a launcher, in several processes.",
+            hint="Start it alone: it starts a process for each device. Or run its stages apart.",
+        )
+    rest = prepare_stages(given_of(options), pytorch_model_folder, notice=_say)
+    context.invoke(
+        finetune,
+        pytorch_model_folder=pytorch_model_folder,
+        mlflow_model_folder=mlflow_model_folder,
+        resume=resume,
+        dry_run=dry_run,
+        as_json=as_json,
+        quiet=quiet,
+        own_ranks=own_ranks,
+        **rest,
+    )

@@ -38,6 +38,33 @@ SYSTEMS: dict[str, System] = {
         convert="convert_bsmetadata",
         words={"bsmetadata/train": "train_as_bsmetadata", "bsmetadata/evaluation": "evaluate_as_bsmetadata"},
     ),
+    "training-wizard": System(
+        "trainingwizard",
+        convert="convert_training_wizard",
+        words={
+            "training-wizard": "train_as_training_wizard",
+            "training_wizard": "train_as_training_wizard",
+            "generator": "generator",
+            "count-parameters": "count_parameters",
+            "lora-info": "lora_info",
+            "find-all-linear-names": "find_all_linear_names",
+            "merge-adapter-main-models": "merge_adapter_main_models",
+        },
+    ),
+    "azureml": System(
+        "azureml",
+        convert="convert_azureml",
+        words={
+            "text_classification_finetune": "finetune",
+            "nlp_textclassification_multiclass": "multiclass",
+            "nlp_textclassification_multilabel": "multilabel",
+        },
+    ),
+    "huggingface": System(
+        "huggingface",
+        convert="convert_huggingface",
+        words={name: name for name in ("run_glue", "run_glue_no_trainer", "run_classification", "run_xnli")},
+    ),
     "azureml stages": System(
         "azuremlstages",
         words={
@@ -45,6 +72,7 @@ SYSTEMS: dict[str, System] = {
             "text_classification_preprocess": "preprocess",
             "text_classification_datapreprocess": "preprocess",
             "text_classification_convert": "convert_model",
+            "text_classification_pipeline": "pipeline",
         },
     ),
 }
@@ -60,3 +88,8 @@ def command_called(word: str) -> click.Command | None:
             if parts[-1 - known.count("/") :] == known.split("/"):
                 return system.command(name)
     return None
+
+
+def words_of_systems() -> list[str]:
+    """Every word that stands for a script or program of another system."""
+    return [word for system in SYSTEMS.values() for word in system.words]

@@ -1,1 +1,3 @@
+from .huggingface import result_text as result_text
+from .huggingface import results_of as results_of
 from .table import write_layout as write_layout

@@ -30,6 +30,8 @@ DEFAULT_NAME = "default_model_name"
 """What the model's folder is called where nobody named the model."""
 _PATHS = ("pytorch_model_path", "mlflow_model_path", "huggingface_id")
 """What may name the model, the one that wins first."""
+ADAPTERS = "adapter_config.json"
+"""Of a folder of adapters, whose weights are those of its backbone."""
 _BESIDE = ("conda.yaml", "ml_configs")
 """What travels with the model, if it is there."""
 
@@ -48,7 +50,8 @@ def import_model(given: Mapping[str, object], *, notice: Callable[[str], None] =
         source = str(_require_folder(inputs, key))
     found = find_pretrained(source, ModelSection(pretrained=source), key=key)
     read_config(found)
-    require_weights(found)
+    if found.folder is None or not (found.folder / ADAPTERS).is_file():
+        require_weights(found)
     name = _name(inputs, key, Path(source))
 
     def write(folder: Path) -> None:

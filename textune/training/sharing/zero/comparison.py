@@ -145,7 +145,9 @@ def _compare_schedule(comparison: Comparison, section: TrainSection, *, steps_pe
         in_steps = duration.unit == "steps" or (duration.unit == "%" and section.duration.unit == "steps")
         if in_steps or steps_per_epoch is not None:
             per_epoch = steps_per_epoch or 1
-            steps = duration.steps(per_epoch, section.duration.steps(per_epoch))
+            rounding = section.rounding
+            total = section.duration.steps(per_epoch, rounding=rounding)
+            steps = duration.steps(per_epoch, total, rounding=rounding)
             said = f"{duration}" if duration.unit == "steps" else f"{duration} ({steps} steps)"
             comparison.same(f"scheduler.params.{name}", our_key, said, equal=partial(_equal, steps))
 

@@ -1,0 +1,5 @@
+"""What the arguments of `transformers.TrainingArguments` become, for every system that trains with Trainer."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

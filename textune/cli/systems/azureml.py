@@ -1,0 +1,207 @@
+"""The AzureML components for text classification as words of `textune`, and `textune convert azureml`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import click
+
+from textune.adapters import (
+    AUTOML,
+    FINETUNE,
+    LATER,
+    Input,
+    component_yaml,
+    convert_automl,
+    convert_finetune,
+    read_automl,
+    read_finetune,
+    resumed_run,
+)
+from textune.cli.options import Examples
+from textune.cli.systems.shared import (
+    converting,
+    print_converted,
+    processes_option,
+    processes_started,
+    train_foreign,
+    training,
+)
+from textune.pipeline import half_precision, text_columns, write_mlflow_folder
+from textune.ranks import launched_rank
+
+
+def inputs_of(*tables: dict[str, Input]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """An option for each input of a component; whoever reads them checks their values."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        for known in reversed([one for table in tables for one in table.values()]):
+            default = "" if known.default is None else f" By default {known.default}."
+            shown = "|".join(known.choices) or known.type.upper()
+            function = click.option(f"--{known.name}", metavar=shown, help=f"{known.help}{default}")(function)
+        return function
+
+    return decorate
+
+
+def _outputs(function: Callable[..., None]) -> Callable[..., None]:
+    function = click.option(
+        "--mlflow_model_folder",
+        metavar="FOLDER",
+        default="mlflow_model_folder",
+        show_default=True,
+        help="The best model as an MLflow model.",
+    )(function)
+    return click.option(
+        "--pytorch_model_folder",
+        metavar="FOLDER",
+        default="pytorch_model_folder",
+        show_default=True,
+        help="The run: its best model, its checkpoints and its reports.",
+    )(function)
+
+
+def given_of(options: dict[str, Any]) -> dict[str, str]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+@click.command(
+    "azureml",
+    cls=Examples,
+    short_help="The inputs of AzureML's text_classification_finetune.",
+    examples="textune convert azureml --preprocess_output preprocessed --model_selector_output model \\\n"
+    "    --apply_lora true --processes 4 --out finetune.toml",
+)
+@inputs_of(FINETUNE, LATER)
+@_outputs
+@processes_option
+@converting
+def convert_azureml(
+    pytorch_model_folder: str,
+    mlflow_model_folder: str,
+    processes: int | None,
+    out: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Turn the inputs of AzureML's component text_classification_finetune into a config of textune."""
+    started = processes_started(processes, own_ranks=False) or 1
+    inputs = read_finetune(given_of(options))
+    foreign = convert_finetune(inputs, run=pytorch_model_folder, processes=started, half=half_precision())
+    print_converted(foreign, out=out, as_json=as_json)
+
+
+def _print_component(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(component_yaml(), nl=False)
+        context.exit()
+
+
+@click.command(
+    "text_classification_finetune",
+    cls=Examples,
+    hidden=True,
+    examples="textune text_classification_finetune --preprocess_output preprocessed --model_selector_output model \\\n"
+    "    --apply_lora true --per_device_train_batch_size 16 --pytorch_model_folder runs/first\n"
+    "textune text_classification_finetune --component > component.yaml",
+)
+@inputs_of(FINETUNE, LATER)
+@_outputs
+@click.option(
+    "--component",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_component,
+    help="Print the component file for AzureML, and stop.",
+)
+@click.option("--local_rank", "--local-rank", type=int, hidden=True, expose_value=False)
+@training
+@click.pass_context
+def finetune(
+    context: click.Context,
+    /,
+    pytorch_model_folder: str,
+    mlflow_model_folder: str,
+    resume: str | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    own_ranks: bool,
+    **options: Any,
+) -> None:
+    """Train what AzureML's component of this name trains; pytorch_model_folder becomes the run folder.
+
+    Booleans are the strings true and false. The config of the run folder has every value with the input that it comes
+    from, and names what was left out and what is done otherwise. A run that was stopped resumes with --resume.
+    """
+    inputs = read_finetune(given_of(options))
+    foreign = convert_finetune(
+        inputs,
+        run=pytorch_model_folder,
+        processes=processes_started(None, own_ranks=own_ranks) or 1,
+        half=half_precision(),
+    )
+    resume = resume or resumed_run(inputs)
+    train_foreign(foreign, context, resume=resume, dry_run=dry_run, as_json=as_json, quiet=quiet)
+    if inputs.on("save_as_mlflow_model") and not dry_run:
+        _save_as_mlflow_model(pytorch_model_folder, mlflow_model_folder, quiet=quiet)
+
+
+def _save_as_mlflow_model(run: str, folder: str, *, quiet: bool) -> None:
+    """Write the MLflow model of a complete run, once."""
+    written = write_mlflow_folder(run, folder) if launched_rank() == 0 else None
+    if written is not None and not quiet:
+        click.echo(f"Wrote {written.folder}: the best model as an MLflow model.", err=True)
+
+
+def _automl(kind: Literal["multiclass", "multilabel"]) -> click.Command:
+    """The command of one of the two pipelines."""
+    name = f"nlp_textclassification_{kind}"
+
+    @click.command(
+        name,
+        cls=Examples,
+        hidden=True,
+        examples=f"textune {name} --training_data train.csv --validation_data valid.csv --label_column_name label",
+    )
+    @inputs_of(AUTOML)
+    @click.option("--mlflow_model_folder_finetune", metavar="FOLDER", default="mlflow_model_folder", show_default=True)
+    @click.option(
+        "--pytorch_model_folder_finetune", metavar="FOLDER", default="pytorch_model_folder", show_default=True
+    )
+    @training
+    @click.pass_context
+    def command(
+        context: click.Context,
+        /,
+        pytorch_model_folder_finetune: str,
+        mlflow_model_folder_finetune: str,
+        resume: str | None,
+        dry_run: bool,
+        as_json: bool,
+        quiet: bool,
+        own_ranks: bool,
+        **options: Any,
+    ) -> None:
+        """Train what AzureML's pipeline of this name trains, by AutoML's defaults; all columns but the label's are one
+        text."""
+        inputs = read_automl(given_of(options), kind=kind)
+        foreign = convert_automl(
+            inputs,
+            kind=kind,
+            columns=text_columns(inputs.text("training_data"), label=inputs.text("label_column_name")),
+            run=pytorch_model_folder_finetune,
+            processes=processes_started(None, own_ranks=own_ranks) or 1,
+            half=half_precision(),
+        )
+        train_foreign(foreign, context, resume=resume, dry_run=dry_run, as_json=as_json, quiet=quiet)
+        if inputs.on("save_as_mlflow_model") and not dry_run:
+            _save_as_mlflow_model(pytorch_model_folder_finetune, mlflow_model_folder_finetune, quiet=quiet)
+
+    return command
+
+
+multiclass, multilabel = _automl("multiclass"), _automl("multilabel")

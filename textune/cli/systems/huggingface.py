@@ -1,0 +1,155 @@
+"""The commands of the scripts of transformers for text classification: converted, and run by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from textune.adapters import HuggingFaceCall, read_huggingface
+from textune.cli.options import Examples, resume_and_overrides
+from textune.cli.systems.shared import (
+    converting,
+    print_converted,
+    processes_option,
+    processes_started,
+    train_foreign,
+    training,
+)
+from textune.errors import ConfigError
+from textune.launch import accelerated
+
+_SETTINGS = {"ignore_unknown_options": True}
+_SCRIPTS = ("run_glue", "run_glue_no_trainer", "run_classification", "run_xnli")
+
+_folder = click.option(
+    "--hub-folder",
+    metavar="FOLDER",
+    help="A data set folder that stands for the one on the hub, such as a copy of it.",
+)
+_words = click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[--FLAG VALUE]... | ARGS.json")
+
+
+@click.command(
+    "huggingface",
+    cls=Examples,
+    context_settings=_SETTINGS,
+    short_help="transformers' scripts for text classification.",
+    examples="textune convert huggingface run_glue.py --model_name_or_path bert-base-cased --task_name mrpc \\\n"
+    "    --do_train --do_eval --output_dir runs/mrpc --out mrpc.toml\n"
+    "textune convert huggingface run_classification.py args.json --out own.toml",
+)
+@processes_option
+@_folder
+@converting
+@click.argument("script", metavar="SCRIPT")
+@_words
+def convert_huggingface(
+    processes: int | None,
+    hub_folder: str | None,
+    out: str | None,
+    as_json: bool,
+    script: str,
+    words: tuple[str, ...],
+) -> None:
+    """Turn a call of run_glue, run_glue_no_trainer, run_classification or run_xnli into a config of textune.
+
+    Every flag of the script is turned into a line, or named as one that changes nothing.
+    """
+    name = script.rpartition("/")[2].removesuffix(".py")
+    if name not in _SCRIPTS:
+        raise click.BadParameter(f"{script} is none of {', '.join(_SCRIPTS)}.", param_hint="SCRIPT")
+    call = read_huggingface(name, words, processes=processes or 1, folder=hub_folder)  # type: ignore[arg-type]
+    print_converted(call.foreign, out=out, as_json=as_json)
+
+
+def _script(name: str, example: str) -> Callable[[Callable[..., None]], click.Command]:
+    """A command that stands for a script, with its flags as they are."""
+
+    def made(function: Callable[..., None]) -> click.Command:
+        command = click.command(f"{name}.py", cls=Examples, hidden=True, context_settings=_SETTINGS, examples=example)
+        return command(processes_option(_folder(training(_words(click.pass_context(function))))))
+
+    return made
+
+
+@_script(
+    "run_glue",
+    "textune run_glue.py --model_name_or_path bert-base-cased --task_name mrpc --do_train --do_eval \\\n"
+    "    --max_seq_length 128 --per_device_train_batch_size 32 --learning_rate 2e-5 --output_dir runs/mrpc",
+)
+def run_glue(context: click.Context, /, **how: Any) -> None:
+    """Train, evaluate and predict as transformers' run_glue.py does with these flags, or with a JSON file of them."""
+    _run(context, "run_glue", **how)
+
+
+@_script(
+    "run_glue_no_trainer",
+    "textune run_glue_no_trainer.py --model_name_or_path bert-base-cased --task_name mrpc --max_length 128 \\\n"
+    "    --per_device_train_batch_size 32 --learning_rate 2e-5 --num_train_epochs 3 --output_dir runs/mrpc",
+)
+def run_glue_no_trainer(context: click.Context, /, **how: Any) -> None:
+    """Train and evaluate as transformers' run_glue_no_trainer.py does with these flags."""
+    _run(context, "run_glue_no_trainer", **how)
+
+
+@_script(
+    "run_classification",
+    "textune run_classification.py --model_name_or_path bert-base-cased --train_file train.csv \\\n"
+    "    --validation_file dev.csv --text_column_names title,body --do_train --do_eval --output_dir runs/own",
+)
+def run_classification(context: click.Context, /, **how: Any) -> None:
+    """Train, evaluate and predict as transformers' run_classification.py does with these flags."""
+    _run(context, "run_classification", **how)
+
+
+@_script(
+    "run_xnli",
+    "textune run_xnli.py --model_name_or_path bert-base-multilingual-cased --language de --train_language en \\\n"
+    "    --do_train --do_eval --output_dir runs/xnli",
+)
+def run_xnli(context: click.Context, /, **how: Any) -> None:
+    """Train in one language and evaluate in another as transformers' run_xnli.py does with these flags."""
+    _run(context, "run_xnli", **how)
+
+
+def _run(
+    context: click.Context,
+    script: Any,
+    *,
+    processes: int | None,
+    hub_folder: str | None,
+    resume: str | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    own_ranks: bool,
+    words: tuple[str, ...],
+) -> None:
+    resume, words = resume_and_overrides(resume, words)
+    call = read_huggingface(
+        script,
+        words,
+        processes=processes_started(processes, own_ranks=own_ranks) or 1,
+        precision=accelerated().precision,
+        folder=hub_folder,
+    )
+    if not (call.trains or call.evaluates or call.predict):
+        message = "there is nothing to do: none of --do_train, --do_eval and --do_predict is given."
+        raise ConfigError(message, hint="Add --do_train --do_eval.", key="do_train")
+    if call.trains:
+        train_foreign(
+            call.foreign, context, resume=resume or call.resume, dry_run=dry_run, as_json=as_json, quiet=quiet
+        )
+    if not dry_run:
+        _after_training(call, quiet=quiet or as_json)
+
+
+def _after_training(call: HuggingFaceCall, *, quiet: bool) -> None:
+    """Evaluate a model that was not trained here, predict, push."""
+    from textune.pipeline import finish_call
+
+    for line in finish_call(call):
+        if not quiet:
+            click.echo(line)
