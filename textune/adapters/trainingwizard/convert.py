@@ -15,6 +15,7 @@ from textune.adapters.trainingwizard.modules import Module, problem_of, read_mod
 from textune.adapters.trainingwizard.sources import Remarks
 from textune.adapters.trainingwizard.specfile import read_specs
 from textune.adapters.trainingwizard.training import (
+    MLFLOW,
     arguments_of,
     callback_lines,
     experiment_name,
@@ -32,6 +33,7 @@ _OF_ANSWERS = {
     "multiclass": _CALLED_ACCURACY,
     "binary of two outputs": _CALLED_ACCURACY,
     "multilabel": "Metrics of labels are told apart by name: those of training-wizard end in _micro.",
+    "multitask": _CALLED_ACCURACY,
     "regression": "Each evaluation measures mse, mae, mape, pearson and spearman; there it measures the loss alone.",
 }
 """What differs, by the kind of answers."""
@@ -60,6 +62,8 @@ def convert_training_wizard(file: Path, *, processes: int | None = None) -> Fore
     refuse(remarks.problems)
     arguments = arguments_of(top, remarks, processes=processes, problem=problem_of(module))
     trained = list(mlflow_lines(arguments.lines, name, arguments.values))
+    if name.value:
+        remarks.notes.append(f"{name.short}: {MLFLOW} is used; MLFLOW_TRACKING_URI is not read.")
     seed = next(line for line in trained if line.key == "train.seed")
     data = list(data_lines(top, module.weight, (int(str(seed.value)), seed.origin), remarks))
     plots = module.saves_plots
@@ -131,7 +135,7 @@ def _costly_defaults(top: Table, module: Module, arguments: Arguments) -> Iterat
     """Defaults that are left as they are, the dearest first."""
     given = top["training_args_spec"]
     if not {"bf16", "fp16"} & set(given) and weights_type(module) is None:
-        yield "fp32 arithmetic, whatever its README says (bf16 = true is faster on a GPU)"
+        yield "fp32 arithmetic unless accelerate sets another, whatever its README says (bf16 = true is faster)"
     if "save_total_limit" not in given and given.get("save_strategy") != "no":
         yield "every checkpoint is kept (save_total_limit = 1)"
     if not {"warmup_steps", "warmup_ratio"} & set(given):

@@ -33,6 +33,8 @@ def data_lines(top: Table, weight: str, seed: tuple[int, str], remarks: Remarks)
     if held_out is None:
         yield from _split_lines(top.given("validation"), seed, remarks)
     yield from _column_lines(train, sources, weight)
+    if any(one.row is None for one in sources):
+        remarks.notes.append(_not_seen(weight))
 
 
 def _require_columns(source: Source) -> None:
@@ -75,6 +77,14 @@ def _split_lines(validation: Given, seed: tuple[int, str], remarks: Remarks) -> 
     yield Line("data.validation.stratify", False, "as in the original's code")
     yield Line("data.validation.seed", *seed)
     remarks.notes.append("The rows of validation are drawn at random as there, but they are other rows.")
+
+
+def _not_seen(weight: str) -> str:
+    """What to do where rows cannot be looked at, since columns that may be missing are read where they are there."""
+    columns = 'a column text_pair (data.columns.text_pair = "text_pair")'
+    if weight:
+        columns += f' or {weight} (data.columns.weight = "{weight}")'
+    return f"The rows could not be looked at: if they have {columns}, convert the file and add that line."
 
 
 def _column_lines(train: Source, sources: list[Source], weight: str) -> Iterator[Line]:

@@ -118,10 +118,10 @@ def _classifier(module: Module, number: Given, remarks: Remarks) -> Iterator[Lin
     else:
         yield Line("task.kind", "multilabel", origin)
     yield Line("task.label_smoothing", float(table["label_smoothing"]), table.origin("label_smoothing"))
-    yield from _names(module, max(number.value, 2), number)
+    yield from _names(module, max(number.value, 2), number, remarks)
 
 
-def _names(module: Module, num_classes: int, number: Given) -> Iterator[Line]:
+def _names(module: Module, num_classes: int, number: Given, remarks: Remarks) -> Iterator[Line]:
     """Labels are positions; what they are called is in `id2label`, where somebody says it."""
     called = module.of_model("from_pretrained_kwargs").get("id2label")
     if called is not None and isinstance(called.value, Mapping):
@@ -129,6 +129,7 @@ def _names(module: Module, num_classes: int, number: Given) -> Iterator[Line]:
         if set(by_id) == set(map(str, range(num_classes))):
             yield Line("data.labels.names", tuple(by_id[str(i)] for i in range(num_classes)), called.origin)
             return
+        remarks.problems.append(called.problem(f"it has to name the labels 0 to {num_classes - 1}, and no others."))
     yield Line("data.labels.names", tuple(map(str, range(num_classes))), number.origin)
 
 

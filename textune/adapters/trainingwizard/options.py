@@ -38,9 +38,12 @@ def option_keys(
         yield "delimiter", ",", "default of pandas"
     if loader == "csv" and "quoting" not in given:
         yield "quoting", "standard", "default of pandas"
+    renames = "header" in given and given["header"].value == 0 and bool({"names", "column_names"} & set(given))
     for name, one in given.items():
-        if name == "header" and one.value == 0 and {"names", "column_names"} & set(given):
-            yield "skip_lines", 1, one.origin  # the names stand for those of the header
+        if name == "header" and renames:
+            before = _lines(given["skiprows"].value)[1] if "skiprows" in given else 0
+            if isinstance(before, int):  # otherwise skiprows is a problem
+                yield "skip_lines", before + 1, one.origin  # the names stand for those of the header
         elif name in UNUSED:
             left_out.append(LeftOut(one.key, UNUSED[name]))
         elif name in _FORBIDDEN:
@@ -51,7 +54,7 @@ def option_keys(
             key, value = found(one.value)
             if key == "?":
                 problems.append(one.problem(f"{value}.", _OWN))
-            elif key:
+            elif key and not (renames and key == "skip_lines"):
                 yield key, value, one.origin
 
 

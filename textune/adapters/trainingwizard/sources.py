@@ -133,7 +133,13 @@ def _files(file: SpecFile, table: Table, tree: Mapping[str, Any], remarks: Remar
             names=known.get("column_names", ()),  # type: ignore[arg-type]
             skip=int(known.get("skip_lines", 0)),  # type: ignore[call-overload]
         )
-    keys += options + _chosen_rows(chosen, row or {})
+    if "take" in known and max(len(files), len(paths)) > 1:
+        remarks.problems.append(
+            given["nrows"].problem("it counts the rows of each file there.", "Use preprocessing.take.")
+        )
+    keys += _with_chosen(options, chosen, row or {})
+    if row is not None and "select" in known:
+        row = {name: value for name, value in row.items() if name in known["select"]}  # type: ignore[operator]
     return Source(place, tree, keys, _seen_after(row, chosen))
 
 
@@ -152,14 +158,14 @@ def _format(loader: str, files: Sequence[str], head: str, known: Mapping[str, ob
     return "jsonl" if head or not all(file.endswith(".json") for file in unpacked) else "auto"
 
 
-def _chosen_rows(chosen: Table, row: Row) -> list[tuple[str, object, str]]:
+def _chosen_rows(chosen: Table, row: Row, kept: Sequence[str]) -> list[tuple[str, object, str]]:
     """`preprocessing`: columns are selected by their old names there, before they are renamed, and by their new ones
     here; a column that is not selected makes way for one that gets its name."""
     rename: Mapping[str, str] = chosen["rename_columns"] or {}
     keys: list[tuple[str, object, str]] = []
     if rename:
         left = [name for name in rename.values() if name in row and name not in rename]
-        away = {name: f"{name} (not selected)" for name in left if name not in (chosen["select_columns"] or left)}
+        away = {name: f"{name} (not selected)" for name in left if name not in (kept or left)}
         keys.append(("rename", {**rename, **away}, chosen.origin("rename_columns")))
     if chosen["select_columns"]:
         names = tuple(rename.get(name, name) for name in chosen["select_columns"])
@@ -167,6 +173,21 @@ def _chosen_rows(chosen: Table, row: Row) -> list[tuple[str, object, str]]:
     if chosen["take"]:
         keys.append(("take", chosen["take"], chosen.origin("take")))
     return keys
+
+
+def _with_chosen(options: Keys, chosen: Table, row: Row) -> list[tuple[str, object, str]]:
+    """Options of the reader and `preprocessing`, of which each may choose columns and rows: both count."""
+    keys = {key: (value, origin) for key, value, origin in options}
+    rename: Mapping[str, str] = chosen["rename_columns"] or {}
+    read, origin = keys.get("select", ((), ""))
+    assert isinstance(read, tuple)
+    if read:  # by their old names, as preprocessing selects
+        keys["select"] = (tuple(rename.get(name, name) for name in read), origin)
+    for key, value, origin in _chosen_rows(chosen, row, chosen["select_columns"] or read):
+        if key == "take" and key in keys:
+            value, origin = min((value, origin), keys[key], key=lambda one: int(str(one[0])))
+        keys[key] = (value, origin)
+    return [(key, value, origin) for key, (value, origin) in keys.items()]
 
 
 def _seen_after(row: Row | None, chosen: Table) -> Row | None:

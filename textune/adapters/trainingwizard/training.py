@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -25,6 +26,8 @@ _THEIRS = {
 }
 _MEANT = {"multiclass": _MACRO, "multitask": _MACRO, "binary of two outputs": _MACRO, "multilabel": _MICRO}
 """What a name of a metric means there, by the kind of answers."""
+_OF_GROUP = re.compile(r"(group_\d+)_(.+)")
+"""The name of a metric of one task among several there."""
 
 
 def arguments_of(top: Table, remarks: Remarks, *, processes: int, problem: str) -> Arguments:
@@ -52,8 +55,11 @@ def _as_meant(line: Line, problem: str) -> Line:
     """The line with the metric that its name means there."""
     if line.key != "evaluate.metric" or not isinstance(line.value, str):
         return line
-    name = _THEIRS.get(line.value, line.value)
-    return replace(line, value=_MEANT.get(problem, {}).get(name, name))
+    group, metric = ("", line.value)
+    if problem == "multitask" and (found := _OF_GROUP.fullmatch(line.value)):
+        group, metric = f"{found[1]}/", found[2]
+    name = _THEIRS.get(metric, metric)
+    return replace(line, value=f"{group}{_MEANT.get(problem, {}).get(name, name)}")
 
 
 def experiment_name(top: Table, remarks: Remarks) -> Given:

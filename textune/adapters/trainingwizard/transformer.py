@@ -30,7 +30,7 @@ _UNUSED_FOR_WEIGHTS = {
     "attn_implementation": "textune computes attention by its own kernels, with the same result",
     "problem_type": "loss_type says it",
     "label2id": "id2label, or the labels themselves, say it",
-    "id2label": "it names the labels",
+    "id2label": "labels of several tasks are called by their numbers, and a number has none",
     "use_cache": "a classifier keeps no keys and values of earlier tokens",
 }
 _UNUSED_FOR_TOKENS = {
@@ -55,6 +55,8 @@ def model_lines(module: Module, merge: Given, remarks: Remarks) -> Iterator[Line
     for name, one in module.of_model("from_pretrained_kwargs").items():
         if name in _ONLY_MODEL_KEYS:
             yield Line(f"model.{_ONLY_MODEL_KEYS[name]}", one.value, one.origin)
+        elif name == "id2label" and module.name == "SequenceClassifierModule":
+            continue  # data.labels.names
         elif name in _UNUSED_FOR_WEIGHTS:
             _leave_out(one, _UNUSED_FOR_WEIGHTS[name], remarks)
         elif name in ("quantization_config", "subfolder", "variant", "gguf_file", "adapter_kwargs"):

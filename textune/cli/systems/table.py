@@ -49,6 +49,7 @@ SYSTEMS: dict[str, System] = {
             "lora-info": "lora_info",
             "find-all-linear-names": "find_all_linear_names",
             "merge-adapter-main-models": "merge_adapter_main_models",
+            "train-tokenizer": "train_tokenizer",
         },
     ),
     "azureml": System(

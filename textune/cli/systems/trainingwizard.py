@@ -17,6 +17,7 @@ from textune.cli.systems.shared import (
     train_foreign,
     training,
 )
+from textune.errors import ConfigError
 from textune.imports import importing
 
 
@@ -193,3 +194,16 @@ def merge_adapter_main_models(adapter: str, base: str, merged_model_path: str | 
     with importing(for_good=True):
         from textune.exports import merge_adapters
     click.echo(f"Wrote {merge_adapters(adapter, base, merged_model_path)}.")
+
+
+@click.command("train-tokenizer", cls=Examples, hidden=True, examples="textune train-tokenizer tokenizer.toml")
+@click.argument("file", metavar="FILE")
+def train_tokenizer(file: str) -> None:
+    """Refuse, and say what to do instead: a tokenizer belongs to its pretrained model."""
+    raise ConfigError(
+        f"train-tokenizer {file}: textune trains no tokenizers; it takes the one that is saved beside a model.",
+        hint="Train it with training-wizard or the tokenizers library, save it beside the model, and name that folder"
+        " in pretrained_name.",
+        key="train-tokenizer",
+        value=file,
+    )
