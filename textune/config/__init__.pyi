@@ -133,6 +133,7 @@ from .updaterules import Lion as Lion
 from .updaterules import Muon as Muon
 from .updaterules import Optimizer as Optimizer
 from .updaterules import PolynomialSchedule as PolynomialSchedule
+from .updaterules import PythonOptimizer as PythonOptimizer
 from .updaterules import RestartedCosineSchedule as RestartedCosineSchedule
 from .updaterules import Schedule as Schedule
 from .updaterules import ScheduleFree as ScheduleFree
