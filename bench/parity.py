@@ -32,7 +32,8 @@ INTRO = """\
 What someone needs who comes from training-wizard, torchrecipes, the AzureML component for text classification, or the
 example scripts of Hugging Face ([migrating.md](migrating.md) says how to come). Every "yes" of textune rests on the
 tests that are named here; where one is lost, `tests/test_house.py` fails. What is said of the other systems is what
-their public sources do: "partly" is also what is there and does not work.
+their public sources do: "partly" is also what is there and does not work. That the same arguments give the same
+losses, step by step, is held by `tests/parity/test_same_mathematics.py`.
 """
 
 
