@@ -219,8 +219,8 @@ def test_steps_of_an_epoch_and_of_a_run_are_those_of_trainer(accumulation: int) 
                 "gradient_accumulation_steps": accumulation,
                 "per_device_train_batch_size": 4,
             }
-            arguments = TrainingArguments(output_dir="x", use_cpu=True, **given)  # type: ignore[arg-type]
-            trainer = Trainer(torch.nn.Linear(1, 1), arguments, train_dataset=[{"x": 0}] * rows)  # type: ignore[arg-type]
+            arguments = TrainingArguments(output_dir="x", use_cpu=True, **given)
+            trainer = Trainer(torch.nn.Linear(1, 1), arguments, train_dataset=[{"x": 0}] * rows)
             _, per_epoch, *_, total = trainer.set_initial_training_values(arguments, trainer.get_train_dataloader())
             section = load_tree(
                 as_tree(read(given).lines) | {"data": {"train": {"files": ["a.csv"]}}, "model": {"pretrained": "x"}},
