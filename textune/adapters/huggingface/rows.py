@@ -75,8 +75,7 @@ def _glue(settings: Settings, name: str, folder: str | None, *, evaluates: bool,
         if name == "mnli":
             other = _selected(settings, {**hub, "split": MISMATCHED["validation"]}, limit)
             rows.lines += _source("data.evaluations.mismatched", other, origin)
-            if settings.script == "run_glue_no_trainer":
-                rows.lines.append(Line("evaluate.at_end", ("mismatched",), "the script scores it after training"))
+            rows.lines.append(Line("evaluate.at_end", ("mismatched",), "the script scores it after training"))
     else:
         _without_validation(rows)
     if predicts:
