@@ -329,6 +329,7 @@ OF_OTHERS = {
 OF_OTHERS |= {"sweep.md", "best.toml", "b.toml", "grid.toml", "main.toml"}
 OF_OTHERS |= {"examples/sequence_classification/config.toml"}
 OF_OTHERS |= {"run_glue_no_trainer.py", "run_classification.py", "run_xnli.py", "own.toml"}
+OF_OTHERS |= {"torchrecipes/launcher/torchx_app.py", "xlmr.toml"}
 OF_OTHERS |= {"bsmetadata/train.py", "bsmetadata/evaluation.py", "train.py", "evaluation.py"}
 """Files of users, of runs and of transformers that pages and docstrings name; none of textune's own."""
 

@@ -37,6 +37,8 @@ from textune.errors import ConfigError
         ("[2,100]", [2, 100]),
         ("[html, 'a b', [1]]", ["html", "a b", [1]]),
         ("{}", {}),
+        ("${b.c}", "${b.c}"),
+        ("{a:${b},c:[${d},1]}", {"a": "${b}", "c": ["${d}", 1]}),
         ("{a:1,b:[x,y],c:{d:null}}", {"a": 1, "b": ["x", "y"], "c": {"d": None}}),
     ],
 )
@@ -51,9 +53,7 @@ def test_plus_signs_mean_the_same(word: str) -> None:
     assert (parse_override(word).key, parse_override(word).value) == (("a",), 1)
 
 
-@pytest.mark.parametrize(
-    "word", ["a", "=1", "a..b=1", "a b=1", "a=1,2", "a=[1", "a={b:1", "a={b}", "a='x", "a=[1] 2", "a=${b}"]
-)
+@pytest.mark.parametrize("word", ["a", "=1", "a..b=1", "a b=1", "a=1,2", "a=[1", "a={b:1", "a={b}", "a='x", "a=[1] 2"])
 def test_a_word_that_is_no_override_is_refused(word: str) -> None:
     with refused(ConfigError, value=word, place="command line"):
         parse_override(word)
@@ -106,7 +106,6 @@ def test_a_file_of_the_defaults_that_is_missing_is_refused(tmp_path: Path) -> No
         ("a: [1", "line 1"),
         ("a: 1\nb: 2\na: 3\n", "line 3"),
         ("- a\n", "c.yaml"),
-        ("a:\n  b: ${c.d}\n", "line 2"),
         ("a: !!python/object:os.system x\n", "line 1"),
     ],
 )
@@ -121,3 +120,61 @@ def test_a_config_is_looked_for_in_each_folder_and_the_error_names_them(tmp_path
     assert find_config("v2", folders) == tmp_path / "second" / "v2.yaml"
     with refused(ConfigError, key="--config-name", value="v3", place=str(tmp_path / "first")):
         find_config("v3", folders)
+
+
+def test_a_word_adds_a_group_and_one_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "module" / "optim" / "sgd.yaml", "lr: 0.1\n")
+    write(tmp_path / "module" / "optim" / "adamw.yaml", "lr: 0.2\n")
+    file = write(tmp_path / "c.yaml", "defaults:\n  - module/optim: adamw\na: 1\n")
+    assert compose(file, ["module/optim=sgd"]).tree == {"a": 1, "module": {"optim": {"lr": 0.1}}}
+    bare = write(tmp_path / "d.yaml", "a: 1\n")
+    assert compose(bare, ["+module/optim=sgd", "a=2"]).tree == {"a": 2, "module": {"optim": {"lr": 0.1}}}
+    with refused(ConfigError, key="module/optim", value="sdg", place="module/optim=sdg") as caught:
+        compose(file, ["module/optim=sdg"])
+    assert "Did you mean sgd?" in str(caught.value)
+    with refused(ConfigError, key="modul/optim", value="sgd", place="command line"):
+        compose(file, ["modul/optim=sgd"])
+
+
+def test_a_group_is_looked_for_in_further_folders(tmp_path: Path) -> None:
+    write(tmp_path / "shipped" / "trainer" / "cpu.yaml", "devices: 1\n")
+    named = write(tmp_path / "named" / "trainer" / "gpu.yaml", "devices: 8\n")
+    search = f"hydra:\n  searchpath:\n    - file://{named.parent.parent}\n"
+    file = write(tmp_path / "own" / "c.yaml", "defaults:\n  - trainer: cpu\n" + search)
+    assert compose(file, [], folders=[tmp_path / "shipped"]).tree == {"trainer": {"devices": 1}}
+    assert compose(file, ["trainer=gpu"], folders=[tmp_path / "shipped"]).tree == {"trainer": {"devices": 8}}
+
+
+def test_files_say_where_their_values_go_and_override_the_options_of_others(tmp_path: Path) -> None:
+    write(tmp_path / "trainer" / "cpu.yaml", "device: cpu\nepochs: 1\n")
+    write(tmp_path / "trainer" / "gpu.yaml", "defaults:\n  - cpu\ndevice: gpu\n")
+    write(tmp_path / "sizes" / "large.yaml", "# one of several\n# @package _global_\nrows: 9\n")
+    write(tmp_path / "plan" / "big.yaml", "# @package _global_\ndefaults:\n  - override /trainer: gpu\na: 2\n")
+    entries = "defaults:\n  - trainer: cpu\n  - trainer@second: cpu\n  - sizes: large\n  - plan: big\n"
+    found = compose(write(tmp_path / "c.yaml", entries), [])
+    trainer = {"device": "gpu", "epochs": 1}
+    assert found.tree == {"trainer": trainer, "second": trainer, "rows": 9, "a": 2}
+
+
+def test_a_value_may_be_that_of_another_key(tmp_path: Path) -> None:
+    text = "a: {b: 3, c: '${.b}', d: ['${a.b}', x]}\ne: '${a}'\nf: 'runs/${g}-${a.b}'\ng: '${h}'\nh: name\n"
+    found = compose(write(tmp_path / "c.yaml", text), ["h=other", "i=${a.d[1]}"])
+    inner = {"b": 3, "c": 3, "d": [3, "x"]}
+    assert found.tree == {"a": inner, "e": inner, "f": "runs/other-3", "g": "other", "h": "other", "i": "x"}
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("${a.x}", "there is no key a.x. Did you mean ${a.y}?"),
+        ("${a.b}", "it leads back to itself"),
+        ("${a}", "it is a part of what it refers to"),
+        ("${oc.env:HOME}", 'functions are not called here. Write the value: a.b="$HOME".'),
+        ("x${", "its brackets do not match"),
+    ],
+)
+def test_a_reference_without_a_target_is_refused(tmp_path: Path, value: str, said: str) -> None:
+    file = write(tmp_path / "c.yaml", f"a:\n  b: '{value}'\n  y: 1\n")
+    with refused(ConfigError, key="a.b", value=value, place="c.yaml, line 2") as caught:
+        compose(file, [])
+    assert said in f"{caught.value.message} {caught.value.hint}"

@@ -470,6 +470,8 @@ def test_a_pointer_of_git_lfs_is_named(bert: Path, name: str) -> None:
 def test_no_configuration(bert: Path) -> None:
     (bert / "config.json").unlink()
     refused(ModelError, "has no config.json", "It holds model.safetensors", folder=bert)
+    (bert / "textune.json").write_text("{}")
+    refused(ModelError, "an export in one file", "textune export RUN --to hf", folder=bert)
 
 
 def test_a_model_that_does_not_read_text(bert: Path) -> None:

@@ -28,9 +28,17 @@ from kits.plaintrainer import (
 )
 from kits.ranks import torchrun
 from kits.runs import write_jsonl
+from kits.trainingwizard import write_specs
 
 import textune
-from textune.adapters import as_toml, convert_finetune, load_foreign, read_finetune, read_huggingface
+from textune.adapters import (
+    as_toml,
+    convert_finetune,
+    convert_training_wizard,
+    load_foreign,
+    read_finetune,
+    read_huggingface,
+)
 from textune.adapters.foreign import Foreign, Line
 from textune.adapters.trainer import read_arguments
 
@@ -240,3 +248,24 @@ def test_azureml(place: Path, tmp_path: Path, theirs: list[float]) -> None:
     folders = {"preprocess_output": str(tmp_path), "model_selector_output": str(model.parent)}
     foreign = convert_finetune(read_finetune(folders | SAME))
     assert losses_of(foreign, tmp_path / "run", **IN_ORDER) == pytest.approx(theirs, abs=TOLERANCE, rel=TOLERANCE)
+
+
+@pytest.mark.slow
+def test_training_wizard(place: Path, tmp_path: Path, theirs: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its file; its labels are whole numbers, and name the outputs of the model."""
+    shutil.copytree(place / "multiclass", tmp_path / "backbone")
+    about = json.loads((tmp_path / "backbone" / "config.json").read_text(encoding="utf-8"))
+    about |= {"id2label": {str(number): str(number) for number in range(3)}, "label2id": {str(n): n for n in range(3)}}
+    (tmp_path / "backbone" / "config.json").write_text(json.dumps(about), encoding="utf-8")
+    rows = [{"text": row["text"], "labels": NAMES.index(row["label"])} for row in rows_of("multiclass")]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    monkeypatch.chdir(tmp_path)
+    arguments = SAME | ORDER | {"eval_strategy": "no", "load_best_model_at_end": False, "save_strategy": "no"}
+    changes = {
+        "validation": None,
+        "wizard_module": {"transformer_spec.from_pretrained_kwargs.num_labels": 3},
+        "dataset_spec": {"data_files": "rows.jsonl", "loader": None, "load_dataset_kwargs": None},
+        "training_args_spec": {**arguments, "use_cpu": True, "num_train_epochs": None},
+    }
+    foreign = convert_training_wizard(write_specs(tmp_path, changes))
+    assert losses_of(foreign, tmp_path / "run") == pytest.approx(theirs, abs=TOLERANCE, rel=TOLERANCE)

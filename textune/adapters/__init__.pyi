@@ -38,6 +38,11 @@ from .huggingface.convert import HuggingFaceCall as HuggingFaceCall
 from .huggingface.convert import read_huggingface as read_huggingface
 from .loaded import load_foreign as load_foreign
 from .recognised import load_any as load_any
+from .torchrecipes.command import Named as Named
+from .torchrecipes.command import launcher_variables as launcher_variables
+from .torchrecipes.command import named_recipe as named_recipe
+from .torchrecipes.convert import Recipe as Recipe
+from .torchrecipes.convert import convert_torchrecipes as convert_torchrecipes
 from .trainingwizard.convert import convert_training_wizard as convert_training_wizard
 from .trainingwizard.generator import Grid as Grid
 from .trainingwizard.generator import read_grid as read_grid

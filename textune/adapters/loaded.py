@@ -46,6 +46,6 @@ def load_foreign(foreign: Foreign, overrides: Overrides = (), unset: Iterable[st
 
 def _origin(key: str, made_of: dict[str, str]) -> str:
     """Of the key, or of the table that it is an entry of."""
-    parts = parse_key(key)
+    parts = [part.partition("[")[0] for part in parse_key(key)]  # of an array of tables
     places = [format_key(*parts[:length]) for length in range(len(parts), 0, -1)]
     return next((made_of[place] for place in places if place in made_of), "")

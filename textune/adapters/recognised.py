@@ -47,6 +47,12 @@ def _bsmetadata(file: Path, processes: int | None) -> Foreign:
     return convert_bsmetadata(file, processes=processes)
 
 
+def _torchrecipes(file: Path, processes: int | None) -> Foreign:
+    from textune.adapters import Named, convert_torchrecipes
+
+    return convert_torchrecipes(Named.of_file(file), processes=processes)
+
+
 def _training_wizard(file: Path, processes: int | None) -> Foreign:
     from textune.adapters import convert_training_wizard
 
@@ -71,11 +77,7 @@ SYSTEMS: dict[str, System] = {
         instead="Name the script as well, such as textune run_glue.py {file}.",
     ),
     "bsmetadata": System(_YAML, _has("data_config", "metadata_config", "out_dir"), _bsmetadata),
-    "torchrecipes": System(
-        _YAML,
-        _has("datamodule", "module", "trainer", "defaults"),
-        instead="Train it with textune --config-name {stem}.",
-    ),
+    "torchrecipes": System(_YAML, _has("datamodule", "module", "trainer", "defaults"), _torchrecipes),
     "AzureML": System(
         _YAML,
         lambda tree: "jobs" in tree or ("inputs" in tree and ("command" in tree or "outputs" in tree)),

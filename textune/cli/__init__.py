@@ -34,7 +34,7 @@ from textune.cli.repeat import repeat
 from textune.cli.runs import train
 from textune.cli.serving import serve
 from textune.cli.sweeping import sweep
-from textune.cli.systems import command_called, convert, words_of_systems
+from textune.cli.systems import command_called, convert, with_its_word, words_of_systems
 from textune.cli.tagging import tag
 from textune.cli.testing import test_machine
 from textune.cli.tracking import tracking
@@ -165,6 +165,10 @@ class _Verbs(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The words, of which the first may be an option of a program without a name."""
+        return super().parse_args(ctx, with_its_word(args))
 
 
 def _name_nearest_script(ctx: click.Context, word: str) -> None:

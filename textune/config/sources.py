@@ -143,6 +143,11 @@ class PythonSource(RowSelection):
     """`package.module:Name`; called with `options`, it returns an Arrow table or an iterable of dictionaries."""
     options: dict[str, Any] = {}
     """Keyword arguments of the call."""
+    part: NonNegativeInt | None = None
+    """Which one to take, from 0, where the call returns several sets of rows in a tuple, such as (train, validation,
+    test)."""
+    column_names: Names = ()
+    """Names for the values of rows that are tuples, such as `["label", "text"]`."""
 
 
 class GivenSource(RowSelection):

@@ -216,8 +216,13 @@ def read_config(found: Pretrained) -> HuggingConfig:
                 place=str(found.folder),
                 reason="no config.json",
             )
+        is_export = (found.folder / "textune.json").is_file()
         raise ModelError(
-            f"{found.key}: {found.name} has no config.json, so it is not a model folder.", hint=_contents(found.folder)
+            f"{found.key}: {found.name} has no config.json, so it is not a model folder"
+            f"{' with weights that can be trained: it is an export in one file' if is_export else ''}.",
+            hint="Start from the run that it was made of, or from `textune export RUN --to hf`."
+            if is_export
+            else _contents(found.folder),
         )
     try:
         with quiet_transformers():

@@ -400,6 +400,7 @@ def failing_later():
     yield {"text": "a"}
     yield {"text": 1 / 0}
 number = 3
+def three(): return [("a", 0), {"text": "b", "label": 1}], [("c", 1)], None
 """
 
 
@@ -433,6 +434,26 @@ def test_python_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert "ZeroDivisionError" in failed.value.reason
     with pytest.raises(CodeError, match="cannot be imported: No module named 'no_such_module'"):
         read_source(PythonSource(object="no_such_module:x"))
+
+
+def test_one_of_several_sets_of_rows_that_are_tuples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_parts.py").write_text(_MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sys.modules.pop("own_parts", None)
+
+    def run(part: int, *names: str, name: str = "three") -> dict[str, list[Any]]:
+        return cells(read_source(PythonSource(object=f"own_parts:{name}", part=part, column_names=names)))
+
+    assert run(0, "text", "label") == {"text": ["a", "b"], "label": [0, 1]}
+    assert run(1, "text", "label") == {"text": ["c"], "label": [1]}
+    for part, names, name, message in (
+        (3, ("text", "label"), "three", "it returned 3 sets of rows, and part = 3 is asked for"),
+        (0, ("text",), "three", "row 1 is 2 values, and column_names has 1 name"),
+        (0, ("text",), "text", "it returned a str, and part = 0 is asked for"),
+    ):
+        with pytest.raises(CodeError) as caught:
+            run(part, *names, name=name)
+        assert message in str(caught.value)
 
 
 # --- files left out --------------------------------------------------------------------------------------------------

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from textune.adapters.hydra.defaults import SELF, Entry, Groups, about_hydra, entries_of, option_chosen, search_path
+from textune.adapters.hydra.interpolation import resolve
 from textune.adapters.hydra.words import Override, parse_override
 from textune.adapters.hydra.yamlfile import Place, YamlFile, read_yaml
 from textune.errors import ConfigError
 from textune.wording import listing, nearest
 
 COMMAND_LINE = "command line"
-_ITSELF = "_self_"
-_OF_HYDRA = ("hydra", "hydra/")
 
 
 @dataclass
@@ -72,96 +72,98 @@ def find_config(name: str, folders: Sequence[Path]) -> Path:
     )
 
 
-def compose(file: Path | None, words: Iterable[str]) -> Composed:
+def compose(file: Path | None, words: Iterable[str], *, folders: Sequence[Path] = ()) -> Composed:
     """What Hydra would make of a YAML file and words that override it; of no file, the words alone.
 
-    A word `group=option` chooses another file of the list of defaults. Words and keys about Hydra itself are set
-    aside.
+    A word `group=option` chooses another file of the list of defaults, `+group=option` adds one. A group that the
+    folder of `file` lacks is looked for in `folders`. `${key}` is the value of another key. Words and keys about
+    Hydra itself are set aside. ConfigError with file and line, or the word, for whatever does not fit.
     """
     overrides = [parse_override(word) for word in words]
     composed = Composed()
-    chosen = {"/".join(one.key): one for one in overrides if len(one.key) == 1 and isinstance(one.value, str | None)}
     if file is not None:
-        used = _lay(composed, read_yaml(file), file.parent, (), chosen, [])
-        overrides = [one for one in overrides if not (len(one.key) == 1 and one.key[0] in used)]
+        found = read_yaml(file)
+        groups = Groups((file.parent, *search_path(found), *folders), _choices(overrides))
+        _gather(found, groups, "", [])
+        _lay(composed, found, groups, "", (), [])
+        for one in groups.added():
+            _lay_entry(composed, option_chosen(one, groups), groups, one.word, [])
+        overrides = [one for one in overrides if not groups.has_used(one)]
     for one in overrides:
-        if one.key[0] in _OF_HYDRA or one.key[0].startswith("hydra/"):
+        if about_hydra(one.key[0]):
             composed.of_hydra.append(one.word)
         elif one.action == "delete":
             composed.forget(one.key)
+        elif "/" in one.key[0]:
+            _refuse_group(one, groups if file is not None else Groups((), {}))
         else:
             composed.put(one.key, one.value, COMMAND_LINE)
+    resolve(composed.tree, composed.places)
     return composed
 
 
-def _lay(
-    composed: Composed, found: YamlFile, root: Path, package: Place, chosen: Mapping[str, Override], above: list[Path]
-) -> set[str]:
-    """Put the values of a file and of its defaults, in their order; the groups whose option a word chose."""
+def _choices(overrides: Iterable[Override]) -> dict[str, Override]:
+    """Words that may choose the option of a group."""
+    return {one.key[0]: one for one in overrides if len(one.key) == 1 and isinstance(one.value, str | None)}
+
+
+def _refuse_group(one: Override, groups: Groups) -> None:
+    """A word that can only be about a group, and there is no such group."""
+    name = one.key[0]
+    there = groups.names()
+    close = nearest(name, there)
+    raise ConfigError(
+        f"{one.word}: there is no group {name}.",
+        hint=f"Did you mean {close}?" if close else f"There are {listing(there)}." if there else "",
+        key=name,
+        value=one.value,
+        place=COMMAND_LINE,
+        reason="there is no such group",
+    )
+
+
+def _gather(found: YamlFile, groups: Groups, group: str, above: list[Path]) -> None:
+    """Note which groups get another option by an `override` of a list of defaults, from the file down."""
     path = found.path.resolve()
     if path in above:
         raise ConfigError(f"{found.path}: its list of defaults leads back to itself.", place=str(found.path))
+    for entry in entries_of(found, group):
+        if entry.overrides:
+            groups.override(entry, found)
+        elif (inner := groups.file_of(entry, found)) is not None:
+            _gather(read_yaml(inner), groups, entry.folder, [*above, path])
+
+
+def _lay(composed: Composed, found: YamlFile, groups: Groups, group: str, package: Place, above: list[Path]) -> None:
+    """Put the values of a file and of its defaults, in their order."""
     composed.files.append(found.path)
-    entries = found.tree.get("defaults", [])
-    if not isinstance(entries, list):
-        raise ConfigError(f"{found.place(('defaults',))}: defaults is not a list.", key="defaults", value=entries)
-    used: set[str] = set()
-    for entry in entries if _ITSELF in entries else [*entries, _ITSELF]:
-        if entry == _ITSELF:
+    entries = entries_of(found, group)
+    itself = Entry(SELF, SELF)
+    for entry in entries if itself in entries else [*entries, itself]:
+        if entry == itself:
             own = {name: value for name, value in found.tree.items() if name not in ("defaults", "hydra")}
             for key, value in _leaves(own):
                 composed.put((*package, *key), value, found.place(key))
-            continue
-        group, option = _option(entry, found)
-        if group.split("/")[0] == "hydra":
-            composed.of_hydra.append(f"defaults: {group}")
-            continue
-        if group in chosen:
-            used.add(group)
-            option = None if chosen[group].action == "delete" else chosen[group].value
-        if option is None:
-            continue
-        where = root / group / f"{option}.yaml" if group else root / f"{option}.yaml"
-        inner = package if not group else (*package, *group.split("/"))
-        used |= _lay(composed, _of_group(where, found), root, inner, chosen, [*above, path])
+        elif about_hydra(entry.group):
+            composed.of_hydra.append(f"defaults: {entry.group}")
+        elif not entry.overrides and (inner := groups.file_of(entry, found)) is not None:
+            _lay_file(composed, inner, entry, groups, package, [*above, found.path])
     if "hydra" in found.tree:
         composed.of_hydra.append("hydra")
-    return used
 
 
-def _option(entry: object, found: YamlFile) -> tuple[str, Any]:
-    """The group (empty for a plain file) and the option of an entry of a list of defaults."""
-    if isinstance(entry, str):
-        return "", entry.removeprefix("/").removesuffix(".yaml")
-    if isinstance(entry, dict) and len(entry) == 1:
-        [(group, option)] = entry.items()
-        return str(group).removeprefix("optional ").removeprefix("override ").strip().removeprefix("/"), option
-    where = found.place(("defaults",))
-    raise ConfigError(
-        f"{where}: {entry!r:.60} is not an entry of a list of defaults.",
-        hint="Write the name of a file, or GROUP: OPTION.",
-        key="defaults",
-        value=entry,
-        place=where,
-    )
+def _lay_entry(composed: Composed, entry: Entry, groups: Groups, place: str, above: list[Path]) -> None:
+    inner = groups.path_of(entry, place)
+    if inner is not None:
+        _lay_file(composed, inner, entry, groups, (), above)
 
 
-def _of_group(path: Path, found: YamlFile) -> YamlFile:
-    if path.is_file():
-        return read_yaml(path)
-    there = sorted(other.stem for other in path.parent.glob("*.yaml"))
-    close = nearest(path.stem, there)
-    where = found.place(("defaults",))
-    raise ConfigError(
-        f"{where}: defaults names {path.stem}, but there is no {path}.",
-        hint=f"Did you mean {close}?" if close else f"There are {listing(there)}." if there else "",
-        key="defaults",
-        value=path.stem,
-        place=where,
-    )
+def _lay_file(composed: Composed, path: Path, entry: Entry, groups: Groups, package: Place, above: list[Path]) -> None:
+    found = read_yaml(path)
+    _lay(composed, found, groups, entry.folder, entry.package_below(package, found), above)
 
 
-def _leaves(tree: Mapping[str, Any], place: Place = ()) -> Iterable[tuple[Place, Any]]:
+def _leaves(tree: Mapping[str, Any], place: Place = ()) -> Iterator[tuple[Place, Any]]:
     for name, value in tree.items():
         if isinstance(value, dict) and value:
             yield from _leaves(value, (*place, name))

@@ -1,6 +1,7 @@
 """Words that override keys, in Hydra's grammar: `key=value`, `+key=value`, `++key=value`, `~key`.
 
-A value is text, quoted text, a number, `true`, `false`, `null`, a list `[a,b]` or a mapping `{a:1,b:2}`.
+A value is text, quoted text, a number, `true`, `false`, `null`, a list `[a,b]` or a mapping `{a:1,b:2}`; `${key}`
+is the value of another key.
 """
 
 from __future__ import annotations
@@ -74,13 +75,12 @@ class _Reader:
             return dict(self.items("}", self.pair))
         start = self.at
         while self.at < len(self.text) and self.text[self.at] not in (ends or ","):
-            self.at += 1
+            reference = self.text.find("}", self.at) if self.text.startswith("${", self.at) else -1
+            self.at = max(self.at, reference) + 1
         return self.plain(self.text[start : self.at].strip())
 
     def plain(self, text: str) -> Any:
         """Text that may mean a number, a truth value or nothing."""
-        if "${" in text:
-            raise _refused(self.word, "it refers to another value, which is not resolved here", "Write that value.")
         if text.lower() in _FIXED:
             return _FIXED[text.lower()]
         if _WHOLE.fullmatch(text):

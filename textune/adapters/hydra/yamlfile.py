@@ -18,6 +18,9 @@ _FLOAT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 """A number as `5e-5`, which YAML 1.1 reads as text; OmegaConf, which reads these files elsewhere, does not."""
 
 
+_PACKAGE = re.compile(r"(?:\s*(?:#(?! *@package).*)?\n)*# *@package +(\S+)")
+
+
 @dataclass(frozen=True)
 class YamlFile:
     """A YAML file that holds a mapping."""
@@ -26,6 +29,8 @@ class YamlFile:
     tree: dict[str, Any]
     lines: dict[Place, int] = field(default_factory=dict)
     """The line of each key, from 1."""
+    package: str = ""
+    """Where its values go, if its first lines say so (`# @package NAME`)."""
 
     def place(self, key: Place) -> str:
         """Where a key stands, such as `v2.yaml, line 12`."""
@@ -37,7 +42,7 @@ def read_yaml(path: Path) -> YamlFile:
     """The mapping of a YAML file.
 
     ConfigError, with the line where there is one, for a file that is missing, not YAML or not a mapping, that has a
-    key twice, or that refers to other values (`${...}`).
+    key twice.
     """
     shown = str(path)
     try:
@@ -58,12 +63,18 @@ def read_yaml(path: Path) -> YamlFile:
     except RecursionError:
         raise ConfigError(f"{shown} is nested too deeply.", place=shown) from None
     if tree is None:
-        return YamlFile(path, {})
+        return YamlFile(path, {}, package=_package(text))
     if not isinstance(tree, Mapping):
         raise ConfigError(f"{shown} does not hold a mapping of keys to values.", place=shown)
     lines: dict[Place, int] = {}
     _note_lines(node, (), lines, shown, set())
-    return YamlFile(path, {str(key): plain(value) for key, value in tree.items()}, lines)
+    return YamlFile(path, {str(key): plain(value) for key, value in tree.items()}, lines, _package(text))
+
+
+def _package(text: str) -> str:
+    """What the comment before the first key says."""
+    found = _PACKAGE.match(text)
+    return found[1] if found else ""
 
 
 def plain(value: Any) -> Any:
@@ -77,22 +88,12 @@ def plain(value: Any) -> Any:
 
 def _note_lines(node: yaml.Node, place: Place, lines: dict[Place, int], shown: str, seen: set[int]) -> None:
     """The lines of all keys in a mapping; a node that is referred to again is read once."""
-    if isinstance(node, yaml.ScalarNode) and "${" in node.value:
-        where = f"{shown}, line {node.start_mark.line + 1}"
-        key = ".".join(place)
-        raise ConfigError(
-            f"{where}: {key} = {node.value} refers to another value, which is not resolved here.",
-            hint=f"Write the value itself, or override it: {key}=VALUE.",
-            key=key,
-            value=node.value,
-            place=where,
-        )
     if id(node) in seen:
         return
     seen.add(id(node))
     if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _note_lines(item, place, lines, shown, seen)
+        for number, item in enumerate(node.value):
+            _note_lines(item, (*place, str(number)), lines, shown, seen)
     if not isinstance(node, yaml.MappingNode):
         return
     for key, value in node.value:

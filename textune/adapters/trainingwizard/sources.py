@@ -125,7 +125,7 @@ def _files(file: SpecFile, table: Table, tree: Mapping[str, Any], remarks: Remar
     head = head_of(paths[0], str(known.get("encoding", "utf-8-sig"))) if paths else ""
     keys.append(("format", _format(loader, files, head, known), table.origin("loader")))
     row = None
-    if head and not remarks.problems:
+    if head and "split" not in known and not remarks.problems:
         row = first_row(
             head,
             loader,

@@ -66,6 +66,7 @@ def train_foreign(
     *,
     resume: str | None,
     dry_run: bool,
+    fast_dev_run: bool = False,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -79,4 +80,4 @@ def train_foreign(
     loaded = load_foreign(foreign)
     if not (dry_run or launched() or accelerated().precision):
         share_among_devices(loaded.experiment.train, context.obj or [])
-    train_and_report(loaded, dry_run=dry_run, as_json=as_json, quiet=quiet, resume=resume)
+    train_and_report(loaded, dry_run=dry_run, fast_dev_run=fast_dev_run, as_json=as_json, quiet=quiet, resume=resume)

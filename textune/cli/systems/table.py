@@ -75,8 +75,19 @@ SYSTEMS: dict[str, System] = {
             "text_classification_pipeline": "pipeline",
         },
     ),
+    "torchrecipes": System(
+        "torchrecipes", convert="convert_torchrecipes", words={"torchrecipes": "train_as_torchrecipes"}
+    ),
 }
 """By the name that `textune convert` knows."""
+OPTIONS_FIRST = {"torchrecipes": ("--config-name", "-cn", "--config-path", "-cp", "--config-dir")}
+"""Programs that have no name: the options that one may begin with instead, by the word that stands for it."""
+
+
+def with_its_word(words: list[str]) -> list[str]:
+    """The words of a command, with the word of the program before options that are one's own."""
+    first = words[0].partition("=")[0] if words else ""
+    return [*(word for word, options in OPTIONS_FIRST.items() if first in options), *words]
 
 
 def command_called(word: str) -> click.Command | None:

@@ -10,7 +10,7 @@ Cells of csv, tsv and text stay text exactly as written; the other formats keep 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -158,7 +158,30 @@ def _read_python(source: PythonSource) -> Piece:
     if not callable(code.target):
         raise code.error(f"it is {article(code.target)}, not a class or function")
     with code.calling("while it gives rows"):
-        return memory_piece(code.build(source.options), source.object, f"The Python source {source.object!r} returned")
+        rows = code.build(source.options)
+        if source.part is not None:
+            rows = _part(rows, source.part, code)
+        if source.column_names:
+            rows = [_named(row, source.column_names, number, code) for number, row in enumerate(rows)]
+        return memory_piece(rows, source.object, f"The Python source {source.object!r} returned")
+
+
+def _part(sets: object, part: int, code: OwnObject) -> object:
+    """One of several sets of rows."""
+    if not isinstance(sets, tuple | list) or part >= len(sets):
+        found = count(len(sets), "set of rows", "sets of rows") if isinstance(sets, tuple) else article(sets)
+        raise code.error(f"it returned {found}, and part = {part} is asked for", value=part)
+    return sets[part]
+
+
+def _named(row: object, names: Sequence[str], number: int, code: OwnObject) -> dict[str, object]:
+    """A row that is a tuple, as a dictionary; dictionaries stay as they are."""
+    if isinstance(row, dict):
+        return row
+    if not isinstance(row, tuple | list) or len(row) != len(names):
+        found = count(len(row), "value") if isinstance(row, tuple | list) else article(row)
+        raise code.error(f"row {number + 1} is {found}, and column_names has {count(len(names), 'name')}")
+    return dict(zip(names, row, strict=True))
 
 
 def _read_given(source: GivenSource, given: GivenRows) -> Piece:

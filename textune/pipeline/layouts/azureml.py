@@ -16,7 +16,7 @@ from textune.run import RunFolder
 if TYPE_CHECKING:
     from textune.pipeline.train import TrainResult
 
-FINETUNE_ARGS = "finetune_args.json"
+FINETUNE_ARGS, FINETUNE_CONFIG = "finetune_args.json", "finetune_config.json"
 _OWN = {CARD_NAME, "probe.jsonl", "usual.json", "README.md"}
 """Files of the best model that stay in `best/` alone."""
 
@@ -38,6 +38,8 @@ def write(run: RunFolder, result: TrainResult, experiment: Experiment) -> None:
         _copy(kept, run.path / FINETUNE_ARGS)
     else:
         _write_json(run.path / FINETUNE_ARGS, {"model_name_or_path": experiment.model.name})
+    if (config := run.path / "foreign" / FINETUNE_CONFIG).is_file():
+        _copy(config, run.path / FINETUNE_CONFIG)
 
 
 def _copy(source: Path, target: Path) -> None:
