@@ -420,6 +420,15 @@ def test_az_02_one_command_does_what_the_stages_do_apart_and_goes_on_with_what_i
     assert two.code != 0 and "textune launch" in two.err
 
 
+def test_az_26_the_rows_that_were_set_aside_for_testing_get_a_written_report(
+    home: Path, first: tuple[str, ...]
+) -> None:
+    report = json.loads((home / "first" / "report-test.json").read_text(encoding="utf-8"))
+    again = textune.evaluate(home / "first", part="test")
+    assert report["rows"] == again.num_rows == 10
+    assert again.metrics == report["metrics"] and {"accuracy", "loss", "mcc"} <= set(again.metrics)
+
+
 def test_az_23_a_fine_tuned_model_is_imported_and_trained_on(
     home: Path, first: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
