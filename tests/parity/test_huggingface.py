@@ -214,6 +214,10 @@ def test_hf_11_hf_08_train_evaluate_and_predict_apart(
     assert plain == pytest.approx(found, rel=1e-6)
     assert (files / "again/predict_results_None.txt").read_text(encoding="utf-8").splitlines() == predicted
     assert len(list((files / "plain").iterdir())) == 4
+    config["architectures"] = ["BertModel"]
+    (files / "plain/config.json").write_text(json.dumps(config), encoding="utf-8")
+    answer = textune("run_glue", "--model_name_or_path", "plain", "--validation_file", "dev.csv", *again, "--quiet")
+    assert answer.code == 2 and "names no model of sequence classification" in answer.err
 
 
 def test_hf_13_checkpoints_and_where_a_run_goes_on(files: Path) -> None:

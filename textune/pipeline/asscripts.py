@@ -3,6 +3,7 @@ push."""
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,7 +32,6 @@ from textune.model import CARD_NAME, complete_model, find_pretrained, read_confi
 from textune.pipeline.evaluate import evaluate
 from textune.pipeline.layouts import ending_of, result_text, results_of
 from textune.pipeline.load import TrainedModel, load
-from textune.pipeline.stages.outputs import copy_model
 from textune.prediction import HeadCard, ModelCard, write_card
 from textune.ranks import launched_rank
 
@@ -89,6 +89,14 @@ def _as_ours(model: Path, experiment: Experiment, copy: Path) -> Path:
     """A copy of a classifier that transformers wrote, with what textune keeps beside one: the names of its classes are
     its own, else those of the task, else numbers."""
     config = read_config(find_pretrained(str(model), experiment.model, key="model_name_or_path"))
+    if not any(name.endswith("ForSequenceClassification") for name in config.architectures or ()):
+        raise ConfigError(
+            f"model_name_or_path = {model}: its config.json names no model of sequence classification.",
+            hint="Add --do_train, or name a trained classifier.",
+            key="model_name_or_path",
+            value=str(model),
+            place=str(model),
+        )
     own = tuple(str(name) for _, name in sorted((config.id2label or {}).items()))
     if all(name == f"LABEL_{number}" for number, name in enumerate(own)):
         stated = experiment.data.labels.names
@@ -110,7 +118,7 @@ def _as_ours(model: Path, experiment: Experiment, copy: Path) -> Path:
         labels=Labels(names=head.names),
         precision="fp32",
     )
-    copy_model(model, copy)
+    shutil.copytree(model, copy, ignore=shutil.ignore_patterns("checkpoint*", "*.bin", "*.pt", "*.pth", "*.pkl"))
     write_card(card, copy)
     return copy
 
