@@ -24,7 +24,7 @@ from textune.adapters.azureml.inputs import FINETUNE, METRICS, SCHEDULES, read_i
 from textune.adapters.loaded import load_foreign
 from textune.cli import commands
 from textune.config.load import load_config
-from textune.errors import ConfigError, DataError
+from textune.errors import ConfigError, DataError, ExportError, RunError
 from textune.evaluation.metrics import METRICS as OURS
 from textune.training.schedule import learning_rate
 
@@ -172,10 +172,26 @@ def test_az_21_a_finished_run_becomes_an_mlflow_model_once(
         return SimpleNamespace(folder=target)
 
     monkeypatch.setattr("textune.pipeline.stages.converting.export", export)
+    monkeypatch.setattr("textune.pipeline.azureml.kind_of", lambda name: None)  # whether MLflow is installed or not
     given = folders | LORA_RUN | OUTPUTS | {"save_as_mlflow_model": "true"}
     for _ in range(2):  # the run is complete, and then the model is there
         run(home, ["text_classification_finetune", *as_words(given), "--resume"])
     assert made == [(component_run, home / "flow")]
+    given |= {"pytorch_model_folder": "another"}
+    with contextlib.chdir(home):
+        done = CliRunner().invoke(commands, ["text_classification_finetune", *as_words(given)])
+    assert isinstance(done.exception, RunError) and "an MLflow model that is not of this run" in str(done.exception)
+    assert not (home / "another").exists()  # said before anything is trained
+
+
+def test_az_21_without_mlflow_nothing_is_trained(
+    here: Path, folders: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textune.exports.table.find_spec", lambda name: None)
+    words = as_words(folders | SMALL | {"save_as_mlflow_model": "true", "pytorch_model_folder": "untrained"})
+    done = CliRunner().invoke(commands, ["text_classification_finetune", *words])
+    assert isinstance(done.exception, ExportError) and "textune[mlflow]" in str(done.exception)
+    assert not (here / "untrained").exists()
 
 
 AROUND = ("class_names.json", "finetune_args.json", "azureml_mlflow_inference_params.json")
