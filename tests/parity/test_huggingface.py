@@ -324,6 +324,7 @@ def test_flags_may_be_one_json_file(script: Script, files: Path) -> None:
         ("run_glue_no_trainer", "--max_seq_length 5 --task_name rte", ["--max_seq_length", "--max_length"]),
         ("run_glue_no_trainer", "--task_name rte --num_warmup_steps x", ["num_warmup_steps"]),
         ("run_xnli", "--do_train", ["language"]),
+        ("run_xnli", "--do_train --language ge", ["XNLI has no such language", "de"]),
         ("run_glue", "--task_name rte --do_train --config_name other", ["config_name", "model.config"]),
         ("run_glue", "--task_name rte --do_train --max_train_samples 0", ["max_train_samples"]),
     ],

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -221,7 +222,11 @@ def _devices() -> Answer:
     for number in range(torch.cuda.device_count()):
         gpu = torch.device("cuda", number)
         said.append(f"GPU {number}: {torch.cuda.get_device_name(gpu)}")
-        product = (left.to(gpu) @ left.to(gpu)).cpu()
+        try:
+            product = (left.to(gpu) @ left.to(gpu)).cpu()
+        except RuntimeError as error:  # such as no code for a GPU of this age, or no memory that is free
+            wrong.append(f"GPU {number} does not compute: {str(error).partition(chr(10))[0]}")
+            continue
         if not torch.allclose(product, left @ left, atol=1e-2):
             wrong.append(f"GPU {number} multiplies wrongly")
     said.append(f"runs compute on {here}")
@@ -272,7 +277,8 @@ def _last_words(run: Path) -> str:
         lines = run.with_suffix(".log").read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         return ""
-    said = [line for line in lines if line.startswith("Error: ")] or [line for line in lines if line.strip()]
+    said = [line for line in lines if re.match(r"Error( on rank \d+)?: ", line)]
+    said = said or [line for line in lines if line.strip()]
     return said[-1] if said else "It printed nothing."
 
 

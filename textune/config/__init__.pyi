@@ -25,6 +25,7 @@ from .evaluations import sets_of_rows as sets_of_rows
 from .explain import show as show
 from .fields import expected as expected
 from .fields import keys_of as keys_of
+from .fields import marker_at as marker_at
 from .fields import role_of as role_of
 from .load import DEFAULT as DEFAULT
 from .load import Config as Config

@@ -107,7 +107,12 @@ def _accelerators(values: Values) -> tuple[bool, int]:
             close = nearest(name, _ACCELERATOR)
             hint = f"Did you mean {close}?" if close else f"Its keys are {listing(_ACCELERATOR)}."
             values.refuse(key, f"it takes no {name}.", hint)
-    parts = (table.get("gradient_accumulation_kwargs") or {}).get("num_steps")
+    kwargs = table.get("gradient_accumulation_kwargs") or {}
+    if not isinstance(kwargs, dict):
+        values.refuse(
+            key, "gradient_accumulation_kwargs is no table.", "Write gradient_accumulation_steps = N instead."
+        )
+    parts = kwargs.get("num_steps")
     if parts is not None:
         if not isinstance(parts, int) or parts < 1 or accumulation > 1:
             values.refuse(key, "num_steps cannot be used.", "Write gradient_accumulation_steps = N instead.")

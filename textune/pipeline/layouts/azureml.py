@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textune.atomic import WRITING, write_text
+from textune.atomic import write_text, written_aside
 from textune.config import Experiment
 from textune.model import CARD_NAME
 from textune.prediction import read_card
@@ -44,9 +44,8 @@ def write(run: RunFolder, result: TrainResult, experiment: Experiment) -> None:
 
 def _copy(source: Path, target: Path) -> None:
     """A file, complete or absent."""
-    aside = target.with_name(target.name + WRITING)
-    shutil.copyfile(source, aside)
-    aside.replace(target)
+    with written_aside(target) as aside:
+        shutil.copyfile(source, aside)
 
 
 def _write_json(path: Path, tree: dict[str, object]) -> None:
