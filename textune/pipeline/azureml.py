@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -11,10 +10,9 @@ from textune.config import FilesSource, user_path
 from textune.data import read_source
 from textune.errors import DataError, RunError
 from textune.exports import Exported, kind_of
-from textune.jsontext import parse_json
 from textune.pipeline import convert_model
 
-_NOTE = "foreign/mlflow_model_folder.json"
+_NOTE = "foreign/mlflow_model_folder.txt"
 """Of the run folder: where it wrote its MLflow model."""
 
 
@@ -78,7 +76,7 @@ def write_mlflow_folder(run: str | Path, folder: str | Path) -> Exported | None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     written = convert_model({"pytorch_model_folder": str(run), "mlflow_model_folder": str(folder)})
     (run / _NOTE).parent.mkdir(exist_ok=True)
-    write_text(run / _NOTE, json.dumps(str(folder.absolute())) + "\n")
+    write_text(run / _NOTE, f"{folder.absolute()}\n")
     return written
 
 
@@ -86,4 +84,4 @@ def _is_written(run: Path, folder: Path) -> bool:
     """Whether the run noted that it wrote this MLflow model."""
     note = run / _NOTE
     there = note.is_file() and (folder / "MLmodel").is_file()
-    return there and parse_json(note.read_text(encoding="utf-8")) == str(folder.absolute())
+    return there and note.read_text(encoding="utf-8") == f"{folder.absolute()}\n"
