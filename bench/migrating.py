@@ -267,7 +267,10 @@ def main() -> None:
             {
                 "when": datetime.now(UTC).isoformat(timespec="seconds"),
                 "machine": processor(),
-                "command": f"python -m bench.migrating --rows {options.rows} --pairs {options.pairs}",
+                "command": " ".join(
+                    ["python -m bench.migrating --systems", *options.systems]
+                    + [f"--rows {options.rows} --pairs {options.pairs}"]
+                ),
                 "results": results,
             },
         )
