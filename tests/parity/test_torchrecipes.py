@@ -99,6 +99,14 @@ def test_tr_01_every_key_and_group_can_be_set_by_a_word() -> None:
         (["transform.num_labels=3"], "transform.num_labels", "label_names has 2"),
         (["transform.transform.text_column=body"], "transform.transform.text_column", "datamodule.columns"),
         (["trainer.max_epochs=0"], "trainer.max_epochs", "nothing to train"),
+        (["~trainer.callbackz"], "trainer.callbackz", "there is no trainer.callbackz to remove"),
+        (["trainer.limit_train_batches=2.0"], "trainer.limit_train_batches", "Write a number of batches"),
+        (
+            ["trainer.val_check_interval=0.5", "trainer.check_val_every_n_epoch=2"],
+            "trainer.val_check_interval",
+            "Leave one of them out",
+        ),
+        (["transform.label_transform.label_names=[no,yes]"], "transform.label_transform.label_names", "0 (negative)"),
         (["trainer.limit_train_batches=0.5"], "trainer.limit_train_batches", "Write a number of batches"),
     ],
     ids=lambda one: one[0] if isinstance(one, list) else None,
@@ -264,6 +272,19 @@ def test_tr_09_checkpoints_by_callbacks() -> None:
     assert value(found, "train.checkpoint.keep_best") == 2 and value(found, "train.early_stopping.patience") == 4
     with pytest.raises(ConfigError, match="mode = min would choose the worst"):
         converted("train_app", f"trainer.callbacks=[{saving.replace('max', 'min')}]")
+    every = converted("train_app", f"trainer.callbacks=[{saving.replace('save_top_k:2', 'save_top_k:-1')}]")
+    assert value(every, "train.checkpoint.keep") == "all"
+    # Lightning stops at the first evaluation that is no better with patience 0, as with 1; 0 never stops here.
+    at_once = converted("train_app", f"trainer.callbacks=[{stopping.replace('patience:4', 'patience:0')}]")
+    assert value(at_once, "train.early_stopping.patience") == 1
+
+
+@pytest.mark.parametrize("names", ["['0','1']", "['1','0']"])
+def test_sst2_of_the_hub_has_the_labels_of_its_files_in_any_order(names: str, tmp_path: Path) -> None:
+    words = (f"datamodule.dataset.root={tmp_path}", f"transform.label_transform.label_names={names}")
+    found = converted("train_app", *words)
+    assert value(found, "data.train.replace.label") == {"negative": "0", "positive": "1"}
+    assert list(value(found, "data.labels.names")) == [names[2], names[6]]
 
 
 def test_tr_10_the_same_command_goes_on_where_it_was_stopped(call: Any, tmp_path: Path) -> None:

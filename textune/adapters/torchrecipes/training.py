@@ -199,6 +199,9 @@ def _evaluations(settings: Settings) -> Iterator[Line]:
     """How often the validation rows are evaluated: in epochs, or in batches of the loader."""
     interval, epochs = settings["trainer.val_check_interval"], settings["trainer.check_val_every_n_epoch"]
     origin = settings.origin("trainer.val_check_interval", "trainer.check_val_every_n_epoch")
+    if (isinstance(interval, int) or interval not in (None, 1.0)) and (epochs or 1) > 1:
+        reason = f"it is within each epoch, but trainer.check_val_every_n_epoch = {epochs}"
+        refuse([settings.problem("trainer.val_check_interval", reason, "Leave one of them out.")])
     if isinstance(interval, int):
         yield Line("train.evaluate_every", steps(max(1, interval // accumulation(settings))), origin)
         return
