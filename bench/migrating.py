@@ -267,10 +267,8 @@ def main() -> None:
             {
                 "when": datetime.now(UTC).isoformat(timespec="seconds"),
                 "machine": processor(),
-                "command": " ".join(
-                    ["python -m bench.migrating --systems", *options.systems]
-                    + [f"--rows {options.rows} --pairs {options.pairs}"]
-                ),
+                "command": f"python -m bench.migrating --systems {' '.join(options.systems)} --rows {options.rows}"
+                f" --pairs {options.pairs}",
                 "results": results,
             },
         )
