@@ -2,6 +2,7 @@
 commands as they stand, but for the program's name."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,20 @@ def test_hf_11_hf_08_train_evaluate_and_predict_apart(
     found = json.loads((files / "again/eval_results.json").read_text(encoding="utf-8"))
     assert found["eval_accuracy"] == evaluated["eval_accuracy"]
     assert (files / "again/predict_results_None.txt").read_text(encoding="utf-8").splitlines() == predicted
+
+    (files / "plain").mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(out / name, files / "plain" / name)
+    answer = textune("run_glue", "--model_name_or_path", "plain", "--validation_file", "dev.csv", *again, "--quiet")
+    assert answer.code == 0, answer.err
+    plain = json.loads((files / "again/eval_results.json").read_text(encoding="utf-8"))
+    assert plain == pytest.approx(found, rel=1e-6)
+    assert (files / "again/predict_results_None.txt").read_text(encoding="utf-8").splitlines() == predicted
+    assert len(list((files / "plain").iterdir())) == 4
+    config["architectures"] = ["BertModel"]
+    (files / "plain/config.json").write_text(json.dumps(config), encoding="utf-8")
+    answer = textune("run_glue", "--model_name_or_path", "plain", "--validation_file", "dev.csv", *again, "--quiet")
+    assert answer.code == 2 and "names no model of sequence classification" in answer.err
 
 
 def test_hf_13_checkpoints_and_where_a_run_goes_on(files: Path) -> None:

@@ -107,6 +107,7 @@ from .taskkinds import BinaryTask as BinaryTask
 from .taskkinds import ClassWeights as ClassWeights
 from .taskkinds import ConditionalLmTask as ConditionalLmTask
 from .taskkinds import MulticlassTask as MulticlassTask
+from .taskkinds import MultilabelTask as MultilabelTask
 from .taskkinds import MultitaskTask as MultitaskTask
 from .taskkinds import PythonTask as PythonTask
 from .taskkinds import RegressionTask as RegressionTask
