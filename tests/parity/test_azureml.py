@@ -97,6 +97,7 @@ def test_az_01_the_component_file_asks_for_what_the_table_has() -> None:
 
 SMALL = {"per_device_train_batch_size": 4, "learning_rate": 1e-3, "max_steps": 4, "save_as_mlflow_model": "false"}
 
+FINETUNE_CONFIG = {"lora_target_modules": ["query", "value"]}
 LORA_RUN = SMALL | {"apply_lora": "true", "evaluation_strategy": "steps", "eval_steps": 2}
 OUTPUTS = {"pytorch_model_folder": "out", "mlflow_model_folder": "flow"}
 
@@ -106,6 +107,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the stages before the component write."""
     home = tmp_path_factory.mktemp("home")
     stage_folders(home)
+    write_json(home / "selected" / "finetune_config.json", FINETUNE_CONFIG)
     return home
 
 
@@ -157,6 +159,7 @@ def test_az_22_the_folder_has_the_best_model_at_its_top_beside_every_checkpoint(
     read = {name: json.loads((component_run / name).read_text(encoding="utf-8")) for name in AROUND}
     assert read["class_names.json"] == {"class_names": ["neg", "pos"]}
     assert read["finetune_args.json"]["apply_lora"] == "true"
+    assert read["finetune_config.json"] == FINETUNE_CONFIG
     assert read["azureml_mlflow_inference_params.json"]["tokenizer_config"]["max_length"] == 24
 
 
@@ -194,7 +197,7 @@ def test_az_21_without_mlflow_nothing_is_trained(
     assert not (here / "untrained").exists()
 
 
-AROUND = ("class_names.json", "finetune_args.json", "azureml_mlflow_inference_params.json")
+AROUND = ("class_names.json", "finetune_args.json", "finetune_config.json", "azureml_mlflow_inference_params.json")
 
 
 def test_az_08_lora_is_merged_or_left_as_adapters(home: Path, folders: dict[str, str], component_run: Path) -> None:
