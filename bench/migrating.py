@@ -267,7 +267,8 @@ def main() -> None:
             {
                 "when": datetime.now(UTC).isoformat(timespec="seconds"),
                 "machine": processor(),
-                "command": f"python -m bench.migrating --rows {options.rows} --pairs {options.pairs}",
+                "command": f"python -m bench.migrating --systems {' '.join(options.systems)} --rows {options.rows}"
+                f" --pairs {options.pairs}",
                 "results": results,
             },
         )

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 import torch
 from kits.cli import runner
+from kits.errors import refused
 from kits.ranking import textune_ranks
 from safetensors.torch import load_file, save_file
 
 from textune.chaos import machine
 from textune.chaos.machine import Answer, MachineProof, prove_machine
+from textune.errors import RunError
 from textune.model import KernelError
 
 
@@ -123,6 +125,12 @@ def test_a_gpu_that_does_not_compute_is_wrong(monkeypatch: pytest.MonkeyPatch) -
     answer = machine._devices()
     assert not answer.ok and "\n" not in answer.said
     assert answer.said.startswith("GPU 0 does not compute: CUDA error: no kernel image is available")
+
+
+def test_a_folder_that_is_a_file_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    with refused(RunError, key="--folder", reason="it is a file"):
+        prove_machine(folder=tmp_path / "taken")
 
 
 def test_kernels_that_cannot_be_loaded_are_wrong_where_the_processor_has_them(monkeypatch: pytest.MonkeyPatch) -> None:

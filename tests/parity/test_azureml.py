@@ -24,7 +24,7 @@ from textune.adapters.azureml.inputs import FINETUNE, METRICS, SCHEDULES, read_i
 from textune.adapters.loaded import load_foreign
 from textune.cli import commands
 from textune.config.load import load_config
-from textune.errors import ConfigError, DataError
+from textune.errors import ConfigError, DataError, ExportError, RunError
 from textune.evaluation.metrics import METRICS as OURS
 from textune.training.schedule import learning_rate
 
@@ -97,6 +97,7 @@ def test_az_01_the_component_file_asks_for_what_the_table_has() -> None:
 
 SMALL = {"per_device_train_batch_size": 4, "learning_rate": 1e-3, "max_steps": 4, "save_as_mlflow_model": "false"}
 
+FINETUNE_CONFIG = {"lora_target_modules": ["query", "value"]}
 LORA_RUN = SMALL | {"apply_lora": "true", "evaluation_strategy": "steps", "eval_steps": 2}
 OUTPUTS = {"pytorch_model_folder": "out", "mlflow_model_folder": "flow"}
 
@@ -106,6 +107,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the stages before the component write."""
     home = tmp_path_factory.mktemp("home")
     stage_folders(home)
+    write_json(home / "selected" / "finetune_config.json", FINETUNE_CONFIG)
     return home
 
 
@@ -157,6 +159,7 @@ def test_az_22_the_folder_has_the_best_model_at_its_top_beside_every_checkpoint(
     read = {name: json.loads((component_run / name).read_text(encoding="utf-8")) for name in AROUND}
     assert read["class_names.json"] == {"class_names": ["neg", "pos"]}
     assert read["finetune_args.json"]["apply_lora"] == "true"
+    assert read["finetune_config.json"] == FINETUNE_CONFIG
     assert read["azureml_mlflow_inference_params.json"]["tokenizer_config"]["max_length"] == 24
 
 
@@ -172,13 +175,29 @@ def test_az_21_a_finished_run_becomes_an_mlflow_model_once(
         return SimpleNamespace(folder=target)
 
     monkeypatch.setattr("textune.pipeline.stages.converting.export", export)
+    monkeypatch.setattr("textune.pipeline.azureml.kind_of", lambda name: None)  # whether MLflow is installed or not
     given = folders | LORA_RUN | OUTPUTS | {"save_as_mlflow_model": "true"}
     for _ in range(2):  # the run is complete, and then the model is there
         run(home, ["text_classification_finetune", *as_words(given), "--resume"])
     assert made == [(component_run, home / "flow")]
+    given |= {"pytorch_model_folder": "another"}
+    with contextlib.chdir(home):
+        done = CliRunner().invoke(commands, ["text_classification_finetune", *as_words(given)])
+    assert isinstance(done.exception, RunError) and "an MLflow model that is not of this run" in str(done.exception)
+    assert not (home / "another").exists()  # said before anything is trained
 
 
-AROUND = ("class_names.json", "finetune_args.json", "azureml_mlflow_inference_params.json")
+def test_az_21_without_mlflow_nothing_is_trained(
+    here: Path, folders: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textune.exports.table.find_spec", lambda name: None)
+    words = as_words(folders | SMALL | {"save_as_mlflow_model": "true", "pytorch_model_folder": "untrained"})
+    done = CliRunner().invoke(commands, ["text_classification_finetune", *words])
+    assert isinstance(done.exception, ExportError) and "textune[mlflow]" in str(done.exception)
+    assert not (here / "untrained").exists()
+
+
+AROUND = ("class_names.json", "finetune_args.json", "finetune_config.json", "azureml_mlflow_inference_params.json")
 
 
 def test_az_08_lora_is_merged_or_left_as_adapters(home: Path, folders: dict[str, str], component_run: Path) -> None:

@@ -153,8 +153,9 @@ def test_az_04_every_format_and_a_manifest_give_the_same_rows(form: str, stage: 
         ("paths:\n  - file: a.csv\ntransformations:\n  - filter: 'col(\"x\") > 1'", "filter cannot be done here"),
         ("paths:\n  - file: a.csv\ntransformations:\n  - read_delimited: {header: no_header}", "no_header"),
         ("paths:\n  - file: a.csv\ntransformations:\n  - take: -1", "take"),
+        ("paths:\n  - file: a.csv\ntransformations:\n  - take: 5\n  - take: 10", "comes after another that sets take"),
     ],
-    ids=["absent", "no yaml", "no paths", "remote", "bare", "filter", "no header", "take"],
+    ids=["absent", "no yaml", "no paths", "remote", "bare", "filter", "no header", "take", "take twice"],
 )
 def test_az_04_a_manifest_that_cannot_be_read_is_refused(manifest: str | None, said: str, tmp_path: Path) -> None:
     if manifest is not None:
@@ -178,6 +179,16 @@ transformations:
     source = read_mltable(str(tmp_path / "MLTable"), key="train_mltable_path")
     assert source.files == (str(tmp_path / "./*.jsonl"),)
     assert (source.format, source.select, source.take, source.encoding) == ("jsonl", ("text", "label"), 5, "utf-8")
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf8", "utf8bom", "ascii", "latin1", "iso88591", "windows1252", "utf16", "utf32"]
+)
+def test_az_04_a_manifest_may_name_every_encoding_that_is_known_there(encoding: str, tmp_path: Path) -> None:
+    manifest = f"paths:\n  - file: a.jsonl\ntransformations:\n  - read_json_lines: {{encoding: {encoding}}}"
+    (tmp_path / "MLTable").write_text(manifest, encoding="utf-8")
+    source = read_mltable(str(tmp_path), key="train_mltable_path")
+    assert "a".encode(source.encoding)
 
 
 @pytest.mark.parametrize(

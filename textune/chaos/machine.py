@@ -24,6 +24,7 @@ import torch
 from textune.adapters import Foreign, as_accelerated
 from textune.chaos.alike import largest_difference, weights_difference
 from textune.config import user_path
+from textune.errors import RunError
 from textune.model import KernelError, compiler_obstacle, load_library, processor, resolve_device
 from textune.pipeline import train
 from textune.ranks import Ranks, joined, launched
@@ -206,10 +207,26 @@ def _workplace(ranks: Ranks, folder: str | Path | None) -> Iterator[Path]:
         made = ""
         if ranks.is_first:
             parent = None if folder is None else user_path(folder)
-            if parent is not None:
-                parent.mkdir(parents=True, exist_ok=True)
-            made = stack.enter_context(tempfile.TemporaryDirectory(prefix="textune-test-", dir=parent))
+            try:
+                if parent is not None:
+                    parent.mkdir(parents=True, exist_ok=True)
+                made = stack.enter_context(tempfile.TemporaryDirectory(prefix="textune-test-", dir=parent))
+            except OSError as error:
+                raise _no_folder(parent, error) from error
         yield Path(ranks.broadcast(made))
+
+
+def _no_folder(folder: Path | None, error: OSError) -> RunError:
+    """That nothing can be written where the proof works."""
+    reason = "it is a file" if folder is not None and folder.is_file() else error.strerror or str(error)
+    return RunError(
+        f"textune test cannot work in {folder or tempfile.gettempdir()}: {reason}.",
+        hint="Give a folder that can be written to with --folder.",
+        key="--folder",
+        value=None if folder is None else str(folder),
+        place=str(folder or ""),
+        reason=reason,
+    )
 
 
 def _devices() -> Answer:
