@@ -7,7 +7,8 @@ of three seeds. Every textune run begins with an empty token cache.
 
     huggingface      run_glue_no_trainer.py: 32 rows a step, 3 epochs, 128 tokens
     training-wizard  config.toml of its example: 2 rows a step, 1 epoch, 256 tokens, evaluates and saves each epoch
-    azureml          import, preprocess, finetune with their defaults: 1 row a step, 1 epoch
+    azureml          import, preprocess, finetune with their defaults: 1 row a step, 1 epoch; no MLflow model, which
+                     Trainer has nothing for
 
 FOLDER has `train.tsv` and `dev.tsv` with a text and a label of 0 or 1 in each line (GLUE's SST-2). torchrecipes is
 not among them: its recipe's backbone is XLM-R as torchtext builds it, which Trainer does not have.
@@ -107,10 +108,11 @@ def _azureml(place: Path, model: str, seed: int) -> list[list[str]]:
     rows = ["--train_file_path", "train.jsonl", "--validation_file_path", "validation.jsonl"]
     keys = ["--sentence1_key", "text", "--label_key", "label", "--model_selector_output", "selected"]
     folders = ["--preprocess_output", "encoded", "--model_selector_output", "selected"]
+    seeded, plain = ["--seed", str(seed)], ["--save_as_mlflow_model", "false"]
     return [
         ["text_classification_model_import", "--huggingface_id", model, "--output_dir", "selected"],
         ["text_classification_preprocess", *rows, *keys, "--output_dir", "encoded"],
-        ["text_classification_finetune", *folders, "--seed", str(seed), "--pytorch_model_folder", "out"],
+        ["text_classification_finetune", *folders, *seeded, "--pytorch_model_folder", "out", *plain],
     ]
 
 
@@ -265,7 +267,8 @@ def main() -> None:
             {
                 "when": datetime.now(UTC).isoformat(timespec="seconds"),
                 "machine": processor(),
-                "command": f"python -m bench.migrating --rows {options.rows} --pairs {options.pairs}",
+                "command": f"python -m bench.migrating --systems {' '.join(options.systems)} --rows {options.rows}"
+                f" --pairs {options.pairs}",
                 "results": results,
             },
         )

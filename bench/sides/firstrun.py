@@ -1,5 +1,5 @@
-"""`python -m bench.sides.firstrun SPEC.json`: a first run from rows to a saved model with `transformers.Trainer`, or
-with the loop of run_glue_no_trainer; none of textune's code.
+"""`python -m bench.sides.firstrun SPEC.json`: a first run from rows to a saved model with `transformers.Trainer`;
+none of textune's code.
 
 The specification has what another system's own code would compute: its batches, padding, schedule, and how often it
 evaluates and saves. The last line of the output is JSON: the accuracy on the validation rows.

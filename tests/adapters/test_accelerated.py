@@ -134,8 +134,8 @@ def test_a_run_keeps_its_own_rows_of_a_step_on_another_number_of_processes(home:
     assert resumed.complete_before
     [said] = [note for note in resumed.notices if "train.batch_size" in note]
     assert said == (
-        "train.batch_size stays 8, with which this run began; the processes that were started would make it rows 2 x"
-        " accumulation 2 x 3 processes = 12 rows"
+        "train.batch_size stays 8, with which this run began; this command, in as many processes as were started,"
+        " would make it rows 2 x accumulation 2 x 3 processes = 12 rows"
     )
 
 

@@ -144,6 +144,20 @@ def test_the_usual_call_is_a_configuration_that_loads_and_names_where_each_value
     assert kept["learning_rate"] == 3e-5 and kept["model_name_or_path"].endswith("tiny")
 
 
+@pytest.mark.parametrize(
+    ("stated", "length"),
+    [({"model_max_length": 40}, 40), ({"model_max_length": 10**30}, 512)],
+    ids=["known", "unknown"],
+)
+def test_rows_as_long_as_the_model_takes_are_as_long_as_its_tokenizer_says(
+    tmp_path: Path, stated: dict[str, Any], length: int
+) -> None:
+    folders = stage_folders(tmp_path, max_seq_length=-1, pad_to_max_length="true")
+    write_json(Path(folders["preprocess_output"]) / "tokenizer_config.json", stated)
+    foreign = finetune(folders)
+    assert value(foreign, "tokens.max_length") == length and value(foreign, "tokens.pad") == "max_length"
+
+
 CONFLICTS: dict[str, tuple[Given, str, str]] = {
     "deepspeed and batch size": (ZERO | {"auto_find_batch_size": "true"}, "auto_find_batch_size", "apply_deepspeed"),
     "stage 3 and lora": (ZERO | LORA | {"deepspeed_stage": "3"}, "apply_lora", "stage 3"),
@@ -229,7 +243,9 @@ def test_layers_of_lora_are_those_of_the_family_or_of_finetune_config(tmp_path: 
     assert value(foreign, "model.lora.targets") == ("all-linear",)
     assert any("unheard-of" in note for note in foreign.notes)
     write_json(Path(folders["model_selector_output"]) / "finetune_config.json", {"lora_target_modules": ["key"]})
-    assert value(finetune(folders, LORA), "model.lora.targets") == ("key",)
+    again = finetune(folders, LORA)
+    assert value(again, "model.lora.targets") == ("key",)
+    assert json.loads(again.kept["finetune_config.json"]) == {"lora_target_modules": ["key"]}
 
 
 def test_known_bugs_are_notes(folders: dict[str, str]) -> None:

@@ -121,3 +121,5 @@ def test_files_of_one_name_are_kept_with_as_many_folders_as_tell_them_apart(fold
     for number, file in enumerate(files):
         file.write_text(str(number), encoding="utf-8")
     assert kept_files([*files, files[0]]) == {"default.yaml": "0", "trainer/default.yaml": "1"}
+    around = folder / "conf" / "trainer" / ".." / "default.yaml"
+    assert kept_files([files[1], around]) == {"default.yaml": "1", "conf/default.yaml": "0"}

@@ -9,8 +9,10 @@ import pytest
 from textune.adapters.foreign import as_tree
 from textune.adapters.trainer import FIELDS, OLDER, Arguments, read_arguments
 from textune.adapters.trainer.batch import batch_line
-from textune.config import load_tree
+from textune.batches import Plan
+from textune.config import Duration, load_tree
 from textune.errors import ConfigError
+from textune.evaluation.metrics import METRICS
 from textune.training.rules import UPDATE_RULES
 
 
@@ -62,6 +64,23 @@ def test_defaults_are_those_of_trainer_and_say_so() -> None:
         ({"num_train_epochs": 0.5}, "train.duration", "0.5 epochs"),
         ({"warmup_ratio": 0.1}, "train.schedule.warmup", "10 %"),
         ({"warmup_ratio": 0.1, "max_steps": 25}, "train.schedule.warmup", "3 steps"),
+        ({"warmup_ratio": 1.0}, "train.schedule.warmup", "100 %"),
+        ({"warmup_steps": 1.0}, "train.schedule.warmup", "1 step"),
+        ({"warmup_steps": "0.0", "warmup_ratio": 0.1}, "train.schedule.warmup", "10 %"),
+        ({"warmup_steps": 0.0333333333333}, "train.schedule.warmup", "3.33333333333 %"),
+        ({"num_train_epochs": 0.6666666666666666}, "train.duration", "0.6666666666666666 epochs"),
+        ({"save_steps": -1}, "train.checkpoint.every", "never"),
+        ({"accelerator_config": {"gradient_accumulation_kwargs": {"num_steps": 4}}}, "train.batch_size", 32),
+        (
+            {
+                "eval_strategy": "epoch",
+                "load_best_model_at_end": True,
+                "metric_for_best_model": "brier",
+                "greater_is_better": False,
+            },
+            "evaluate.metric",
+            "brier",
+        ),
         ({"warmup_steps": 7, "warmup_ratio": 0.1}, "train.schedule.warmup", "7 steps"),
         ({"warmup_steps": 7, "lr_scheduler_type": "constant"}, "train.schedule.warmup", "0 steps"),
         ({"lr_scheduler_type": "polynomial"}, "train.schedule.lr_end", 1e-7),
@@ -158,10 +177,18 @@ def test_defaults_of_another_system_come_before_those_of_trainer() -> None:
         ({"load_best_model_at_end": True}, ["load_best_model_at_end", "eval_strategy"]),
         ({"eval_strategy": "epoch", "metric_for_best_model": "f1", "greater_is_better": False}, ["greater_is_better"]),
         ({"deepspeed": {"zero_optimization": {"stage": 2}}, "auto_find_batch_size": True}, ["auto_find_batch_size"]),
+        ({"deepspeed": {"zero_optimization": {"stage": "x"}}}, ["zero_optimization.stage", "none of 0, 1, 2 and 3"]),
+        ({"deepspeed": {"zero_optimization": 3}}, ["zero_optimization = 3 is no table"]),
+        ({"accelerator_config": {"gradient_accumulation_kwargs": 3}}, ["gradient_accumulation_kwargs is no table"]),
         ({"deepspeed": "absent.json"}, ["absent.json", "cannot be read"]),
         ({"report_to": "neptune"}, ["neptune", "wandb"]),
         ({"sharded_ddp": "simple"}, ["sharded_ddp", "fsdp"]),
         ({"data_seed": 3}, ["data_seed", "seed"]),
+        ({"learning_rate": True}, ["learning_rate", "a number was expected"]),
+        ({"warmup_steps": "nan"}, ["warmup_steps", "finite"]),
+        ({"save_steps": float("inf")}, ["save_steps", "finite"]),
+        ({"warmup_ratio": 1.5}, ["warmup_ratio", "at most 1"]),
+        ({"accelerator_config": {"split_batch": True}}, ["Did you mean split_batches?"]),
         ({"num_train_epochs": 0}, ["num_train_epochs"]),
     ],
     ids=str,
@@ -170,6 +197,51 @@ def test_what_cannot_be_done_is_refused_in_its_own_words(given: Mapping[str, obj
     with pytest.raises(ConfigError) as caught:
         read(given)
     assert [word for word in words if word not in str(caught.value)] == []
+
+
+def test_shares_of_a_run_are_rounded_as_trainer_rounds_them() -> None:
+    from transformers import TrainingArguments
+
+    total = 1000
+    trainer = TrainingArguments(output_dir="x", use_cpu=True)
+    for thousandths in range(1, 1000):
+        trainer.warmup_steps = thousandths / 1000
+        warmup = Duration.parse(lines_of({"warmup_steps": trainer.warmup_steps})["train.schedule.warmup"])
+        assert warmup.steps(total, total, rounding="up") == trainer.get_warmup_steps(total), thousandths
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_steps_of_an_epoch_and_of_a_run_are_those_of_trainer(accumulation: int) -> None:
+    torch = pytest.importorskip("torch")
+    from transformers import Trainer, TrainingArguments
+
+    for rows in (1, 23, 24, 25):
+        for epochs in (0.3, 1.0, 2 / 3, 2.5):
+            given = {
+                "num_train_epochs": epochs,
+                "gradient_accumulation_steps": accumulation,
+                "per_device_train_batch_size": 4,
+            }
+            arguments = TrainingArguments(output_dir="x", use_cpu=True, **given)
+            trainer = Trainer(torch.nn.Linear(1, 1), arguments, train_dataset=[{"x": 0}] * rows)
+            _, per_epoch, *_, total = trainer.set_initial_training_values(arguments, trainer.get_train_dataloader())
+            section = load_tree(
+                as_tree(read(given).lines) | {"data": {"train": {"files": ["a.csv"]}}, "model": {"pretrained": "x"}},
+                origin="x",
+                base=Path(),
+            ).experiment.train
+            plan = Plan.of(section, rows)
+            assert (plan.steps_per_epoch, plan.total_steps) == (per_epoch, total), (rows, epochs)
+
+
+def test_the_direction_of_a_metric_is_that_of_its_own() -> None:
+    for name, metric in METRICS.items():
+        given = {"eval_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": name}
+        lines_of({**given, "greater_is_better": metric.higher_is_better})
+        with pytest.raises(ConfigError, match="greater_is_better"):
+            lines_of({**given, "greater_is_better": not metric.higher_is_better})
+    given["metric_for_best_model"] = "mse"
+    assert any("Trainer keeps the one with the greatest" in note for note in read(given).notes)
 
 
 def test_every_optimizer_and_schedule_of_the_installed_version_is_mapped_or_refused() -> None:

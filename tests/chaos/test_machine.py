@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from kits.cli import runner
+from kits.errors import refused
 from kits.ranking import textune_ranks
 from safetensors.torch import load_file, save_file
 
 from textune.chaos import machine
 from textune.chaos.machine import Answer, MachineProof, prove_machine
+from textune.errors import RunError
 from textune.model import KernelError
 
 
@@ -104,6 +107,30 @@ def test_a_launcher_that_fails_is_said_with_its_last_words(tmp_path: Path) -> No
     assert proof.answers[-1] == Answer(
         "launcher", False, "torchrun: exit code 75. Error: rank 1 of 2 could not meet the others."
     )
+
+
+@pytest.mark.parametrize("said", ["Error: no room.", "Error on rank 1: no room."], ids=["all", "one rank"])
+def test_the_last_words_are_those_of_the_error(said: str, tmp_path: Path) -> None:
+    (tmp_path / "run.log").write_text(f"{said}\ntextune: rank 1 stopped with exit code 2.\n", encoding="utf-8")
+    assert machine._last_words(tmp_path / "run") == said
+
+
+def test_a_gpu_that_does_not_compute_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nCUDA kernel errors")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Old GPU")
+    monkeypatch.setattr(torch.Tensor, "to", refuse)
+    answer = machine._devices()
+    assert not answer.ok and "\n" not in answer.said
+    assert answer.said.startswith("GPU 0 does not compute: CUDA error: no kernel image is available")
+
+
+def test_a_folder_that_is_a_file_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    with refused(RunError, key="--folder", reason="it is a file"):
+        prove_machine(folder=tmp_path / "taken")
 
 
 def test_kernels_that_cannot_be_loaded_are_wrong_where_the_processor_has_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,3 +109,15 @@ def test_a_package_that_is_not_installed_is_named() -> None:
     assert "no_such_reviews is not installed" in message and "pip install no-such-reviews" in message
     with refused(ConfigError, key="model.pretrained", value="package:"):
         override("model.pretrained=package:")
+
+
+def test_paths_that_stand_behind_evaluation_sets_start_there_too(folder: Path) -> None:
+    write(
+        "conf/c.toml",
+        'data.labels.names_file = "names"\ndata.corrections = "c.jsonl"\n'
+        '[data.evaluations]\nnews = { kind = "files", files = "n.csv" }\nweb = { kind = "hub", name = "x/y" }',
+    )
+    data = override(file="conf/c.toml").data
+    assert data.labels.names_file == str(folder / "conf" / "names")
+    assert data.corrections == str(folder / "conf" / "c.jsonl")
+    assert data.evaluations["news"] == FilesSource(files=(str(folder / "conf" / "n.csv"),))

@@ -85,7 +85,8 @@ def test_plain_values_of_yaml(tmp_path: Path, written: str, value: object) -> No
     ("name", "text", "place"),
     [
         ("c.json", '{"train": {"seed": 1,}}', "c.json, line 1"),
-        ("c.json", '{"train": {}, "train": {}}', "c.json"),
+        ("c.json", '{"train": {},\n\t"train": {}}', "c.json, line 2"),
+        ("c.json", '{"a\\ud800": 1, "a\\ud800": 2}', "c.json"),
         ("c.json", "[1, 2]", "c.json"),
         ("c.json", "[" * 100_000, "c.json"),
         ("c.yaml", "train: {seed: 1\n", "c.yaml, line 2"),
@@ -94,13 +95,27 @@ def test_plain_values_of_yaml(tmp_path: Path, written: str, value: object) -> No
         ("c.yaml", "a: 1\n---\nb: 2\n", "c.yaml, line 2"),
         ("c.yaml", "train: !!python/object/apply:os.getcwd []\n", "c.yaml, line 1"),
         ("c.yaml", "train: !!int x\n", "c.yaml"),
+        ("c.yaml", "a: 1\nb: !!binary aGk=\n", "c.yaml, line 2"),
+        ("c.yaml", "a: 1\n? [b]\n: 2\n", "c.yaml, line 2"),
+        ("c.yaml", "a: 1\nb: \x01\n", "c.yaml, line 2"),
     ],
-    ids=["comma", "twice", "list", "deep", "open", "twice-yaml", "list-yaml", "documents", "object", "tag"],
+    ids=[
+        *("comma", "twice", "twice-odd", "list", "deep"),
+        *("open", "twice-yaml", "list-yaml", "documents", "object", "tag", "binary", "list-key", "character"),
+    ],
 )
 def test_what_is_no_table_is_a_sentence_with_its_line(tmp_path: Path, name: str, text: str, place: str) -> None:
     (tmp_path / name).write_text(text)
     with refused(ConfigError, place=place):
         read_tree(tmp_path / name, shown=name)
+
+
+def test_keys_of_yaml_are_text_as_in_the_other_forms(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("weights: {0: 1, on: 2, null: 3}\nmore: {<<: {1: 2}, 3: 4}\n")
+    assert read_tree(tmp_path / "c.yaml", shown="c.yaml") == {
+        "weights": {"0": 1, "on": 2, "null": 3},
+        "more": {"1": 2, "3": 4},
+    }
 
 
 def test_an_empty_yaml_file_has_no_keys(tmp_path: Path) -> None:

@@ -287,12 +287,14 @@ def passed(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_textune_says_that_it_does_not_open_it(passed: Path) -> None:
     with pytest.raises(ModelError, match="of the kind text, which textune does not open") as refused:
         load(passed)
     assert "docs/exports.md" in refused.value.hint
 
 
+@pytest.mark.slow
 def test_no_texts_get_no_answers(passed: Path) -> None:
     """A process of its own: the operators for strings would end it where there are none."""
     program = (

@@ -4,6 +4,7 @@ import ast
 import contextlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from textune.adapters.azureml.inputs import FINETUNE, METRICS, SCHEDULES, read_i
 from textune.adapters.loaded import load_foreign
 from textune.cli import commands
 from textune.config.load import load_config
-from textune.errors import ConfigError, DataError
+from textune.errors import ConfigError, DataError, ExportError, RunError
 from textune.evaluation.metrics import METRICS as OURS
 from textune.training.schedule import learning_rate
 
@@ -63,8 +64,9 @@ def test_az_01_a_value_outside_the_enum_is_refused_with_the_name_of_the_input(na
         ({"lora_r": "8.5"}, "--lora_r = \"8.5\": expected a whole number."),
         ({"num_train_epochs": "0"}, "expected a whole number of at least 1"),
         ({"adam_beta1": "nan"}, "--adam_beta1 = \"nan\": expected a number."),
+        ({"lora_dropout": "1"}, "--lora_dropout = \"1\": expected a number below 1."),
     ],
-    ids=["bool", "capital", "unknown", "few bits", "no rate", "half a rank", "no epoch", "nan"],
+    ids=["bool", "capital", "unknown", "few bits", "no rate", "half a rank", "no epoch", "nan", "all dropped"],
 )  # fmt: skip
 def test_az_01_what_cannot_be_used_gets_a_sentence(given: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -95,12 +97,17 @@ def test_az_01_the_component_file_asks_for_what_the_table_has() -> None:
 
 SMALL = {"per_device_train_batch_size": 4, "learning_rate": 1e-3, "max_steps": 4, "save_as_mlflow_model": "false"}
 
+FINETUNE_CONFIG = {"lora_target_modules": ["query", "value"]}
+LORA_RUN = SMALL | {"apply_lora": "true", "evaluation_strategy": "steps", "eval_steps": 2}
+OUTPUTS = {"pytorch_model_folder": "out", "mlflow_model_folder": "flow"}
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the stages before the component write."""
     home = tmp_path_factory.mktemp("home")
     stage_folders(home)
+    write_json(home / "selected" / "finetune_config.json", FINETUNE_CONFIG)
     return home
 
 
@@ -126,9 +133,7 @@ def run(home: Path, words: list[str]) -> str:
 @pytest.fixture(scope="module")
 def component_run(home: Path, folders: dict[str, str]) -> Path:
     """What AzureML starts for the component file, with LoRA, as its documentation says."""
-    ports = folders | SMALL | {"apply_lora": "true", "evaluation_strategy": "steps", "eval_steps": 2}
-    outputs = {"pytorch_model_folder": "out", "mlflow_model_folder": "flow"}
-    run(home, [*component_words(component_yaml(), ports | outputs)[1:], "--quiet"])
+    run(home, [*component_words(component_yaml(), folders | LORA_RUN | OUTPUTS)[1:], "--quiet"])
     return home / "out"
 
 
@@ -154,10 +159,45 @@ def test_az_22_the_folder_has_the_best_model_at_its_top_beside_every_checkpoint(
     read = {name: json.loads((component_run / name).read_text(encoding="utf-8")) for name in AROUND}
     assert read["class_names.json"] == {"class_names": ["neg", "pos"]}
     assert read["finetune_args.json"]["apply_lora"] == "true"
+    assert read["finetune_config.json"] == FINETUNE_CONFIG
     assert read["azureml_mlflow_inference_params.json"]["tokenizer_config"]["max_length"] == 24
 
 
-AROUND = ("class_names.json", "finetune_args.json", "azureml_mlflow_inference_params.json")
+def test_az_21_a_finished_run_becomes_an_mlflow_model_once(
+    home: Path, folders: dict[str, str], component_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[Path, Path]] = []
+
+    def export(run: Path, target: Path, **_: object) -> SimpleNamespace:
+        made.append((run, target))
+        target.mkdir()
+        (target / "MLmodel").touch()
+        return SimpleNamespace(folder=target)
+
+    monkeypatch.setattr("textune.pipeline.stages.converting.export", export)
+    monkeypatch.setattr("textune.pipeline.azureml.kind_of", lambda name: None)  # whether MLflow is installed or not
+    given = folders | LORA_RUN | OUTPUTS | {"save_as_mlflow_model": "true"}
+    for _ in range(2):  # the run is complete, and then the model is there
+        run(home, ["text_classification_finetune", *as_words(given), "--resume"])
+    assert made == [(component_run, home / "flow")]
+    given |= {"pytorch_model_folder": "another"}
+    with contextlib.chdir(home):
+        done = CliRunner().invoke(commands, ["text_classification_finetune", *as_words(given)])
+    assert isinstance(done.exception, RunError) and "an MLflow model that is not of this run" in str(done.exception)
+    assert not (home / "another").exists()  # said before anything is trained
+
+
+def test_az_21_without_mlflow_nothing_is_trained(
+    here: Path, folders: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textune.exports.table.find_spec", lambda name: None)
+    words = as_words(folders | SMALL | {"save_as_mlflow_model": "true", "pytorch_model_folder": "untrained"})
+    done = CliRunner().invoke(commands, ["text_classification_finetune", *words])
+    assert isinstance(done.exception, ExportError) and "textune[mlflow]" in str(done.exception)
+    assert not (here / "untrained").exists()
+
+
+AROUND = ("class_names.json", "finetune_args.json", "finetune_config.json", "azureml_mlflow_inference_params.json")
 
 
 def test_az_08_lora_is_merged_or_left_as_adapters(home: Path, folders: dict[str, str], component_run: Path) -> None:
@@ -173,9 +213,11 @@ def test_az_18_a_run_goes_on_from_an_imported_one_with_its_optimizer_and_random_
 ) -> None:
     usual = folders | SMALL | {"lr_scheduler_type": "constant", "evaluation_strategy": "steps", "eval_steps": 2}
     usual |= {"logging_strategy": "steps", "logging_steps": 1}
-    for name, steps in (("whole", 4), ("half", 2)):
-        words = as_words(usual | {"max_steps": steps, "pytorch_model_folder": name})
+    for name, steps, limit in (("whole", 4, 1), ("half", 2, -1)):
+        words = as_words(usual | {"max_steps": steps, "save_total_limit": limit, "pytorch_model_folder": name})
         run(home, ["text_classification_finetune", *words, "--quiet"])
+    kept = {name: [file.name for file in (home / name / "checkpoints").iterdir()] for name in ("whole", "half")}
+    assert kept == {"whole": ["step-4"], "half": ["step-2"]}
     imported = home / "imported"
     imported.mkdir()
     write_json(
@@ -335,6 +377,14 @@ def test_az_25_a_cell_may_hold_a_list_of_names(home: Path) -> None:
     assert model.config.problem_type == "multi_label_classification"
 
 
+@pytest.mark.parametrize("name", ["{x}", "a:b", "a!b", ""])
+def test_a_column_whose_name_a_template_cannot_hold_is_named(name: str) -> None:
+    files = {"training_data": "t.csv", "validation_data": "v.csv", "label_column_name": "label"}
+    with pytest.raises(ConfigError, match="Rename the column") as caught:
+        convert_automl(read_automl(files, kind="multiclass"), kind="multiclass", columns=("text", name), run="out")
+    assert caught.value.value == name
+
+
 @pytest.mark.parametrize(("given", "length"), [({}, "auto"), ({"enable_long_range_text": "false"}, 128)], ids=str)
 def test_az_27_rows_may_be_longer_where_many_are(given: dict[str, object], length: object) -> None:
     files = {"training_data": "t.csv", "validation_data": "v.csv", "label_column_name": "label"}
@@ -342,6 +392,7 @@ def test_az_27_rows_may_be_longer_where_many_are(given: dict[str, object], lengt
     foreign = convert_automl(inputs, kind="multiclass", columns=("text",), run="out")
     assert value(foreign, "tokens.max_length") == length  # auto is that rule: tests/batches/test_usual.py
     assert value(foreign, "train.engine") is None and value(foreign, "train.distributed.kind") is None
+    assert value(foreign, "task.kind") == "multiclass" and value(foreign, "model.ignore_mismatched_sizes") is True
     left_out = {one.key for one in foreign.left_out}
     assert {"apply_ort", "apply_deepspeed"} <= left_out
     assert value(foreign, "train.optimizer.lr") == 5e-5 and value(foreign, "train.duration") == "3 epochs"

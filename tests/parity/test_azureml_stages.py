@@ -153,8 +153,9 @@ def test_az_04_every_format_and_a_manifest_give_the_same_rows(form: str, stage: 
         ("paths:\n  - file: a.csv\ntransformations:\n  - filter: 'col(\"x\") > 1'", "filter cannot be done here"),
         ("paths:\n  - file: a.csv\ntransformations:\n  - read_delimited: {header: no_header}", "no_header"),
         ("paths:\n  - file: a.csv\ntransformations:\n  - take: -1", "take"),
+        ("paths:\n  - file: a.csv\ntransformations:\n  - take: 5\n  - take: 10", "comes after another that sets take"),
     ],
-    ids=["absent", "no yaml", "no paths", "remote", "bare", "filter", "no header", "take"],
+    ids=["absent", "no yaml", "no paths", "remote", "bare", "filter", "no header", "take", "take twice"],
 )
 def test_az_04_a_manifest_that_cannot_be_read_is_refused(manifest: str | None, said: str, tmp_path: Path) -> None:
     if manifest is not None:
@@ -178,6 +179,16 @@ transformations:
     source = read_mltable(str(tmp_path / "MLTable"), key="train_mltable_path")
     assert source.files == (str(tmp_path / "./*.jsonl"),)
     assert (source.format, source.select, source.take, source.encoding) == ("jsonl", ("text", "label"), 5, "utf-8")
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf8", "utf8bom", "ascii", "latin1", "iso88591", "windows1252", "utf16", "utf32"]
+)
+def test_az_04_a_manifest_may_name_every_encoding_that_is_known_there(encoding: str, tmp_path: Path) -> None:
+    manifest = f"paths:\n  - file: a.jsonl\ntransformations:\n  - read_json_lines: {{encoding: {encoding}}}"
+    (tmp_path / "MLTable").write_text(manifest, encoding="utf-8")
+    source = read_mltable(str(tmp_path), key="train_mltable_path")
+    assert "a".encode(source.encoding)
 
 
 @pytest.mark.parametrize(
@@ -418,6 +429,15 @@ def test_az_02_one_command_does_what_the_stages_do_apart_and_goes_on_with_what_i
     assert changed.code != 0 and "was made with --max_seq_length left out, not 9" in changed.err
     two = call(*first, "--num_nodes_finetune", "2")
     assert two.code != 0 and "textune launch" in two.err
+
+
+def test_az_26_the_rows_that_were_set_aside_for_testing_get_a_written_report(
+    home: Path, first: tuple[str, ...]
+) -> None:
+    report = json.loads((home / "first" / "report-test.json").read_text(encoding="utf-8"))
+    again = textune.evaluate(home / "first", part="test")
+    assert report["rows"] == again.num_rows == 10
+    assert again.metrics == report["metrics"] and {"accuracy", "loss", "mcc"} <= set(again.metrics)
 
 
 def test_az_23_a_fine_tuned_model_is_imported_and_trained_on(

@@ -2,6 +2,7 @@
 commands as they stand, but for the program's name."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,15 @@ def test_hf_01_hf_12_the_bare_loop_trains_and_leaves_its_results(
     assert answer.code == 0, answer.err
     results = json.loads((tmp_path / "out/all_results.json").read_text(encoding="utf-8"))
     assert {"eval_accuracy", "eval_accuracy_mm", "train_loss", "epoch"} <= set(results)
+    evaluated = json.loads((tmp_path / "out/eval_results.json").read_text(encoding="utf-8"))
+    assert evaluated.items() <= results.items() and "eval_accuracy_mm" in evaluated
+    words = f"run_glue --model_name_or_path out --task_name mnli --do_eval --output_dir out --hub-folder {hub}"
+    answer = textune(*words.split())
+    assert answer.code == 0, answer.err
+    again = json.loads((tmp_path / "out/eval_results.json").read_text(encoding="utf-8"))
+    assert again == {name: value for name, value in evaluated.items() if name != "epoch"}
+    together = json.loads((tmp_path / "out/all_results.json").read_text(encoding="utf-8"))
+    assert together["train_loss"] == results["train_loss"]
     assert (tmp_path / "out/foreign").is_dir()
 
 
@@ -174,7 +184,8 @@ def test_hf_11_hf_08_train_evaluate_and_predict_apart(
     trained = json.loads((out / "train_results.json").read_text(encoding="utf-8"))
     evaluated = json.loads((out / "eval_results.json").read_text(encoding="utf-8"))
     assert {"train_loss", "train_runtime", "train_samples", "train_samples_per_second", "epoch"} <= set(trained)
-    assert {"eval_accuracy", "eval_samples", "epoch"} <= set(evaluated)
+    assert {"eval_accuracy", "eval_loss", "eval_samples", "epoch"} <= set(evaluated)
+    assert evaluated["eval_loss"] == evaluated["eval_log_loss"]
     together = json.loads((out / "all_results.json").read_text(encoding="utf-8"))
     assert together == trained | evaluated
     predicted = (out / "predict_results_None.txt").read_text(encoding="utf-8").splitlines()
@@ -193,6 +204,20 @@ def test_hf_11_hf_08_train_evaluate_and_predict_apart(
     found = json.loads((files / "again/eval_results.json").read_text(encoding="utf-8"))
     assert found["eval_accuracy"] == evaluated["eval_accuracy"]
     assert (files / "again/predict_results_None.txt").read_text(encoding="utf-8").splitlines() == predicted
+
+    (files / "plain").mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(out / name, files / "plain" / name)
+    answer = textune("run_glue", "--model_name_or_path", "plain", "--validation_file", "dev.csv", *again, "--quiet")
+    assert answer.code == 0, answer.err
+    plain = json.loads((files / "again/eval_results.json").read_text(encoding="utf-8"))
+    assert plain == pytest.approx(found, rel=1e-6)
+    assert (files / "again/predict_results_None.txt").read_text(encoding="utf-8").splitlines() == predicted
+    assert len(list((files / "plain").iterdir())) == 4
+    config["architectures"] = ["BertModel"]
+    (files / "plain/config.json").write_text(json.dumps(config), encoding="utf-8")
+    answer = textune("run_glue", "--model_name_or_path", "plain", "--validation_file", "dev.csv", *again, "--quiet")
+    assert answer.code == 2 and "names no model of sequence classification" in answer.err
 
 
 def test_hf_13_checkpoints_and_where_a_run_goes_on(files: Path) -> None:
@@ -314,6 +339,7 @@ def test_flags_may_be_one_json_file(script: Script, files: Path) -> None:
         ("run_glue_no_trainer", "--max_seq_length 5 --task_name rte", ["--max_seq_length", "--max_length"]),
         ("run_glue_no_trainer", "--task_name rte --num_warmup_steps x", ["num_warmup_steps"]),
         ("run_xnli", "--do_train", ["language"]),
+        ("run_xnli", "--do_train --language ge", ["XNLI has no such language", "de"]),
         ("run_glue", "--task_name rte --do_train --config_name other", ["config_name", "model.config"]),
         ("run_glue", "--task_name rte --do_train --max_train_samples 0", ["max_train_samples"]),
     ],

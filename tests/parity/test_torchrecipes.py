@@ -91,7 +91,8 @@ def test_tr_01_every_key_and_group_can_be_set_by_a_word() -> None:
         (["trainer.gpus=[1,3]"], "trainer.gpus", "CUDA_VISIBLE_DEVICES=1,3"),
         (["module.optim.lr=fast"], "module.optim.lr", "expected a number"),
         (["module.optim.lrr=1"], "module.optim.lrr", "Did you mean module.optim.lr?"),
-        (["module.optim.amsgrad=true"], "module.optim.amsgrad", "there is no such rule"),
+        (["module.optim.maximize=true"], "module.optim.maximize", "there is no such rule"),
+        (["module.optim._target_=my.Own", "~module.optim.lr"], "module.optim.lr", "Give it: +module.optim.lr=1e-3"),
         (["module.model.encoder_conf.num_encoder_layers=6"], "module.model.encoder_conf.num_encoder_layers", "has 12"),
         (["module.model.encoder_conf.normalize_before=true"], "module.model.encoder_conf.normalize_before", "XLM-R"),
         (["module.model.checkpoint=mine.pt"], "module.model.checkpoint", "pickled"),
@@ -99,6 +100,14 @@ def test_tr_01_every_key_and_group_can_be_set_by_a_word() -> None:
         (["transform.num_labels=3"], "transform.num_labels", "label_names has 2"),
         (["transform.transform.text_column=body"], "transform.transform.text_column", "datamodule.columns"),
         (["trainer.max_epochs=0"], "trainer.max_epochs", "nothing to train"),
+        (["~trainer.callbackz"], "trainer.callbackz", "there is no trainer.callbackz to remove"),
+        (["trainer.limit_train_batches=2.0"], "trainer.limit_train_batches", "Write a number of batches"),
+        (
+            ["trainer.val_check_interval=0.5", "trainer.check_val_every_n_epoch=2"],
+            "trainer.val_check_interval",
+            "Leave one of them out",
+        ),
+        (["transform.label_transform.label_names=[no,yes]"], "transform.label_transform.label_names", "0 (negative)"),
         (["trainer.limit_train_batches=0.5"], "trainer.limit_train_batches", "Write a number of batches"),
     ],
     ids=lambda one: one[0] if isinstance(one, list) else None,
@@ -163,6 +172,9 @@ def reviews(rows):
     made = [("0" if row % 2 else "1", f"text {row}") for row in range(rows)]
     return made, made[:8], made[8:12]
 
+class Careful(torch.optim.SGD):
+    pass
+
 class Heard:
     def __init__(self, file):
         self.file = file
@@ -176,7 +188,22 @@ class Heard:
 """
 
 
-def test_models_data_sets_and_callbacks_of_ones_own(
+def test_tr_04_an_optimizer_of_ones_own_is_its_class_with_its_options() -> None:
+    words = ("module.optim={_target_:my.optim.Own,lr:0.01,momentum:0.5}", "~module.optim.weight_decay")
+    found = converted("train_app", *words)
+    assert value(found, "train.optimizer.kind") == "python"
+    assert value(found, "train.optimizer.object") == "my.optim:Own" and value(found, "train.optimizer.lr") == 0.01
+    assert value(found, "train.optimizer.options.momentum") == 0.5
+    assert any("whatever the default of my.optim.Own" in note for note in found.notes)
+    coupled = converted("train_app", "module/optim=adam", "module.optim.weight_decay=0.1")
+    assert value(coupled, "train.optimizer.object") == "torch.optim:Adam"
+    assert value(coupled, "train.optimizer.weight_decay") == 0.1
+    ams = converted("train_app", "module.optim.amsgrad=true")
+    assert value(ams, "train.optimizer.object") == "torch.optim:AdamW"
+    assert value(ams, "train.optimizer.options.amsgrad") is True
+
+
+def test_tr_04_models_optimizers_data_sets_and_callbacks_of_ones_own(
     call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "own_recipe.py").write_text(OWN)
@@ -185,9 +212,10 @@ def test_models_data_sets_and_callbacks_of_ones_own(
     (conf / "module" / "model").mkdir(parents=True)
     (conf / "module" / "model" / "words.yaml").write_text("_target_: own_recipe.Words\nwidth: 4\n")
     (conf / "mine.yaml").write_text(
-        "defaults:\n  - module/optim: adamw\n  - module/model: words\n"
+        "defaults:\n  - module/model: words\n"
         "  - datamodule: doc_classification_datamodule\n  - transform: doc_classification_transform_tiny\n"
         "  - trainer: cpu\n  - _self_\n"
+        "module:\n  optim: {_target_: own_recipe.Careful, lr: 0.001, momentum: 0.5}\n"
         "datamodule:\n  columns: [label, text]\n  dataset: {_target_: own_recipe.reviews, rows: 40}\n"
         "trainer:\n  logger: false\n  callbacks:\n    heard: {_target_: own_recipe.Heard, file: heard.txt}\n"
     )
@@ -203,7 +231,7 @@ def test_models_data_sets_and_callbacks_of_ones_own(
 @pytest.mark.parametrize(
     ("target", "key"),
     [
-        ("torch.optim.LBFGS", "module.optim._target_"),
+        ("torchrecipes.optim.Own", "module.optim._target_"),
         ("torchtext.datasets.imdb.IMDB", "datamodule.dataset._target_"),
         ("torchrecipes.other.Model", "module.model._target_"),
         ("my.transform.Words", "transform.transform._target_"),
@@ -264,6 +292,19 @@ def test_tr_09_checkpoints_by_callbacks() -> None:
     assert value(found, "train.checkpoint.keep_best") == 2 and value(found, "train.early_stopping.patience") == 4
     with pytest.raises(ConfigError, match="mode = min would choose the worst"):
         converted("train_app", f"trainer.callbacks=[{saving.replace('max', 'min')}]")
+    every = converted("train_app", f"trainer.callbacks=[{saving.replace('save_top_k:2', 'save_top_k:-1')}]")
+    assert value(every, "train.checkpoint.keep") == "all"
+    # Lightning stops at the first evaluation that is no better with patience 0, as with 1; 0 never stops here.
+    at_once = converted("train_app", f"trainer.callbacks=[{stopping.replace('patience:4', 'patience:0')}]")
+    assert value(at_once, "train.early_stopping.patience") == 1
+
+
+@pytest.mark.parametrize("names", ["['0','1']", "['1','0']"])
+def test_sst2_of_the_hub_has_the_labels_of_its_files_in_any_order(names: str, tmp_path: Path) -> None:
+    words = (f"datamodule.dataset.root={tmp_path}", f"transform.label_transform.label_names={names}")
+    found = converted("train_app", *words)
+    assert value(found, "data.train.replace.label") == {"negative": "0", "positive": "1"}
+    assert list(value(found, "data.labels.names")) == [names[2], names[6]]
 
 
 def test_tr_10_the_same_command_goes_on_where_it_was_stopped(call: Any, tmp_path: Path) -> None:

@@ -78,6 +78,12 @@ PLACES: dict[str, list[str]] = {
     "adafactor scaled": ["train.optimizer.kind=adafactor", "train.optimizer.scale_parameter=true"],
     "sgd": ["train.optimizer.kind=sgd", "train.optimizer.nesterov=true", "train.compact_vocabulary=on"],
     "lion": ["train.optimizer.kind=lion", "train.optimizer.lr=1e-4", "train.compact_vocabulary=on"],
+    "own optimizer": [
+        "train.optimizer.kind=python",
+        "train.optimizer.object=kits.ownoptimizers:Averaged",
+        "train.optimizer.weight_decay=0.1",
+        "train.max_tokens=200",
+    ],
     "schedule free": [
         "train.optimizer.kind=schedule_free",
         "train.schedule.kind=constant",
@@ -137,6 +143,7 @@ FAST = {
     "sgd": [4],
     "lion": [7],
     "muon": [6],
+    "own optimizer": [4],
     "schedule free": [2, 8],
     "rates": [6],
     "unfrozen": [4],

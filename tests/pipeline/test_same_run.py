@@ -48,6 +48,7 @@ from textune.config.updaterules import (
     Lion,
     Muon,
     PolynomialSchedule,
+    PythonOptimizer,
     RestartedCosineSchedule,
     ScheduleFree,
     Sgd,
@@ -189,6 +190,13 @@ EXPERIMENTS = {
         )
         for optimizer in (AdamW8bit, Adafactor, Sgd, Lion, ScheduleFree, Muon)
     },
+    "own optimizer": Experiment().model_copy(
+        update={
+            "train": Experiment().train.model_copy(
+                update={"optimizer": PythonOptimizer(object="m:C", options={"a": 1})}
+            )
+        }
+    ),
 }
 
 

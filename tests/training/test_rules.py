@@ -19,7 +19,17 @@ from kits.models import build, lay_out, random_rows
 from textune.config.load import load_config, require_runnable
 from textune.config.schema import TrainSection
 from textune.config.sharing import DeepSpeed
-from textune.config.updaterules import Adafactor, AdamW, AdamW8bit, ConstantSchedule, Lion, Muon, ScheduleFree, Sgd
+from textune.config.updaterules import (
+    Adafactor,
+    AdamW,
+    AdamW8bit,
+    ConstantSchedule,
+    Lion,
+    Muon,
+    PythonOptimizer,
+    ScheduleFree,
+    Sgd,
+)
 from textune.errors import ConfigError, ModelError
 from textune.model.device import Device
 from textune.ranks import ALONE
@@ -182,8 +192,8 @@ def test_schedule_free_is_that_of_its_package() -> None:
 
 
 def test_every_kind_is_compared_and_has_its_rule() -> None:
-    """AdamW of 8 bits in `test_optim.py`, Muon in `test_muon.py`."""
-    assert set(UPDATE_RULES) == {section.kind for section in SECTIONS} | {AdamW8bit().kind, Muon().kind}
+    """AdamW of 8 bits in `test_optim.py`, Muon in `test_muon.py`, a class of one's own in `test_ownoptimizer.py`."""
+    assert set(UPDATE_RULES) == {section.kind for section in SECTIONS} | {AdamW8bit().kind, Muon().kind, "python"}
 
 
 def test_publishing_comes_and_goes_without_a_trace(tmp_path: Path) -> None:
@@ -256,16 +266,21 @@ def test_the_page_says_what_the_table_does() -> None:
         re.M,
     )
     sections = {
-        section.kind: section for section in (Adafactor(), AdamW(), AdamW8bit(), Lion(), Muon(), ScheduleFree(), Sgd())
+        section.kind: section
+        for section in (
+            *(Adafactor(), AdamW(), AdamW8bit(), Lion(), Muon(), ScheduleFree(), Sgd()),
+            PythonOptimizer(object="torch.optim:RMSprop"),
+        )
     }
     assert {kind for kind, *_ in rows} == set(UPDATE_RULES)
     for kind, rate, of_adapters, size, vocabulary, sharing in rows:
         rule = UPDATE_RULES[kind]
-        assert (rate, of_adapters) == (str(rule.peak or "none"), str(rule.adapter_peak)), kind
+        assert (rate, of_adapters) == (str(rule.peak or "none"), str(rule.adapter_peak or "none")), kind
         for peak in (rule.peak, rule.adapter_peak):
             assert peak is None or float(peak.lowest) < float(peak.highest) <= peak.limit, kind
         peak = rule.peak or rule.adapter_peak
-        assert float(peak.lowest) <= sections[kind].lr <= float(peak.highest), kind
+        assert (peak is None) is rule.is_own, kind
+        assert peak is None or float(peak.lowest) <= sections[kind].lr <= float(peak.highest), kind
         assert rule.state_bytes(sections[kind]) == int(size), kind
         assert vocabulary == ("full table" if rule.whole else "exact"), kind
         ways = ["ddp", *["fsdp"] * (not rule.whole), *["deepspeed"] * bool(rule.moments)]

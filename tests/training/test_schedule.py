@@ -94,9 +94,15 @@ def test_the_best_is_the_best_by_any_margin_in_the_right_direction() -> None:
 def test_the_last_may_be_kept_while_patience_still_counts() -> None:
     tracker = BestTracker(EarlyStopping(patience=2), higher_is_better=True, keep="last")
     verdicts = [tracker.update(value, step) for step, value in enumerate([0.5, 0.4, math.nan, 0.3])]
-    assert [verdict.is_best for verdict in verdicts] == [True, True, False, True]
+    assert [verdict.is_best for verdict in verdicts] == [True, True, True, True]
     assert [verdict.should_stop for verdict in verdicts] == [False, False, True, True]
     assert (tracker.best_value, tracker.best_step) == (0.3, 3)
+
+
+def test_the_last_is_kept_even_where_its_value_is_not_a_number() -> None:
+    tracker = BestTracker(EarlyStopping(), higher_is_better=True, keep="last")
+    assert tracker.update(0.5, 1).is_best and tracker.update(math.nan, 2).is_best
+    assert (tracker.best_step, tracker.best_value) == (2, None)
 
 
 @pytest.mark.parity("TW-15", "AZ-17")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,7 +86,7 @@ def kept_files(files: Iterable[Path]) -> dict[str, str]:
     """Text files that were read, as a run folder keeps them: by name, with as many folders before it as tell files of
     the same name apart."""
     kept: dict[str, str] = {}
-    for file in dict.fromkeys(path.absolute() for path in files):
+    for file in dict.fromkeys(Path(os.path.abspath(path)) for path in files):  # `..` would lead out of the folder
         depth = next(
             (depth for depth in range(1, len(file.parts)) if "/".join(file.parts[-depth:]) not in kept),
             len(file.parts) - 1,

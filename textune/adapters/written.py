@@ -9,20 +9,17 @@ from pathlib import Path
 
 from textune.adapters.foreign import Foreign, Line
 from textune.adapters.remarks import about
-from textune.config import Experiment, absolute, align, format_key, format_value, keys_of, parse_key, printable
-
-_PATHS = {
-    "data.train.files": False,
-    "data.validation.files": False,
-    "data.test.files": False,
-    "data.train.name": True,
-    "data.validation.name": True,
-    "data.test.name": True,
-    "model.pretrained": True,
-    "model.tokenizer": True,
-    "train.distributed.config": False,
-}
-"""Keys of paths, which start from the folder of the config file; whether they may be a name on the hub instead."""
+from textune.config import (
+    Experiment,
+    absolute,
+    align,
+    format_key,
+    format_value,
+    keys_of,
+    marker_at,
+    parse_key,
+    printable,
+)
 
 
 def as_toml(foreign: Foreign, folder: Path | None = None) -> str:
@@ -39,12 +36,12 @@ def as_toml(foreign: Foreign, folder: Path | None = None) -> str:
 
 def _seen_from(line: Line, folder: Path) -> Line:
     """The line with its paths, which start from the current folder, as they are written in another one."""
-    hub = _PATHS.get(line.key)
-    if hub is None:
+    marker = marker_at(parse_key(line.key))
+    if marker is None or line.value is None:
         return line
 
     def moved(path: str) -> str:
-        full = absolute(path, Path.cwd(), hub=hub)
+        full = absolute(path, Path.cwd(), hub=marker.hub)
         kept = full == path or path.startswith("~") or not os.path.isabs(full)
         return path if kept else os.path.relpath(full, folder.absolute())
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ import torch
 from textune.adapters import Foreign, as_accelerated
 from textune.chaos.alike import largest_difference, weights_difference
 from textune.config import user_path
+from textune.errors import RunError
 from textune.model import KernelError, compiler_obstacle, load_library, processor, resolve_device
 from textune.pipeline import train
 from textune.ranks import Ranks, joined, launched
@@ -205,10 +207,26 @@ def _workplace(ranks: Ranks, folder: str | Path | None) -> Iterator[Path]:
         made = ""
         if ranks.is_first:
             parent = None if folder is None else user_path(folder)
-            if parent is not None:
-                parent.mkdir(parents=True, exist_ok=True)
-            made = stack.enter_context(tempfile.TemporaryDirectory(prefix="textune-test-", dir=parent))
+            try:
+                if parent is not None:
+                    parent.mkdir(parents=True, exist_ok=True)
+                made = stack.enter_context(tempfile.TemporaryDirectory(prefix="textune-test-", dir=parent))
+            except OSError as error:
+                raise _no_folder(parent, error) from error
         yield Path(ranks.broadcast(made))
+
+
+def _no_folder(folder: Path | None, error: OSError) -> RunError:
+    """That nothing can be written where the proof works."""
+    reason = "it is a file" if folder is not None and folder.is_file() else error.strerror or str(error)
+    return RunError(
+        f"textune test cannot work in {folder or tempfile.gettempdir()}: {reason}.",
+        hint="Give a folder that can be written to with --folder.",
+        key="--folder",
+        value=None if folder is None else str(folder),
+        place=str(folder or ""),
+        reason=reason,
+    )
 
 
 def _devices() -> Answer:
@@ -221,7 +239,11 @@ def _devices() -> Answer:
     for number in range(torch.cuda.device_count()):
         gpu = torch.device("cuda", number)
         said.append(f"GPU {number}: {torch.cuda.get_device_name(gpu)}")
-        product = (left.to(gpu) @ left.to(gpu)).cpu()
+        try:
+            product = (left.to(gpu) @ left.to(gpu)).cpu()
+        except RuntimeError as error:  # such as no code for a GPU of this age, or no memory that is free
+            wrong.append(f"GPU {number} does not compute: {str(error).partition(chr(10))[0]}")
+            continue
         if not torch.allclose(product, left @ left, atol=1e-2):
             wrong.append(f"GPU {number} multiplies wrongly")
     said.append(f"runs compute on {here}")
@@ -272,7 +294,8 @@ def _last_words(run: Path) -> str:
         lines = run.with_suffix(".log").read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         return ""
-    said = [line for line in lines if line.startswith("Error: ")] or [line for line in lines if line.strip()]
+    said = [line for line in lines if re.match(r"Error( on rank \d+)?: ", line)]
+    said = said or [line for line in lines if line.strip()]
     return said[-1] if said else "It printed nothing."
 
 

@@ -142,4 +142,5 @@ def share_among_devices(section: TrainSection, words: list[str]) -> None:
         return
     count = num_processes(section, num_gpus=torch.cuda.device_count())
     if count > 1:
-        become_processes(count, [*words, OWN_RANKS])
+        end = words.index("--") if "--" in words else len(words)  # what follows the dashes is no option
+        become_processes(count, [*words[:end], OWN_RANKS, *words[end:]])

@@ -25,6 +25,7 @@ from .evaluations import sets_of_rows as sets_of_rows
 from .explain import show as show
 from .fields import expected as expected
 from .fields import keys_of as keys_of
+from .fields import marker_at as marker_at
 from .fields import role_of as role_of
 from .load import DEFAULT as DEFAULT
 from .load import Config as Config
@@ -106,6 +107,7 @@ from .taskkinds import BinaryTask as BinaryTask
 from .taskkinds import ClassWeights as ClassWeights
 from .taskkinds import ConditionalLmTask as ConditionalLmTask
 from .taskkinds import MulticlassTask as MulticlassTask
+from .taskkinds import MultilabelTask as MultilabelTask
 from .taskkinds import MultitaskTask as MultitaskTask
 from .taskkinds import PythonTask as PythonTask
 from .taskkinds import RegressionTask as RegressionTask
@@ -133,6 +135,7 @@ from .updaterules import Lion as Lion
 from .updaterules import Muon as Muon
 from .updaterules import Optimizer as Optimizer
 from .updaterules import PolynomialSchedule as PolynomialSchedule
+from .updaterules import PythonOptimizer as PythonOptimizer
 from .updaterules import RestartedCosineSchedule as RestartedCosineSchedule
 from .updaterules import Schedule as Schedule
 from .updaterules import ScheduleFree as ScheduleFree

@@ -124,6 +124,11 @@ def annotations_at(place: tuple[str, ...]) -> list[object]:
     return found
 
 
+def marker_at(place: tuple[str, ...]) -> PathMarker | None:
+    """How the value of a key is a path; None where it is none."""
+    return next((found for one in annotations_at(place) if (found := metadata(one, PathMarker))), None)
+
+
 def role_of(key: str) -> Role:
     """The role of a dotted key; items of a list of tables are given by index. An unknown key counts as learned."""
     place = tuple(key.split("."))

@@ -259,8 +259,8 @@ class Merged:
             if isinstance(value, dict) and variants(annotation):
                 self._resolve(variants(annotation), value, here, base)
             elif isinstance(value, dict) and named_variants(annotation):
-                for key, table in value.items():
-                    self._resolve(named_variants(annotation), table, (*here, key), base)
+                for key, inner in value.items():
+                    self._resolve(named_variants(annotation), inner, (*here, key), base)
             elif isinstance(value, list | tuple) and item_variants(annotation):
                 for index, item in enumerate(value):
                     self._resolve(item_variants(annotation), item, (*here, index), base)

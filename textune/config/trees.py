@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable
@@ -48,8 +49,7 @@ def _from_json(text: str, shown: str) -> Any:
         table = dict(pairs)
         if len(table) < len(pairs):
             names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ConfigError(f"{shown}: the key {twice} is there twice.", hint="Keep one.", key=twice, place=shown)
+            raise _Twice(next(name for name in names if names.count(name) > 1))
         return table
 
     try:
@@ -57,10 +57,28 @@ def _from_json(text: str, shown: str) -> Any:
     except json.JSONDecodeError as error:
         place = f"{shown}, line {error.lineno}, column {error.colno}"
         raise ConfigError(f"{place}: this is not JSON: {error.msg}.", place=place, reason=error.msg) from None
+    except _Twice as twice:
+        _refuse_twice_in_json(text, shown)
+        raise ConfigError(
+            f"{shown}: the key {twice} is there twice.", hint="Keep one.", key=str(twice), place=shown
+        ) from None
+
+
+class _Twice(Exception):
+    """A key that an object of JSON has twice; the standard library does not say where."""
+
+
+def _refuse_twice_in_json(text: str, shown: str) -> None:
+    """ConfigError with both lines: nearly all JSON is YAML, which knows them; without an error, this one is not."""
+    import yaml
+
+    with contextlib.suppress(yaml.YAMLError):
+        _check_keys(yaml.SafeLoader(text.replace("\t", " ")).get_single_node(), shown, set())
 
 
 def _from_yaml(text: str, shown: str) -> Any:
-    """Plain values as YAML 1.2 has them: `on` and `no` are text, `5e-5` is a number; a key stands once."""
+    """Plain values as YAML 1.2 has them: `on` and `no` are text, `5e-5` is a number. A key is text, as it is written,
+    and stands once."""
     import yaml
 
     try:
@@ -69,8 +87,12 @@ def _from_yaml(text: str, shown: str) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
-        _refuse_twice(node, shown, set())
+        _check_keys(node, shown, set())
         return loader.construct_document(node)
+    except yaml.reader.ReaderError as error:
+        place = f"{shown}, line {text.count(chr(10), 0, error.position) + 1}"
+        reason = f"the character U+{error.character:04X} may not be in a YAML file"
+        raise ConfigError(f"{place}: {reason}.", hint="Remove it.", place=place, reason=reason) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = shown if mark is None else f"{shown}, line {mark.line + 1}, column {mark.column + 1}"
@@ -80,24 +102,46 @@ def _from_yaml(text: str, shown: str) -> Any:
         raise ConfigError(f"{shown}: {error}.", place=shown, reason=str(error)) from None
 
 
-def _refuse_twice(node: Any, shown: str, seen: set[int]) -> None:
-    """ConfigError where a key of a mapping stands twice; a node that is referred to again is looked at once."""
-    if id(node) in seen or isinstance(node.value, str):
+def _check_keys(node: Any, shown: str, seen: set[int]) -> None:
+    """Make each key text; ConfigError where a mapping has a key twice, and for a tag that TOML and JSON have nothing
+    for. A node that is referred to again is looked at once."""
+    if id(node) in seen:
         return
     seen.add(id(node))
+    if node.tag not in _TAGS:
+        place = f"{shown}, line {node.start_mark.line + 1}"
+        tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+        raise ConfigError(f"{place}: the tag {tag} is not known here.", hint="Leave it out.", key=tag, place=place)
+    if isinstance(node.value, str):
+        return
     lines: dict[str, int] = {}
     for child in node.value:
         if isinstance(child, tuple):
-            key, line = str(child[0].value), child[0].start_mark.line + 1
-            if key in lines:
-                place = f"{shown}, line {line}"
-                raise ConfigError(
-                    f"{place}: {key} is already set in line {lines[key]}.", hint="Keep one.", key=key, place=place
-                )
-            lines[key] = line
-        _refuse_twice(child[1] if isinstance(child, tuple) else child, shown, seen)
+            _check_key(child[0], shown, lines)
+        _check_keys(child[1] if isinstance(child, tuple) else child, shown, seen)
 
 
+def _check_key(key: Any, shown: str, lines: dict[str, int]) -> None:
+    """One key of a mapping, whose keys so far stand in these lines."""
+    line = key.start_mark.line + 1
+    place = f"{shown}, line {line}"
+    if not isinstance(key.value, str):
+        raise ConfigError(f"{place}: a list or a table cannot be a key.", place=place, reason="a key that is no text")
+    if key.value in lines:
+        raise ConfigError(
+            f"{place}: {key.value} is already set in line {lines[key.value]}.",
+            hint="Keep one.",
+            key=key.value,
+            place=place,
+        )
+    lines[key.value] = line
+    if key.tag != _MERGE:
+        key.tag = _TEXT
+
+
+_TEXT, _MERGE = (f"tag:yaml.org,2002:{name}" for name in ("str", "merge"))
+_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map", "merge")}
+"""What a value may be: what TOML and JSON have, too."""
 _PLAIN = {
     "null": re.compile(r"(~|null|Null|NULL|)\Z"),
     "bool": re.compile(r"(true|True|TRUE|false|False|FALSE)\Z"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt
 
 from textune.config.section import Kept, Section
-from textune.config.values import Duration
+from textune.config.values import DottedPath, Duration
 
 
 class Rates(Section):
@@ -143,8 +143,24 @@ class Muon(Rates):
     """Added to AdamW's denominator."""
 
 
+class PythonOptimizer(Rates):
+    """Your own class, or any other of PyTorch's: a `torch.optim.Optimizer`. It gets groups of parameters with `lr` and
+    `weight_decay`; biases and norms are not decayed."""
+
+    kind: Literal["python"] = "python"
+    """A class of your own."""
+    object: DottedPath
+    """`package.module:Class`, such as `torch.optim:RMSprop`; what such a class must have: docs/extending.md."""
+    options: dict[str, Any] = {}
+    """Keyword arguments of the class, beside `lr`."""
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    """Peak learning rate."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """The `weight_decay` of the class, not for biases and norms; 0 also where the class has another default."""
+
+
 Optimizer = Annotated[
-    AdamW | AdamW8bit | Adafactor | Sgd | Lion | ScheduleFree | Muon,
+    AdamW | AdamW8bit | Adafactor | Sgd | Lion | ScheduleFree | Muon | PythonOptimizer,
     Field(discriminator="kind"),
 ]
 

@@ -49,7 +49,9 @@ class Duration:
         exact = self.amount
         if self.unit == "%":
             assert total_steps is not None, "the length of a run cannot be a share of it"
-            exact = total_steps * (self.amount / 100) if rounding == "up" else exact * (total_steps / 100)
+            # the float nearest to the share as it is written, which transformers' arguments have: 0.9 / 100 is not it
+            share = float(Decimal(repr(self.amount)) / 100)
+            exact = total_steps * share if rounding == "up" else exact * (total_steps / 100)
         elif self.unit == "epochs":
             exact *= steps_per_epoch
         whole = math.ceil(exact) if rounding == "up" else round(exact)

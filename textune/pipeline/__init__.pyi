@@ -1,5 +1,6 @@
 from .asscripts import finish_call as finish_call
 from .azureml import half_precision as half_precision
+from .azureml import require_mlflow_folder as require_mlflow_folder
 from .azureml import text_columns as text_columns
 from .azureml import write_mlflow_folder as write_mlflow_folder
 from .build import build_parts as build_parts

@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from textune.atomic import write_text
 from textune.config import FilesSource, user_path
 from textune.data import read_source
 from textune.errors import DataError, RunError
-from textune.exports import Exported
+from textune.exports import Exported, kind_of
 from textune.pipeline import convert_model
+
+_NOTE = "foreign/mlflow_model_folder.txt"
+"""Of the run folder: where it wrote its MLflow model."""
 
 
 def half_precision() -> Literal["bf16", "fp16", "fp32"]:
@@ -40,23 +44,44 @@ def text_columns(file: str, *, label: str) -> tuple[str, ...]:
     return tuple(name for name in names if name != label)
 
 
+def require_mlflow_folder(run: str | Path, folder: str | Path) -> None:
+    """Whether `mlflow_model_folder` can be written once the run is complete; asked before anything is trained.
+
+    ExportError without MLflow, RunError for a folder that holds something else than the MLflow model of this run.
+    """
+    folder = user_path(folder)
+    kind_of("mlflow")
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())) or _is_written(user_path(run), folder):
+        return
+    what = "an MLflow model that is not of this run" if (folder / "MLmodel").is_file() else "something else"
+    raise RunError(
+        f"--mlflow_model_folder = {folder} holds {what}; nothing is ever overwritten.",
+        hint="Name a folder that is empty or does not exist, or write --save_as_mlflow_model false.",
+        key="mlflow_model_folder",
+        value=str(folder),
+        place=str(folder),
+        reason="it is not empty",
+    )
+
+
 def write_mlflow_folder(run: str | Path, folder: str | Path) -> Exported | None:
     """`mlflow_model_folder`: the best model of a complete run as an MLflow model; None where it is there already.
 
-    A folder that exists and is empty is filled. Errors as of `textune.export`, and RunError for a folder that holds
-    something else.
+    A folder that exists and is empty is filled. Errors as of `textune.export` and `require_mlflow_folder`.
     """
-    folder = user_path(folder)
-    if (folder / "MLmodel").is_file():
+    run, folder = user_path(run), user_path(folder)
+    require_mlflow_folder(run, folder)
+    if _is_written(run, folder):
         return None
-    if folder.is_dir() and any(folder.iterdir()):
-        raise RunError(
-            f"--mlflow_model_folder = {folder} holds something else than an MLflow model.",
-            hint="Name a folder that is empty or does not exist; the run itself is complete.",
-            key="mlflow_model_folder",
-            value=str(folder),
-            place=str(folder),
-            reason="it is not empty",
-        )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    return convert_model({"pytorch_model_folder": str(user_path(run)), "mlflow_model_folder": str(folder)})
+    written = convert_model({"pytorch_model_folder": str(run), "mlflow_model_folder": str(folder)})
+    (run / _NOTE).parent.mkdir(exist_ok=True)
+    write_text(run / _NOTE, f"{folder.absolute()}\n")
+    return written
+
+
+def _is_written(run: Path, folder: Path) -> bool:
+    """Whether the run noted that it wrote this MLflow model."""
+    note = run / _NOTE
+    there = note.is_file() and (folder / "MLmodel").is_file()
+    return there and note.read_text(encoding="utf-8") == f"{folder.absolute()}\n"

@@ -22,6 +22,7 @@ from textune.config import (
     FilesSource,
     GivenSource,
     HeldOut,
+    HubSource,
     OnBadRow,
     PredictionPrecision,
     SetAside,
@@ -286,13 +287,16 @@ def _rows_of(
 ) -> _Chosen:
     """Labelled rows of files or in memory, for a model that knows its labels."""
     card, label_maps = scorer.card, scorer.task.label_maps
-    source: FilesSource | GivenSource
+    source: FilesSource | HubSource | GivenSource
     given: GivenRows = {}
     if _are_files(data):
         source, said = data_source(card.sources, data)
         name = Path(source.files[0]).name
         if said:
             tracker.notice(said)
+    elif isinstance(data, HubSource):
+        source = data
+        name = "-".join(filter(None, (Path(data.name).name, data.config, data.split)))
     else:
         name, source = _IN_MEMORY, GivenSource(name=_IN_MEMORY)
         named = texts_with_labels(data, name, text=columns.text, label=columns.label)

@@ -26,8 +26,8 @@ def with_own_batch(loaded: Loaded, folder: Path, resume: str | None) -> Loaded:
         return loaded
     train = loaded.experiment.train.model_copy(update={"batch_size": own})
     note = (
-        f"{_KEY} stays {own}, with which this run began; the processes that were started would make it"
-        f" {loaded.origins.get(_KEY) or now}"
+        f"{_KEY} stays {own}, with which this run began; this command, in as many processes as were started, would"
+        f" make it {loaded.origins.get(_KEY) or now}"
     )
     return replace(
         loaded,

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 import torch
 import transformers
 
-from textune.config import Adafactor, AdamW, Muon, Optimizer, ScheduleFree, Sgd
+from textune.config import Adafactor, AdamW, Muon, Optimizer, PythonOptimizer, ScheduleFree, Sgd
 from textune.config import Lion as LionSection
 from textune.errors import ModelError
 from textune.imports import import_quietly
 from textune.model import KernelAdamW, Kernels, is_adapter
 from textune.training.optimizers import Lion, MuonBesideAdamW, ScheduleFreeAdamW
+from textune.training.ownoptimizer import build_own_optimizer, find_own_optimizer
 
 
 class Group(TypedDict):
@@ -56,10 +57,10 @@ class UpdateRule:
     """From its section, the groups and the compiled kernels, where these may be used."""
     state_bytes: Callable[[Any], int]
     """From its section: bytes of state for each number that is trained."""
-    adapter_peak: Peak
-    """Of adapters."""
+    adapter_peak: Peak | None
+    """Of adapters; None if nobody knows."""
     peak: Peak | None
-    """Of the backbone's own weights; None if it trains adapters only."""
+    """Of the backbone's own weights; None if it trains adapters only, or nobody knows."""
     whole: str = ""
     """Why a number cannot be updated without others; empty if each follows from its own gradients, and is multiplied
     by a common factor without any. Then a rank may hold a slice of a weight, and rows of the vocabulary that have no
@@ -73,6 +74,8 @@ class UpdateRule:
     """One of them must be installed."""
     extra: str = ""
     """The extra of textune that brings one."""
+    is_own: bool = False
+    """Whether its section names a class, of whose state nothing is known beforehand."""
 
     def sets_apart(self, name: str, parameter: torch.nn.Parameter) -> bool:
         """Whether the weight of that name is updated otherwise than most: a matrix of an adapter."""
@@ -99,8 +102,11 @@ def cutting_obstacle(section: Optimizer) -> str:
 
 
 def require_optimizer(section: Optimizer) -> None:
-    """ModelError where this installation lacks the package of an optimizer."""
+    """ModelError where this installation lacks the package of an optimizer, CodeError for a class that is none."""
     rule = rule_of(section)
+    if rule.is_own:
+        assert isinstance(section, PythonOptimizer)
+        find_own_optimizer(section)
     if rule.packages and not any(map(importlib.util.find_spec, rule.packages)):
         raise ModelError(
             f'train.optimizer.kind = "{section.kind}", but neither {" nor ".join(rule.packages)} is installed.',
@@ -196,6 +202,10 @@ def _muon(section: Muon, groups: list[Group], kernels: Kernels | None) -> torch.
     )
 
 
+def _own(section: PythonOptimizer, groups: list[Group], kernels: Kernels | None) -> torch.optim.Optimizer:
+    return build_own_optimizer(section, [{**group} for group in groups])
+
+
 # The best rate of adapters is ten times that of whole weights, whatever their rank: Schulman et al. 2025,
 # https://thinkingmachines.ai/blog/lora/. The limits are lower: `textune train examples/trec_lora.toml
 # data.train.take=1500 data.train.shuffle=true "train.duration=2 epochs"` had an accuracy of 0.876 at 1e-3 and of 0.346
@@ -249,6 +259,14 @@ UPDATE_RULES: dict[str, UpdateRule] = {
         peak=None,
         adapter_peak=Peak("1e-4", "1e-3", limit=5e-3),
         whole="makes the update of a matrix orthogonal as a whole",
+    ),
+    "python": UpdateRule(
+        _own,
+        lambda section: 8,  # as many as AdamW's: nobody knows
+        peak=None,
+        adapter_peak=None,
+        whole="is a class of your own, which may need whole weights",
+        is_own=True,
     ),
 }
 """`train.optimizer.kind` to what is known of it."""

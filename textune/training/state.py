@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import torch
 
@@ -26,6 +26,8 @@ class Numbers(TypedDict):
 
     optimizer: dict[str, dict[str, float]]
     """By weight and key."""
+    groups: NotRequired[list[dict[str, Any]]]
+    """Of an optimizer of one's own: what each group holds beside its weights, rate and decay."""
     scaler: NotRequired[dict[str, float] | None]
     """The loss scale of fp16, in the form of `torch.amp.GradScaler`; None or absent in other precisions."""
 

@@ -25,7 +25,7 @@ class BestTracker:
     """Follows one metric over the evaluations of a run.
 
     The best model is the one with the best value, by any margin, or simply the last one; patience counts only
-    improvements larger than the threshold. A value that is not a number is never best.
+    improvements larger than the threshold. A value that is not a number is never best, but may be the last.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class BestTracker:
     def update(self, value: float, step: int) -> Improvement:
         """Record the value of the metric after `step` optimizer steps."""
         self.last_value = None if math.isnan(value) else self._sign * value
-        is_best = not math.isnan(value) and (
-            self._keep == "last" or self.best_value is None or self._sign * (value - self.best_value) > 0
+        is_best = self._keep == "last" or (
+            not math.isnan(value) and (self.best_value is None or self._sign * (value - self.best_value) > 0)
         )
         if is_best:
-            self.best_value, self.best_step = value, step
+            self.best_value, self.best_step = None if math.isnan(value) else value, step
         if not math.isnan(value) and (
             self._reference is None or self._sign * (value - self._reference) > self._section.threshold
         ):

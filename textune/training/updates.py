@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Protocol
 
 import torch
 
 from textune.config import Optimizer, TrainSection
+from textune.errors import CodeError
 from textune.model import Device, KernelAdamW, Kernels
+from textune.owncode import OwnObject, article
 from textune.training.optimizers import ScheduleFreeAdamW
+from textune.training.ownoptimizer import KEY
 from textune.training.rates import rate_factors
 from textune.training.rules import Group, require_optimizer, rule_of
 from textune.training.state import OPTIMIZER, Numbers, Placed, Read, trained_in
+from textune.training.tensorfile import TYPES
+
+_OF_TEXTUNE = ("params", "lr", "weight_decay", "factor", "adapters")
+"""What a group of parameters has from the configuration, whatever was saved."""
 
 
 class Rule(Protocol):
@@ -115,6 +123,64 @@ class TorchUpdate:
             self.scaler.load_state_dict(saved)
 
 
+class OwnUpdate(TorchUpdate):
+    """`TorchUpdate` whose state may be anything that is made of tensors and plain numbers, also of a group."""
+
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """As there; CodeError where the state cannot be kept."""
+        for name, parameter in self._trained.items():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                _require_kept(self.optimizer, f"the state {key!r} of {name}", value, fits=isinstance(key, str))
+        others = [key for key in self.optimizer.state if not isinstance(key, torch.Tensor)]
+        if others:
+            raise _unkept(self.optimizer, f"its state has {others[0]!r}, which belongs to no weight")
+        yield from super().tensors()
+
+    def numbers(self) -> Numbers:
+        """As there, with what the groups hold beside what the configuration says."""
+        groups = [
+            {key: value for key, value in group.items() if key not in _OF_TEXTUNE}
+            for group in self.optimizer.param_groups
+        ]
+        for group in groups:
+            for key, value in group.items():
+                for one in value if isinstance(value, list | tuple) else [value]:
+                    _require_kept(self.optimizer, f"{key!r} of a group", one, fits=not isinstance(one, torch.Tensor))
+        return {**super().numbers(), "groups": groups}
+
+    def restore(self, names: set[str], read: Read, numbers: Numbers, placed: Placed) -> None:
+        """As there, each tensor in the type that it was saved in."""
+        super().restore(names, read, numbers, placed)
+        for name, parameter in self._trained.items():
+            state = self.optimizer.state.get(parameter, {})
+            for key, value in state.items():
+                if isinstance(value, torch.Tensor):  # PyTorch casts them to the type of the weight
+                    state[key] = placed(read(f"{OPTIMIZER}{name}/{key}"), parameter).to(value.device)
+            state.update(numbers["optimizer"].get(name, {}))  # and makes generators of texts
+        for group, saved in zip(self.optimizer.param_groups, numbers["groups"], strict=True):
+            group.update(
+                {key: tuple(value) if isinstance(group.get(key), tuple) else value for key, value in saved.items()}
+            )
+
+
+def _require_kept(optimizer: torch.optim.Optimizer, what: str, value: object, *, fits: bool = True) -> None:
+    """CodeError unless a checkpoint holds a value to the last bit: a tensor, or a plain number or text."""
+    if isinstance(value, torch.Tensor):
+        fits = fits and value.layout == torch.strided and value.dtype in TYPES
+    elif isinstance(value, float):
+        fits = fits and math.isfinite(value)
+    else:
+        fits = fits and isinstance(value, bool | int | str | None)
+    if not fits:
+        raise _unkept(optimizer, f"{what} is {article(value)}, and a checkpoint holds tensors and plain numbers")
+
+
+def _unkept(optimizer: torch.optim.Optimizer, reason: str) -> CodeError:
+    kind = type(optimizer)
+    hint = "Nothing is pickled: keep what it needs as tensors and numbers in its state."
+    return OwnObject(f"{kind.__module__}:{kind.__qualname__}", KEY, kind).error(reason, hint=hint)
+
+
 def build_update(
     model: torch.nn.Module,
     section: TrainSection,
@@ -124,7 +190,8 @@ def build_update(
     rule: Rule | None = None,
 ) -> TorchUpdate:
     """The update of a model's trained weights as they are now; `kernels` and errors are those of `build_optimizer`."""
-    return TorchUpdate(
+    make = OwnUpdate if rule_of(section.optimizer).is_own else TorchUpdate
+    return make(
         build_optimizer(model, section.optimizer, kernels),
         trained_in(model),
         scaler=torch.amp.GradScaler(device.torch.type) if device.precision == "fp16" else None,
@@ -148,7 +215,7 @@ def update_weights(
         optimizer.step()
         return optimizer.grad_norm
     trained = [p for group in optimizer.param_groups for p in group["params"]]
-    if scaler is None and optimizer.defaults.get("fused"):
+    if scaler is None and optimizer.defaults.get("fused") and type(optimizer).__module__.startswith("torch.optim"):
         return _clipped_step(optimizer, trained, max_grad_norm=max_grad_norm)
     if scaler is not None:
         scaler.unscale_(optimizer)

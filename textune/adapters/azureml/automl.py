@@ -10,6 +10,7 @@ from textune.adapters.azureml.conflicts import refuse_conflicts, stage_of
 from textune.adapters.azureml.inputs import FINETUNE, LATER, METRICS, SCHEDULES, SWITCH, Input, Inputs, read_inputs
 from textune.adapters.azureml.training import Half, read_training
 from textune.adapters.foreign import Foreign, LeftOut, Line
+from textune.errors import ConfigError
 
 Kind = Literal["multiclass", "multilabel"]
 COMPONENTS: dict[Kind, str] = {
@@ -74,8 +75,8 @@ _BY_DEFAULT = {
 }
 _OTHER_METRICS: dict[Kind, dict[object, str]] = {"multilabel": {"accuracy": "subset_accuracy"}}
 """Metrics that have another name here."""
-_TASKS: dict[Kind, str] = {"multiclass": "auto", "multilabel": "multilabel"}
-"""`task.kind`: two classes are two classes, whatever the pipeline is called."""
+_IN_TEMPLATES = frozenset("{}!:")
+"""Characters that mean something else in a template than in the name of a column."""
 
 
 def read_automl(given: Mapping[str, object], *, kind: Kind) -> Inputs:
@@ -133,10 +134,28 @@ def _data_lines(inputs: Inputs, kind: Kind, columns: tuple[str, ...]) -> Iterato
     if len(columns) == 1:
         yield Line("data.columns.text", columns[0], "the only column beside the label")
     else:
+        _require_plain(inputs, columns)
         template = ". ".join(f"{{{name}}}" for name in columns)
         yield Line("data.columns.template", template, "all columns but the label")
     yield Line("data.columns.label", inputs["label_column_name"], inputs.origin("label_column_name"))
-    yield Line("task.kind", _TASKS[kind], COMPONENTS[kind])
+    yield Line("task.kind", kind, COMPONENTS[kind])
     length: int | str = "auto" if inputs.on("enable_long_range_text") else 128
     yield Line("tokens.max_length", length, inputs.origin("enable_long_range_text"))
     yield Line("model.pretrained", inputs["model_name"], inputs.origin("model_name"))
+    ignore = FINETUNE["ignore_mismatched_sizes"].default == "true"
+    yield Line("model.ignore_mismatched_sizes", ignore, "as text_classification_finetune has it by default")
+
+
+def _require_plain(inputs: Inputs, columns: tuple[str, ...]) -> None:
+    """ConfigError for a column whose name a template cannot hold."""
+    for name in columns:
+        if not name or _IN_TEMPLATES & set(name):
+            found = f"the column {name!r} has one of {{ }} ! : in its name" if name else "a column has no name"
+            raise ConfigError(
+                f"--training_data = {inputs['training_data']}: {found}, so that the columns cannot be put together.",
+                hint="Rename the column in both files, or leave it out of them.",
+                key="training_data",
+                value=name,
+                place=inputs.text("training_data"),
+                reason="such a name cannot stand in data.columns.template",
+            )

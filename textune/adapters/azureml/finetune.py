@@ -11,10 +11,13 @@ from textune.adapters.azureml.component import NAME
 from textune.adapters.azureml.conflicts import refuse_conflicts, stage_of
 from textune.adapters.azureml.folders import (
     FINETUNE_ARGS,
+    FINETUNE_CONFIG,
     LABELS,
+    TOKENIZER_CONFIG,
     TOKENS,
     Preprocessed,
     Selected,
+    read_object,
     read_preprocessed,
     read_selected,
 )
@@ -28,8 +31,8 @@ from textune.errors import ConfigError
 SYSTEM = "azureml"
 RUN = "pytorch_model_folder"
 """The usual name of the run folder, as there."""
-_LONGEST = 1_000_000
-"""What tokenizers say who know no bound is more than this."""
+_LONGEST, _USUAL_LENGTH = 1_000_000, 512
+"""What tokenizers say that know no bound is more than the first; rows have at most the second then."""
 _COSTLY = {
     "per_device_train_batch_size": "a step reads one row, where 16 or 32 train better and much faster",
     "num_train_epochs": "the rows are read once, where 3 are usual",
@@ -71,6 +74,9 @@ def convert_finetune(
     left_out = (*training.left_out, *lora_left_out(inputs), *_left_out(inputs))
     notes += _usual_notes(inputs)
     files = [Path(inputs.text("deepspeed"))] if stage is not None and inputs["deepspeed"] is not None else []
+    kept = {FINETUNE_ARGS: _as_json(_all_args(inputs, preprocessed, selected, model_type))}
+    if selected.config:
+        kept[FINETUNE_CONFIG] = _as_json(selected.config)
     return Foreign(
         SYSTEM,
         words or tuple(f"--{name}={inputs[name]}" for name in FINETUNE if name in inputs.given),
@@ -78,7 +84,7 @@ def convert_finetune(
         left_out,
         tuple(notes),
         run=run,
-        kept={FINETUNE_ARGS: _as_json(inputs, preprocessed, selected, model_type), **kept_files(files)},
+        kept={**kept, **kept_files(files)},
     )
 
 
@@ -99,11 +105,25 @@ def _data_lines(preprocessed: Preprocessed) -> Iterator[Line]:
     several = preprocessed.args.get("problem_type") == "multi_label_classification"
     kind = "multilabel" if several else "multiclass" if len(preprocessed.class_names) > 2 else "binary"
     yield Line("task.kind", kind, f"{len(preprocessed.class_names)} names in class_names.json")
-    length = preprocessed.args.get("max_seq_length")
-    if isinstance(length, int) and 2 <= length <= _LONGEST:
-        yield Line("tokens.max_length", length, "max_seq_length of preprocess_args.json")
-    if preprocessed.args.get("pad_to_max_length") in (True, "true") and isinstance(length, int):
+    yield _length_line(preprocessed)
+    if preprocessed.args.get("pad_to_max_length") in (True, "true"):
         yield Line("tokens.pad", "max_length", "pad_to_max_length of preprocess_args.json")
+
+
+def _length_line(preprocessed: Preprocessed) -> Line:
+    """The longest row; where the stage was asked for what the model takes (-1), that is what its tokenizer says."""
+    length = preprocessed.args.get("max_seq_length")
+    if _is_length(length):
+        return Line("tokens.max_length", length, "max_seq_length of preprocess_args.json")
+    file = preprocessed.path / TOKENIZER_CONFIG
+    stated = read_object(file, "preprocess_output").get("model_max_length") if file.is_file() else None
+    if _is_length(stated):
+        return Line("tokens.max_length", stated, f"max_seq_length = {length}: model_max_length of {TOKENIZER_CONFIG}")
+    return Line("tokens.max_length", _USUAL_LENGTH, f"max_seq_length = {length}: the tokenizer states no length")
+
+
+def _is_length(length: object) -> bool:
+    return isinstance(length, int) and 2 <= length <= _LONGEST
 
 
 def _model_lines(
@@ -165,10 +185,13 @@ def _usual_notes(inputs: Inputs) -> Iterator[str]:
     )
 
 
-def _as_json(inputs: Inputs, preprocessed: Preprocessed, selected: Selected, model_type: str) -> str:
+def _all_args(inputs: Inputs, preprocessed: Preprocessed, selected: Selected, model_type: str) -> Mapping[str, object]:
     """All inputs, and what the stages before said, as the component writes them beside its model."""
     before = {key: value for key, value in {**selected.args, **preprocessed.args}.items() if key not in inputs.values}
-    tree = {**before, **inputs.values, "model_type": model_type, "model_name_or_path": selected.model}
+    return {**before, **inputs.values, "model_type": model_type, "model_name_or_path": selected.model}
+
+
+def _as_json(tree: Mapping[str, object]) -> str:
     return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
 
 

@@ -30,6 +30,7 @@ FINETUNE_ARGS = "finetune_args.json"
 FINETUNE_CONFIG = "finetune_config.json"
 CLASS_NAMES = "class_names.json"
 MLMODEL = "MLmodel"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 TOKENS, LABELS = "input_ids", "labels"
 """Columns of encoded rows."""
 FILE_KEYS = {
@@ -65,7 +66,7 @@ class Preprocessed:
     @property
     def has_tokenizer(self) -> bool:
         """Whether a tokenizer was saved there."""
-        return (self.path / "tokenizer_config.json").is_file()
+        return (self.path / TOKENIZER_CONFIG).is_file()
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ class Input:
     """The smallest number that is allowed."""
     above: float | None = None
     """A number that the value must be greater than."""
+    below: float | None = None
+    """A number that the value must be less than."""
     instead: Mapping[str, str] | None = None
     """What to do about values that people write for good reasons, by value."""
 
@@ -44,7 +46,7 @@ LORA = (
     Input("merge_lora_weights", "string", "true", "Add the updates to the weights of the saved model.", SWITCH),
     Input("lora_alpha", "integer", 128, "The updates are multiplied by lora_alpha / lora_r.", minimum=1),
     Input("lora_r", "integer", 8, "Rank of the updates.", minimum=1),
-    Input("lora_dropout", "number", 0.0, "Dropout before the updates.", minimum=0),
+    Input("lora_dropout", "number", 0.0, "Dropout before the updates.", minimum=0, below=1),
 )
 SCHEDULES = ("linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup")
 METRICS = ("loss", "f1_macro", "mcc", "accuracy", "precision_macro", "recall_macro")
@@ -59,8 +61,8 @@ TRAINING = (
     Input("learning_rate", "number", 2e-5, "Peak learning rate.", above=0),
     Input("warmup_steps", "integer", 0, "Steps in which the learning rate rises to its peak.", minimum=0),
     Input("weight_decay", "number", 0.0, "Weight decay, on all weights but biases and norms.", minimum=0),
-    Input("adam_beta1", "number", 0.9, "AdamW's beta1.", minimum=0),
-    Input("adam_beta2", "number", 0.999, "AdamW's beta2.", minimum=0),
+    Input("adam_beta1", "number", 0.9, "AdamW's beta1.", minimum=0, below=1),
+    Input("adam_beta2", "number", 0.999, "AdamW's beta2.", minimum=0, below=1),
     Input("adam_epsilon", "number", 1e-8, "AdamW's epsilon.", above=0),
     Input("gradient_accumulation_steps", "integer", 1, "Batches whose gradients make one step.", minimum=1),
     Input("lr_scheduler_type", "string", "linear", "How the learning rate changes.", SCHEDULES),
@@ -256,6 +258,8 @@ def _number(known: Input, value: object) -> int | float:
         raise _WrongValueError(f"expected {kind} of at least {shown(known.minimum)}")
     if known.above is not None and number <= known.above:
         raise _WrongValueError(f"expected {kind} above {shown(known.above)}")
+    if known.below is not None and number >= known.below:
+        raise _WrongValueError(f"expected {kind} below {shown(known.below)}")
     return int(number) if whole else float(number)
 
 

@@ -26,6 +26,15 @@ _HEADERS = ("all_files_same_headers", "all_files_different_headers", "from_first
 _CHANGES_NOTHING = frozenset({"convert_column_types", "extract_columns_from_partition_format"})
 """Transformations after which text and label are the same text."""
 _OPTIONS_PASSED_OVER = frozenset({"include_path_column", "empty_as_string", "infer_column_types"})
+_ENCODINGS = {
+    "utf8": "utf-8",
+    "utf8bom": "utf-8",  # a byte-order mark is skipped in any case
+    "iso88591": "latin-1",
+    "utf16": "utf-16",
+    "utf32": "utf-32",
+    "windows1252": "cp1252",
+}
+"""Encodings that have another name in Python."""
 _HINT = "See docs/migrating.md for the transformations that are read; write what it makes as a jsonl file instead."
 
 
@@ -47,7 +56,12 @@ def read_mltable(given: str, *, key: str) -> FilesSource:
         raise _refused(key, given, "it has no list of paths", "A manifest begins with `paths:` and a list.")
     keys: dict[str, Any] = {"files": tuple(_path(one, file.parent, key, given) for one in tree["paths"])}
     for one in tree.get("transformations") or ():
-        keys |= _transformed(one, key, given)
+        made = _transformed(one, key, given)
+        if twice := sorted(made.keys() & keys.keys()):
+            raise _refused(
+                key, given, f"{one!r} comes after another that sets {', '.join(twice)}", "Keep one of them."
+            )
+        keys |= made
     try:
         return FilesSource(**keys)
     except ValidationError as error:
@@ -131,7 +145,7 @@ def _known(options: object, known: set[str]) -> dict[str, object] | None:
 
 def _encoding(options: Mapping[str, object]) -> dict[str, Any]:
     encoding = str(options.get("encoding", "utf8"))
-    return {"encoding": {"utf8": "utf-8", "iso88591": "latin-1", "utf16": "utf-16"}.get(encoding, encoding)}
+    return {"encoding": _ENCODINGS.get(encoding, encoding)}
 
 
 def _refused(key: str, given: str, reason: str, hint: str) -> ConfigError:

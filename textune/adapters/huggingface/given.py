@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from pydantic import TypeAdapter, ValidationError
-
 from textune.adapters.flags import Flags
 from textune.adapters.foreign import LeftOut
-from textune.adapters.huggingface.scripts import Known, Script, own_flags
+from textune.adapters.huggingface.scripts import Script, own_flags
 from textune.adapters.shown import shown
+from textune.adapters.trainer import checked
 from textune.config import Problem, parse_key, refuse
 
 
@@ -58,16 +57,10 @@ def read_settings(script: Script, flags: Flags) -> Settings:
     for name, known in own_flags(script).items():
         values[name] = known.default
         if name in flags.values:
-            try:
-                values[name] = _checked(known, flags.values[name])
-            except ValidationError as error:
-                reason = error.errors()[0]["msg"]
+            values[name], reason = checked(known.takes, flags.values[name])
+            if reason:
                 place, value = flags.where(name), flags.values[name]
-                message = f"{name} = {shown(value)} ({place}) cannot be used: {reason[0].lower()}{reason[1:]}."
+                message = f"{name} = {shown(value)} ({place}) cannot be used: {reason}."
                 problems.append(Problem(parse_key(name), message, value=value, origin=place))
     refuse(problems)
     return Settings(script, flags, values)
-
-
-def _checked(known: Known, value: object) -> object:
-    return TypeAdapter(known.takes).validate_python(value)

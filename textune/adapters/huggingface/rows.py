@@ -13,6 +13,7 @@ from textune.adapters.huggingface.scripts import TASKS
 from textune.wording import listing, nearest
 
 _GLUE, _XNLI = "nyu-mll/glue", "facebook/xnli"
+_LANGUAGES = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh")
 _NLI = ("entailment", "neutral", "contradiction")
 Source = Mapping[str, object]
 
@@ -75,8 +76,7 @@ def _glue(settings: Settings, name: str, folder: str | None, *, evaluates: bool,
         if name == "mnli":
             other = _selected(settings, {**hub, "split": MISMATCHED["validation"]}, limit)
             rows.lines += _source("data.evaluations.mismatched", other, origin)
-            if settings.script == "run_glue_no_trainer":
-                rows.lines.append(Line("evaluate.at_end", ("mismatched",), "the script scores it after training"))
+            rows.lines.append(Line("evaluate.at_end", ("mismatched",), "the script scores it after training"))
     else:
         _without_validation(rows)
     if predicts:
@@ -103,6 +103,9 @@ def _xnli(settings: Settings, folder: str | None, *, evaluates: bool, predicts: 
     language = settings["language"]
     if language is None:
         settings.refuse("language", "which language?", "Write it, such as --language de.")
+    for flag in ("language", "train_language"):
+        if folder is None and settings[flag] not in (None, *_LANGUAGES):
+            settings.refuse(flag, "XNLI has no such language.", f"Write one of {listing(_LANGUAGES)}.")
     trained = settings["train_language"] or language
     hub = {"kind": "hub", "name": folder or _XNLI}
     origin = settings.origin("train_language" if settings["train_language"] else "language")

@@ -63,6 +63,8 @@ def _bare_loop(flags: Flags, processes: int, has_validation: bool) -> Arguments:
         has_validation=has_validation,
     )
     notes = [*found.notes, "Gradients are not clipped, as there; Trainer clips them at 1."]
+    if found.values["seed"] == 0 and "seed" not in given:
+        notes.append("No seed is given: there every run differs; here the seed is 0.")
     if processes > 1:
         notes.append("The learning rate follows the steps of the run; there several processes make it fall too fast.")
     if int(str(found.values["gradient_accumulation_steps"])) > 1:

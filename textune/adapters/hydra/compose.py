@@ -43,6 +43,15 @@ class Composed:
         table[key[-1]] = value
         self.places[key] = place
 
+    def holds(self, key: Place) -> bool:
+        """Whether there is a value, or a table, of that key."""
+        found: Any = self.tree
+        for part in key:
+            if not isinstance(found, dict) or part not in found:
+                return False
+            found = found[part]
+        return True
+
     def forget(self, key: Place) -> None:
         """Remove a value and what is in it."""
         table: Any = self.tree
@@ -93,6 +102,7 @@ def compose(file: Path | None, words: Iterable[str], *, folders: Sequence[Path] 
         if about_hydra(one.key[0]):
             composed.of_hydra.append(one.word)
         elif one.action == "delete":
+            _require_held(one, composed)
             composed.forget(one.key)
         elif "/" in one.key[0]:
             _refuse_group(one, groups if file is not None else Groups((), {}))
@@ -105,6 +115,22 @@ def compose(file: Path | None, words: Iterable[str], *, folders: Sequence[Path] 
 def _choices(overrides: Iterable[Override]) -> dict[str, Override]:
     """Words that may choose the option of a group."""
     return {one.key[0]: one for one in overrides if len(one.key) == 1 and isinstance(one.value, str | None)}
+
+
+def _require_held(one: Override, composed: Composed) -> None:
+    """ConfigError for a word that removes what is not there."""
+    if composed.holds(one.key):
+        return
+    name = ".".join(one.key)
+    close = nearest(name, {".".join(key[:length]) for key in composed.places for length in range(1, len(key) + 1)})
+    raise ConfigError(
+        f"{one.word}: there is no {name} to remove.",
+        hint=f"Did you mean ~{close}?" if close else "Leave it out.",
+        key=name,
+        value=one.word,
+        place=COMMAND_LINE,
+        reason="there is no such key",
+    )
 
 
 def _refuse_group(one: Override, groups: Groups) -> None:

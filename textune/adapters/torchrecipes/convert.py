@@ -91,7 +91,7 @@ def _limited(settings: Settings, lines: list[Line], devices: Devices) -> Iterato
         value = settings[key]
         if value is None or (isinstance(value, float) and value == 1.0):
             continue
-        if isinstance(value, float) and value != int(value):
+        if isinstance(value, float) and value != 0:
             hint = "Write a number of batches, such as 10."
             refuse([settings.problem(key, "how many rows a share is, is not known before they are read", hint)])
         if value < 0 or (value == 0 and part == "train"):

@@ -57,6 +57,9 @@ def _sst2(settings: Settings, notes: list[str], *, tests: bool) -> Iterator[Line
     require_keys(settings, DATASET, ["root", "validate_hash", "split"])
     if settings[f"{DATASET}.split"] is not None:
         refuse([settings.problem(f"{DATASET}.split", "the recipe takes all three parts", "Leave it out.")])
+    if set(label_names(settings)) != {"0", "1"}:
+        reason = "SST-2's labels are 0 (negative) and 1 (positive)"
+        refuse([settings.problem(f"{_LABELS}.label_names", reason, "Write [0,1] in quotes: ['0','1'].")])
     root = settings[f"{DATASET}.root"] or "~/.torchtext/cache"
     folder = Path(str(root)) / "SST2"
     here = folder.expanduser()
@@ -73,7 +76,7 @@ def _sst2(settings: Settings, notes: list[str], *, tests: bool) -> Iterator[Line
         yield Line(f"data.{part}.name", _HUB, "the same rows, downloaded once")
         yield Line(f"data.{part}.config", "sst2", said)
         yield Line(f"data.{part}.split", "train" if part == "train" else "validation", said)
-        words = dict(zip(("negative", "positive"), label_names(settings), strict=False))
+        words = {"negative": "0", "positive": "1"}
         yield Line(f"data.{part}.replace.label", words, "the hub writes labels as words")
     if not is_here:
         notes.append(

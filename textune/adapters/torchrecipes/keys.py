@@ -110,6 +110,14 @@ _TRAINER: Mapping[str, Key] = {
     "track_grad_norm": _unused("metrics.jsonl has the norm of every step"),
     "weights_save_path": _unused("checkpoints are in the run folder"),
     "inference_mode": _unused("evaluation needs no gradients"),
+    "limit_predict_batches": _unused("the recipe predicts nothing"),
+    "process_position": _unused(_SHOWN),
+    "weights_summary": _unused(_SHOWN),
+    "log_gpu_memory": _unused("nvidia-smi shows it"),
+    "terminate_on_nan": _unused("a step whose gradient is not finite stops the run, with its number"),
+    "truncated_bptt_steps": _unused("no model here goes through a text in pieces"),
+    "reload_dataloaders_every_epoch": _unused("the rows stay the same"),
+    "distributed_backend": _only(None, instead="Write trainer.strategy, as its name is today."),
     "barebones": _unused("it decides what is shown and saved"),
 }
 

@@ -187,10 +187,10 @@ def _saving(watched: Watched, settings: Settings, key: str, options: dict[str, A
     watched.lines.append(Line("train.checkpoint.every", every, f"{key}: ModelCheckpoint"))
     if monitored is not None:
         _choose_by(watched, settings, key, str(monitored), options.get("mode", "min"))
-        if isinstance(keep, int) and keep > 0:
-            watched.lines.append(Line("train.checkpoint.keep_best", keep, f"ModelCheckpoint.save_top_k = {keep}"))
-    elif keep == -1:
+    if keep == -1:
         watched.lines.append(Line("train.checkpoint.keep", "all", "ModelCheckpoint.save_top_k = -1"))
+    elif monitored is not None and isinstance(keep, int) and keep > 0:
+        watched.lines.append(Line("train.checkpoint.keep_best", keep, f"ModelCheckpoint.save_top_k = {keep}"))
     if options.get("save_weights_only"):
         watched.lines.append(Line("train.checkpoint.save_only_model", True, "ModelCheckpoint.save_weights_only"))
 
@@ -209,10 +209,12 @@ def _stopping(watched: Watched, settings: Settings, key: str, options: dict[str,
     )
     _require_options(settings, key, options, known)
     patience = options.get("patience", 3)
+    if isinstance(patience, bool) or not isinstance(patience, int) or patience < 0:
+        refuse([settings.problem(key, f"patience = {patience}: expected a whole number of evaluations")])
     _choose_by(watched, settings, key, str(options.get("monitor")), options.get("mode", "min"))
     said = f"EarlyStopping.patience = {patience}"
-    if patience:
-        watched.lines.append(Line("train.early_stopping.patience", patience, said))
+    # Lightning counts before it compares: 0 stops, like 1, at the first evaluation that is no better.
+    watched.lines.append(Line("train.early_stopping.patience", max(1, patience), said))
     delta = options.get("min_delta")
     if delta:
         watched.lines.append(

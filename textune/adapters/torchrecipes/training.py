@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from textune.adapters.foreign import BatchLine, Line
 from textune.adapters.torchrecipes.devices import Devices
 from textune.adapters.torchrecipes.given import Settings, require_keys
+from textune.adapters.torchrecipes.model import dotted
 from textune.adapters.trainer import batch_line
 from textune.config import refuse
 from textune.wording import count
@@ -44,7 +45,7 @@ def train_lines(settings: Settings, devices: Devices, notes: list[str]) -> Itera
     yield from devices.lines
     if settings["trainer.deterministic"]:
         yield Line("train.deterministic", True, settings.origin("trainer.deterministic"))
-    yield from _optimizer(settings)
+    yield from _optimizer(settings, notes)
     yield Line("train.schedule.kind", "constant", "the recipe has no schedule")
     yield Line("train.schedule.warmup", "0 steps", "the recipe has no warm-up")
     every = settings["trainer.log_every_n_steps"] or 0
@@ -116,19 +117,41 @@ def _precision(settings: Settings) -> Line:
     return Line("train.precision", found, settings.origin(key))
 
 
-def _optimizer(settings: Settings) -> Iterator[Line]:
+def _optimizer(settings: Settings, notes: list[str]) -> Iterator[Line]:
     target = settings.target(OPTIMIZER)
     said = settings.origin(f"{OPTIMIZER}._target_")
-    if target in (*_ADAMW, *_ADAM, None):
+    coupled = target in _ADAM and settings[f"{OPTIMIZER}.weight_decay"]
+    if target in (*_ADAMW, *_ADAM, None) and (coupled or settings[f"{OPTIMIZER}.amsgrad"]):
+        yield from _own(settings, target or _ADAMW[0], said, notes)
+    elif target in (*_ADAMW, *_ADAM, None):
         yield from _adam(settings, said, coupled=target in _ADAM)
     elif target in _SGD:
         yield from _sgd(settings, said)
     else:
-        hint = (
-            "Known are torch.optim.AdamW, Adam and SGD; train.optimizer of the converted configuration has more, and a"
-            " loop of your own (docs/extending.md) takes any."
-        )
-        refuse([settings.problem(f"{OPTIMIZER}._target_", "there is no such optimizer here", hint)])
+        yield from _own(settings, target, said, notes)
+
+
+def _own(settings: Settings, target: str, said: str, notes: list[str]) -> Iterator[Line]:
+    """A class of the user's own, or another of PyTorch's, with the defaults of the class itself."""
+    options = settings.table(OPTIMIZER)
+    yield Line("train.optimizer.kind", "python", f"{OPTIMIZER}._target_ names a class")
+    yield Line("train.optimizer.object", dotted(settings, f"{OPTIMIZER}._target_", target), said)
+    for name, value in options.items():
+        key = f"{OPTIMIZER}.{name}"
+        if name in ("lr", "weight_decay"):
+            yield Line(f"train.optimizer.{name}", _number(settings, key), settings.origin(key))
+        elif isinstance(value, dict) and "_target_" in value:
+            hint = "Let the class make it itself, from plain values."
+            refuse([settings.problem(key, "an object cannot be an option of a class of your own", hint)])
+        else:
+            yield Line(f"train.optimizer.options.{name}", value, key)
+    if "weight_decay" not in options and target in _ADAMW:
+        yield Line("train.optimizer.weight_decay", 0.01, f"no {OPTIMIZER}.weight_decay: the default of PyTorch")
+    elif "weight_decay" not in options:
+        notes.append(f"{OPTIMIZER}.weight_decay is not set, so it is 0, whatever the default of {target} is.")
+    if "lr" not in options:
+        hint = f"Give it: +{OPTIMIZER}.lr=1e-3."
+        refuse([settings.problem(f"{OPTIMIZER}.lr", "the rate of a class of your own is not known", hint)])
 
 
 def _rate(settings: Settings, default: float) -> Line:
@@ -161,9 +184,6 @@ def _adam(settings: Settings, said: str, *, coupled: bool) -> Iterator[Line]:
     _require_usual(settings)
     key = f"{OPTIMIZER}.weight_decay"
     decay = settings[key]
-    if coupled and decay:
-        hint = "Choose module/optim=adamw, or set it to 0."
-        refuse([settings.problem(key, "Adam adds it to the gradient, which AdamW was made to replace", hint)])
     betas = settings[f"{OPTIMIZER}.betas"] or [0.9, 0.999]
     if not (isinstance(betas, list) and len(betas) == 2 and all(isinstance(one, int | float) for one in betas)):
         refuse([settings.problem(f"{OPTIMIZER}.betas", "expected two numbers", "Write [0.9,0.999].")])
@@ -199,6 +219,9 @@ def _evaluations(settings: Settings) -> Iterator[Line]:
     """How often the validation rows are evaluated: in epochs, or in batches of the loader."""
     interval, epochs = settings["trainer.val_check_interval"], settings["trainer.check_val_every_n_epoch"]
     origin = settings.origin("trainer.val_check_interval", "trainer.check_val_every_n_epoch")
+    if (isinstance(interval, int) or interval not in (None, 1.0)) and (epochs or 1) > 1:
+        reason = f"it is within each epoch, but trainer.check_val_every_n_epoch = {epochs}"
+        refuse([settings.problem("trainer.val_check_interval", reason, "Leave one of them out.")])
     if isinstance(interval, int):
         yield Line("train.evaluate_every", steps(max(1, interval // accumulation(settings))), origin)
         return

@@ -12,7 +12,17 @@ from textune.adapters.trainer.sharing import sharing_lines
 from textune.adapters.trainer.timing import checkpoint_lines, duration_line, evaluation_lines, logging_lines
 from textune.adapters.trainer.trackers import tracker_lines
 from textune.adapters.trainer.updates import optimizer_lines, schedule_lines, table_of
+from textune.wording import listing, nearest
 
+_ACCELERATOR = (
+    "split_batches",
+    "dispatch_batches",
+    "even_batches",
+    "use_seedable_sampler",
+    "non_blocking",
+    "gradient_accumulation_kwargs",
+    "use_configured_state",
+)
 _ORDERS = {"random": "shuffle", "group_by_length": "bucket", "sequential": "sequential"}
 
 
@@ -80,17 +90,37 @@ def _batch(values: Values, processes: int) -> Line:
     for key in ("per_device_train_batch_size", "gradient_accumulation_steps"):
         if values[key] < 1:
             values.refuse(key, "it is a whole number of at least 1.")
-    splits = False
-    for key, value in table_of(values, "accelerator_config").items():
-        splits = splits or (key == "split_batches" and bool(value))
-    if values.given("accelerator_config") and not splits:
-        values.leave_out("accelerator_config", "every process reads its own share of a batch")
+    splits, accumulation = _accelerators(values)
     key = "per_device_train_batch_size"
     name = values.names.get(key, values.called.get(key, key))
-    accumulation = values["gradient_accumulation_steps"]
     if splits:
         values.notes.append("split_batches: a batch is that of all processes together.")
     return batch_line(values["per_device_train_batch_size"], accumulation, 1 if splits else processes, name=name)
+
+
+def _accelerators(values: Values) -> tuple[bool, int]:
+    """Of `accelerator_config`: whether a batch is that of all processes, and the parts of a step."""
+    key, accumulation = "accelerator_config", int(values["gradient_accumulation_steps"])
+    table = table_of(values, key)
+    for name in table:
+        if name not in _ACCELERATOR:
+            close = nearest(name, _ACCELERATOR)
+            hint = f"Did you mean {close}?" if close else f"Its keys are {listing(_ACCELERATOR)}."
+            values.refuse(key, f"it takes no {name}.", hint)
+    kwargs = table.get("gradient_accumulation_kwargs") or {}
+    if not isinstance(kwargs, dict):
+        values.refuse(
+            key, "gradient_accumulation_kwargs is no table.", "Write gradient_accumulation_steps = N instead."
+        )
+    parts = kwargs.get("num_steps")
+    if parts is not None:
+        if not isinstance(parts, int) or parts < 1 or accumulation > 1:
+            values.refuse(key, "num_steps cannot be used.", "Write gradient_accumulation_steps = N instead.")
+        accumulation = parts
+    splits = bool(table.get("split_batches"))
+    if values.given(key) and not splits and parts is None:
+        values.leave_out(key, "every process reads its own share of a batch")
+    return splits, accumulation
 
 
 def _computing_lines(values: Values) -> Iterator[Line]:

@@ -105,7 +105,7 @@ FIELDS: Mapping[str, Field] = {
     "do_predict": Field(bool, False),
     "eval_strategy": Field(Literal["no", "steps", "epoch"], "no"),
     "eval_steps": Field(float | None, None),
-    "eval_delay": Field(float, 0.0, unused="the first evaluation is not put off; training is the same"),
+    "eval_delay": Field(float, 0.0, unused="the first evaluation is not put off, and may be the best one"),
     "eval_on_start": Field(bool, False),
     "per_device_eval_batch_size": Field(int, 8, unused=_OWN_EVALUATION),
     "prediction_loss_only": Field(bool, False, unused="metrics are computed batch by batch, in little memory"),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from types import UnionType
+from typing import Any, NoReturn, Union, get_args, get_origin
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from textune.adapters.foreign import LeftOut
 from textune.adapters.shown import shown
@@ -100,11 +101,9 @@ def _take(values: Values, name: str, value: object, given: Mapping[str, object])
         close = nearest(name, [*FIELDS, *OLDER])
         hint = f"Did you mean {close}?" if close else "TrainingArguments has no such field: leave it out."
         return [Problem(parse_key(name), f"Unknown key {name} ({place}).", hint, value=value, origin=place)]
-    try:
-        found = TypeAdapter(known.takes).validate_python(value)
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"]
-        message = f"{called} = {shown(value)} ({place}) cannot be used: {reason[0].lower()}{reason[1:]}."
+    found, reason = checked(known.takes, value)
+    if reason:
+        message = f"{called} = {shown(value)} ({place}) cannot be used: {reason}."
         return [Problem(parse_key(name), message, value=value, origin=place)]
     if older is None:
         if name not in values.names or values.names[name] == name:
@@ -129,9 +128,21 @@ def _take(values: Values, name: str, value: object, given: Mapping[str, object])
     return []
 
 
+def checked(takes: Any, value: object) -> tuple[Any, str]:
+    """The value as the type has it, and what is wrong with it, if anything: neither infinity nor true is a number."""
+    kinds = get_args(takes) if get_origin(takes) in (UnionType, Union) else (takes,)
+    if isinstance(value, bool) and bool not in kinds and (int in kinds or float in kinds):
+        return None, "a number was expected"
+    try:
+        return TypeAdapter(takes, config=ConfigDict(allow_inf_nan=False)).validate_python(value), ""
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        return None, f"{reason[0].lower()}{reason[1:]}"
+
+
 def _today_counts(today: str, found: object, given: Mapping[str, object]) -> bool:
     """Whether the name of today decides beside an older one: where both are given, or the older one is unset."""
-    if today in given and given[today] not in (None, 0, "0"):
+    if today in given and given[today] not in (None, 0, "0", "0.0"):
         return True
     return found is None or (found is False and today != "accelerator_config") or found == 0
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from textune.adapters.foreign import Line
+from textune.adapters.shown import shown
 from textune.adapters.trainer.given import Values
 from textune.adapters.trainer.updates import table_of
 from textune.jsontext import parse_json
@@ -53,15 +54,17 @@ def _deepspeed_lines(values: Values) -> Iterator[Line]:
     file = values["deepspeed"] if isinstance(values["deepspeed"], str) else None
     is_file = file is not None and not file.lstrip().startswith("{")
     table = _read(values, Path(str(file))) if is_file else table_of(values, "deepspeed")
-    zero = table.get("zero_optimization") or {}
-    stage = int(zero.get("stage", 0)) if isinstance(zero, dict) else 0
+    zero = _part(values, table, "zero_optimization")
+    stage = zero.get("stage", 0)
+    if stage not in (0, 1, 2, 3):
+        values.refuse("deepspeed", f"zero_optimization.stage = {shown(stage)} is none of 0, 1, 2 and 3.")
     if stage == 0:
         values.notes.append(f"{origin}: it has no ZeRO stage, so that every device holds the whole model.")
         yield Line("train.distributed.kind", "ddp", origin)
         return
     yield Line("train.distributed.kind", "deepspeed", origin)
     yield Line("train.distributed.stage", stage, f"zero_optimization.stage of {origin}")
-    if any((zero.get(key) or {}).get("device") == "cpu" for key in ("offload_optimizer", "offload_param")):
+    if any(_part(values, zero, key).get("device") == "cpu" for key in ("offload_optimizer", "offload_param")):
         yield Line("train.distributed.cpu_offload", True, f"zero_optimization of {origin}")
     if is_file:
         yield Line("train.distributed.config", file, origin)
@@ -71,6 +74,14 @@ def _deepspeed_lines(values: Values) -> Iterator[Line]:
         if own:
             hint = "Put the table into a JSON file and name that file."
             values.refuse("deepspeed", f"{', '.join(own)} of a table written in place cannot be kept.", hint)
+
+
+def _part(values: Values, table: dict[str, Any], key: str) -> dict[str, Any]:
+    """A table within another; empty where it is not there."""
+    found = table.get(key) or {}
+    if not isinstance(found, dict):
+        values.refuse("deepspeed", f"{key} = {shown(found)} is no table.")
+    return found
 
 
 def _read(values: Values, file: Path) -> dict[str, Any]:

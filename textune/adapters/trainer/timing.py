@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from decimal import Decimal
 
 from textune.adapters.foreign import Line
 from textune.adapters.trainer.given import Values
-from textune.adapters.trainer.updates import share, steps
+from textune.adapters.trainer.updates import plain, share, steps
 
-_LOWER = ("loss", "mse", "mae", "rmse", "perplexity", "error")
+_LOWER = ("loss", "brier", "mse", "mae", "mape", "perplexity", "error", "bits_per_character", "bits_per_byte")
 """What the lower values of are better."""
 
 
@@ -26,7 +27,7 @@ def duration_line(values: Values) -> Line:
 
 
 def _epochs(number: float) -> str:
-    return f"{number:.10g} epoch" if number == 1 else f"{number:.10g} epochs"
+    return f"{plain(Decimal(repr(number)))} {'epoch' if number == 1 else 'epochs'}"
 
 
 def _every(values: Values, key: str) -> str:
@@ -83,6 +84,11 @@ def _metric_lines(values: Values) -> Iterator[Line]:
     if values["greater_is_better"] is not None and values["greater_is_better"] == lower:
         direction = "lower" if lower else "greater"
         values.refuse("greater_is_better", f"of {metric}, {direction} values are better.", "Leave it out.")
+    if best and lower and values["greater_is_better"] is None and not metric.endswith("loss"):
+        values.notes.append(
+            f"Of {metric}, lower values are better: the model with the lowest is kept. Trainer keeps the one with the"
+            " greatest, unless greater_is_better says otherwise."
+        )
     origin = values.origin(key) if values[key] else "load_best_model_at_end without metric_for_best_model"
     yield Line("evaluate.metric", metric, origin)
 
@@ -90,7 +96,9 @@ def _metric_lines(values: Values) -> Iterator[Line]:
 def checkpoint_lines(values: Values) -> Iterator[Line]:
     """How often everything is saved, and how much of it is kept."""
     strategy, best = values["save_strategy"], values["load_best_model_at_end"]
-    if strategy == "steps":
+    if strategy == "steps" and values["save_steps"] <= 0:
+        yield Line("train.checkpoint.every", "never", values.origin("save_steps"))
+    elif strategy == "steps":
         yield Line("train.checkpoint.every", _every(values, "save_steps"), values.origin("save_steps"))
     else:
         values.leave_out("save_steps", f"save_strategy = {strategy}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 from textune.adapters.foreign import Line
@@ -154,9 +155,14 @@ def _warmup_line(values: Values, fixed: str | None) -> Line:
         return Line("train.schedule.warmup", fixed, origin)
     if amount < 0:
         values.refuse("warmup_steps", "a warm-up is not below 0.", "Write a number of steps, or a share such as 0.06.")
-    if amount < 1 and total > 0:
+    whole = amount >= 1
+    if values.names.get("warmup_steps") == "warmup_ratio":
+        if amount > 1:
+            values.refuse("warmup_steps", "a share of the run is at most 1.", "Write it such as 0.06.")
+        whole = False
+    if not whole and total > 0:
         return Line("train.schedule.warmup", steps(math.ceil(total * amount)), origin)
-    if 0 < amount < 1:
+    if not whole and amount > 0:
         return Line("train.schedule.warmup", share(amount), origin)
     return Line("train.schedule.warmup", steps(int(amount)), origin)
 
@@ -185,4 +191,9 @@ def steps(number: float) -> str:
 
 def share(ratio: float) -> str:
     """A share of the run as a duration."""
-    return f"{ratio * 100:.10g} %"
+    return f"{plain(Decimal(repr(ratio)) * 100)} %"
+
+
+def plain(number: Decimal) -> str:
+    """All its digits, without an exponent."""
+    return format(number.normalize(), "f")

@@ -28,7 +28,7 @@ from textune.cli.systems.shared import (
     train_foreign,
     training,
 )
-from textune.pipeline import half_precision, text_columns, write_mlflow_folder
+from textune.pipeline import half_precision, require_mlflow_folder, text_columns, write_mlflow_folder
 from textune.ranks import launched_rank
 
 
@@ -145,6 +145,8 @@ def finetune(
         half=half_precision(),
     )
     resume = resume or resumed_run(inputs)
+    if inputs.on("save_as_mlflow_model"):
+        require_mlflow_folder(pytorch_model_folder, mlflow_model_folder)
     train_foreign(foreign, context, resume=resume, dry_run=dry_run, as_json=as_json, quiet=quiet)
     if inputs.on("save_as_mlflow_model") and not dry_run:
         _save_as_mlflow_model(pytorch_model_folder, mlflow_model_folder, quiet=quiet)
@@ -197,6 +199,8 @@ def _automl(kind: Literal["multiclass", "multilabel"]) -> click.Command:
             processes=processes_started(None, own_ranks=own_ranks) or 1,
             half=half_precision(),
         )
+        if inputs.on("save_as_mlflow_model"):
+            require_mlflow_folder(pytorch_model_folder_finetune, mlflow_model_folder_finetune)
         train_foreign(foreign, context, resume=resume, dry_run=dry_run, as_json=as_json, quiet=quiet)
         if inputs.on("save_as_mlflow_model") and not dry_run:
             _save_as_mlflow_model(pytorch_model_folder_finetune, mlflow_model_folder_finetune, quiet=quiet)

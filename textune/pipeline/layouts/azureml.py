@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textune.atomic import WRITING, write_text
+from textune.atomic import write_text, written_aside
 from textune.config import Experiment
 from textune.model import CARD_NAME
 from textune.prediction import read_card
@@ -16,7 +16,7 @@ from textune.run import RunFolder
 if TYPE_CHECKING:
     from textune.pipeline.train import TrainResult
 
-FINETUNE_ARGS = "finetune_args.json"
+FINETUNE_ARGS, FINETUNE_CONFIG = "finetune_args.json", "finetune_config.json"
 _OWN = {CARD_NAME, "probe.jsonl", "usual.json", "README.md"}
 """Files of the best model that stay in `best/` alone."""
 
@@ -38,13 +38,14 @@ def write(run: RunFolder, result: TrainResult, experiment: Experiment) -> None:
         _copy(kept, run.path / FINETUNE_ARGS)
     else:
         _write_json(run.path / FINETUNE_ARGS, {"model_name_or_path": experiment.model.name})
+    if (config := run.path / "foreign" / FINETUNE_CONFIG).is_file():
+        _copy(config, run.path / FINETUNE_CONFIG)
 
 
 def _copy(source: Path, target: Path) -> None:
     """A file, complete or absent."""
-    aside = target.with_name(target.name + WRITING)
-    shutil.copyfile(source, aside)
-    aside.replace(target)
+    with written_aside(target) as aside:
+        shutil.copyfile(source, aside)
 
 
 def _write_json(path: Path, tree: dict[str, object]) -> None:

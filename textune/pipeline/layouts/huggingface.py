@@ -29,6 +29,9 @@ _NOT_THE_MODEL = {"probe.jsonl", "usual.json"}
 _MEAN = "mean_of_"
 """Before the names of a mean of metrics, which the scripts call the combined score."""
 _PARTS = {"validation": "eval", "test": "predict"}
+_ENDINGS = {"mismatched": "_mm"}
+_LOSSES = ("log_loss", "mse")
+"""Metrics that are the loss of a task where labels are not smoothed."""
 
 
 def write(run: RunFolder, result: TrainResult, experiment: Experiment) -> None:
@@ -38,26 +41,35 @@ def write(run: RunFolder, result: TrainResult, experiment: Experiment) -> None:
     trained = _trained(run, result, experiment)
     write_text(run.path / "train_results.json", result_text(trained))
     together = dict(trained)
+    parts: dict[str, dict[str, float | None]] = {}
     for name, report in result.reports.items():
-        found = results_of(report, _PARTS.get(name, "eval"))
-        if name == "mismatched":
-            found = {f"{key}_mm": value for key, value in found.items()}
-        if name in _PARTS:
-            epoch = {"epoch": trained["epoch"]} if name == "validation" and "epoch" in trained else {}
-            write_text(run.path / f"{_PARTS[name]}_results.json", result_text(found | epoch))
+        part, smoothed = _PARTS.get(name, "eval"), getattr(experiment.task, "label_smoothing", 0.0) > 0
+        found = results_of(report, part, smoothed=smoothed)
+        parts.setdefault(part, {}).update({f"{key}{ending_of(name)}": value for key, value in found.items()})
+    for part, found in parts.items():
+        epoch = {"epoch": trained["epoch"]} if part == "eval" and "epoch" in trained else {}
+        write_text(run.path / f"{part}_results.json", result_text(found | epoch))
         together |= found
     write_text(run.path / "all_results.json", result_text(together))
 
 
-def results_of(report: Report, part: str) -> dict[str, float | None]:
+def ending_of(name: str) -> str:
+    """What the scripts write after the keys of a set: nothing for the usual ones, `_mm` for MNLI's second one."""
+    return "" if name in _PARTS else _ENDINGS.get(name, f"_{name}")
+
+
+def results_of(report: Report, part: str, *, smoothed: bool = False) -> dict[str, float | None]:
     """Metrics by the names of the scripts, `part` before them; null where one is undefined. Of several main metrics,
-    their mean is the combined score."""
+    their mean is the combined score. `smoothed`: whether labels were, so that only the metric `loss` is the loss."""
     called = _THEIR_NAMES | ({"f1_micro": "f1"} if report.metric == "f1_micro" else {})
     found = {
         f"{part}_{called.get(name, name)}": value if math.isfinite(value) else None
         for name, value in report.metrics.items()
         if not name.startswith(_MEAN)
     }
+    plain = next((found[f"{part}_{name}"] for name in _LOSSES if f"{part}_{name}" in found), None)
+    if plain is not None and not smoothed:
+        found.setdefault(f"{part}_loss", plain)
     if report.metric.startswith(_MEAN):
         value = report.metrics[report.metric]
         found[f"{part}_combined_score"] = value if math.isfinite(value) else None
@@ -73,7 +85,7 @@ def _trained(run: RunFolder, result: TrainResult, experiment: Experiment) -> dic
     """What Trainer says of the training itself."""
     found: dict[str, float | None] = {"train_runtime": round(result.seconds, 4)}
     if result.seconds > 0:
-        rows = result.steps * experiment.train.batch_size
+        rows = _rows_seen(result, experiment)
         found["train_samples_per_second"] = round(rows / result.seconds, 3)
         found["train_steps_per_second"] = round(result.steps / result.seconds, 3)
     lines = map(json.loads, run.metrics.read_text(encoding="utf-8").splitlines())
@@ -84,6 +96,15 @@ def _trained(run: RunFolder, result: TrainResult, experiment: Experiment) -> dic
     if result.facts is not None and result.facts.rows.get("train") is not None:
         found["train_samples"] = result.facts.rows["train"]
     return found
+
+
+def _rows_seen(result: TrainResult, experiment: Experiment) -> float:
+    """As Trainer counts: rows of the epochs, or of full steps where the run is that many."""
+    rows = None if result.facts is None else result.facts.rows.get("train")
+    duration = experiment.train.duration
+    if rows is not None and duration.unit == "epochs":
+        return rows * duration.amount
+    return result.steps * experiment.train.batch_size
 
 
 def _mean_loss(logged: list[dict[str, float]]) -> float:
