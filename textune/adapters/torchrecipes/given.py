@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from textune.adapters.hydra import Composed, compose
+from textune.adapters.shown import shown as shown_as_json
 from textune.adapters.torchrecipes.keys import KEYS, Key
 from textune.config import Problem, parse_key, refuse
 from textune.wording import listing, nearest
@@ -168,13 +168,7 @@ def _missing(tree: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[Proble
 
 
 def shown(value: object) -> str:
-    """A value as messages write it: short, and a null as such."""
+    """A value as messages write it; text without quotes, as Hydra's words have it."""
     if isinstance(value, str):
         return value if len(value) <= 90 else f"{value[:87]}..."
-    if isinstance(value, float) and value != value // 1:
-        return f"{value:g}"
-    try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError):
-        text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return shown_as_json(value)
