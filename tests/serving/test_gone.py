@@ -49,8 +49,8 @@ def test_a_client_that_hangs_up_leaves_the_queue(folders: dict[str, Path], monke
         assert go.wait(PATIENCE)
         return real(scorer, store, *arguments, **options)
 
-    monkeypatch.setattr(Scorer, "score_batches", wait)
     with listening({"topic": folders["topic"]}) as url:
+        monkeypatch.setattr(Scorer, "score_batches", wait)  # a model that is opened scores a first text
 
         def queued() -> int:
             return int(httpx2.get(f"{url}/models", timeout=PATIENCE).json()[0]["queued_tokens"])
@@ -119,9 +119,9 @@ def test_lines_that_are_late_do_not_ask_again(folders: dict[str, Path], monkeypa
         asked.append(1)
         return await answer(engine, encode, sizes)
 
-    monkeypatch.setattr(Scorer, "score_batches", wait)
-    monkeypatch.setattr(Engine, "answer", count)
     with client({"topic": folders["topic"]}, timeout=0.3) as served:
+        monkeypatch.setattr(Scorer, "score_batches", wait)  # a model that is opened scores a first text
+        monkeypatch.setattr(Engine, "answer", count)
         said = served.post("/batch", content=b'"film"\n' * 5).text.splitlines()
         go.set()
     assert len(said) == 5 and all("within 0.3 seconds" in line for line in said) and len(asked) == 1
