@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import click
@@ -19,12 +20,12 @@ from textune.adapters import (
     read_finetune,
     resumed_run,
 )
-from textune.cli.options import Examples
+from textune.cli.options import Examples, processes_started
 from textune.cli.systems.shared import (
+    Training,
     converting,
     print_converted,
     processes_option,
-    processes_started,
     train_foreign,
     training,
 )
@@ -125,11 +126,7 @@ def finetune(
     /,
     pytorch_model_folder: str,
     mlflow_model_folder: str,
-    resume: str | None,
-    dry_run: bool,
-    as_json: bool,
-    quiet: bool,
-    own_ranks: bool,
+    how: Training,
     **options: Any,
 ) -> None:
     """Train what AzureML's component of this name trains; pytorch_model_folder becomes the run folder.
@@ -141,15 +138,14 @@ def finetune(
     foreign = convert_finetune(
         inputs,
         run=pytorch_model_folder,
-        processes=processes_started(None, own_ranks=own_ranks) or 1,
+        processes=how.num_processes() or 1,
         half=half_precision(),
     )
-    resume = resume or resumed_run(inputs)
     if inputs.on("save_as_mlflow_model"):
         require_mlflow_folder(pytorch_model_folder, mlflow_model_folder)
-    train_foreign(foreign, context, resume=resume, dry_run=dry_run, as_json=as_json, quiet=quiet)
-    if inputs.on("save_as_mlflow_model") and not dry_run:
-        _save_as_mlflow_model(pytorch_model_folder, mlflow_model_folder, quiet=quiet)
+    train_foreign(foreign, context, replace(how, resume=how.resume or resumed_run(inputs)))
+    if inputs.on("save_as_mlflow_model") and not how.dry_run:
+        _save_as_mlflow_model(pytorch_model_folder, mlflow_model_folder, quiet=how.quiet)
 
 
 def _save_as_mlflow_model(run: str, folder: str, *, quiet: bool) -> None:
@@ -181,11 +177,7 @@ def _automl(kind: Literal["multiclass", "multilabel"]) -> click.Command:
         /,
         pytorch_model_folder_finetune: str,
         mlflow_model_folder_finetune: str,
-        resume: str | None,
-        dry_run: bool,
-        as_json: bool,
-        quiet: bool,
-        own_ranks: bool,
+        how: Training,
         **options: Any,
     ) -> None:
         """Train what AzureML's pipeline of this name trains, by AutoML's defaults; all columns but the label's are one
@@ -196,14 +188,14 @@ def _automl(kind: Literal["multiclass", "multilabel"]) -> click.Command:
             kind=kind,
             columns=text_columns(inputs.text("training_data"), label=inputs.text("label_column_name")),
             run=pytorch_model_folder_finetune,
-            processes=processes_started(None, own_ranks=own_ranks) or 1,
+            processes=how.num_processes() or 1,
             half=half_precision(),
         )
         if inputs.on("save_as_mlflow_model"):
             require_mlflow_folder(pytorch_model_folder_finetune, mlflow_model_folder_finetune)
-        train_foreign(foreign, context, resume=resume, dry_run=dry_run, as_json=as_json, quiet=quiet)
-        if inputs.on("save_as_mlflow_model") and not dry_run:
-            _save_as_mlflow_model(pytorch_model_folder_finetune, mlflow_model_folder_finetune, quiet=quiet)
+        train_foreign(foreign, context, how)
+        if inputs.on("save_as_mlflow_model") and not how.dry_run:
+            _save_as_mlflow_model(pytorch_model_folder_finetune, mlflow_model_folder_finetune, quiet=how.quiet)
 
     return command
 

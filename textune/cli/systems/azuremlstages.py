@@ -3,6 +3,7 @@ all of them as one command."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -11,7 +12,7 @@ from textune.adapters import CONVERT, FINETUNE, LATER, MODEL_IMPORT, PIPELINE, P
 from textune.cli.options import Examples, json_option
 from textune.cli.output import print_json
 from textune.cli.systems.azureml import finetune, given_of, inputs_of
-from textune.cli.systems.shared import training
+from textune.cli.systems.shared import Training, training
 from textune.errors import ConfigError
 from textune.ranks import launched
 from textune.wording import count, listing
@@ -122,11 +123,7 @@ def pipeline(
     /,
     pytorch_model_folder: str,
     mlflow_model_folder: str,
-    resume: str | None,
-    dry_run: bool,
-    as_json: bool,
-    quiet: bool,
-    own_ranks: bool,
+    how: Training,
     **options: Any,
 ) -> None:
     """AzureML's pipeline: import a model, preprocess rows, fine-tune, convert to MLflow.
@@ -136,7 +133,7 @@ def pipeline(
     """
     from textune.pipeline import prepare_stages
 
-    if launched() and not own_ranks:
+    if launched() and not how.own_ranks:
         raise ConfigError(
             "text_classification_pipeline was started by a launcher, in several processes.",
             hint="Start it alone: it starts a process for each device. Or run its stages apart.",
@@ -146,10 +143,6 @@ def pipeline(
         finetune,
         pytorch_model_folder=pytorch_model_folder,
         mlflow_model_folder=mlflow_model_folder,
-        resume=resume,
-        dry_run=dry_run,
-        as_json=as_json,
-        quiet=quiet,
-        own_ranks=own_ranks,
+        **asdict(how),
         **rest,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from textune.adapters import FLAGS, named_config, read_flags
 from textune.adapters import convert_bsmetadata as convert_files
 from textune.cli.models import evaluate
 from textune.cli.options import Examples, json_option, quiet_option, resume_and_overrides
-from textune.cli.systems.shared import converting, print_converted, processes_started, train_foreign, training
+from textune.cli.systems.shared import Training, converting, print_converted, train_foreign, training
 from textune.launch import accelerated
 
 
@@ -103,11 +104,7 @@ def train_as_bsmetadata(
     config_path: str | None,
     deepspeed: str | None,
     local_rank: int | None,
-    resume: str | None,
-    dry_run: bool,
-    as_json: bool,
-    quiet: bool,
-    own_ranks: bool,
+    how: Training,
     words: tuple[str, ...],
     **settled: Any,
 ) -> None:
@@ -116,11 +113,11 @@ def train_as_bsmetadata(
     The config of the run folder has every value with the key of bsmetadata that it comes from, and names what was left
     out and what is done otherwise. A run that was stopped resumes with --resume.
     """
-    resume, words = resume_and_overrides(resume, words)
+    resume, words = resume_and_overrides(how.resume, words)
     told = accelerated()
     file = deepspeed or told.deepspeed
     choices = _choices(settled)
-    choices["processes"] = processes_started(choices["processes"], own_ranks=own_ranks)
+    choices["processes"] = how.num_processes(choices["processes"])
     foreign = convert_files(
         named_config(context.info_name or "", config_name, path=config_path),
         words,
@@ -128,7 +125,7 @@ def train_as_bsmetadata(
         precision=told.precision,
         **choices,
     )
-    train_foreign(foreign, context, resume=resume, dry_run=dry_run, as_json=as_json, quiet=quiet)
+    train_foreign(foreign, context, replace(how, resume=resume))
 
 
 def _flags(function: Callable[..., None]) -> Callable[..., None]:

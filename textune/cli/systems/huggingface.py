@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -10,10 +11,10 @@ import click
 from textune.adapters import HuggingFaceCall, read_huggingface
 from textune.cli.options import Examples, resume_and_overrides
 from textune.cli.systems.shared import (
+    Training,
     converting,
     print_converted,
     processes_option,
-    processes_started,
     train_foreign,
     training,
 )
@@ -79,9 +80,9 @@ def _script(name: str, example: str) -> Callable[[Callable[..., None]], click.Co
     "textune run_glue.py --model_name_or_path bert-base-cased --task_name mrpc --do_train --do_eval \\\n"
     "    --max_seq_length 128 --per_device_train_batch_size 32 --learning_rate 2e-5 --output_dir runs/mrpc",
 )
-def run_glue(context: click.Context, /, **how: Any) -> None:
+def run_glue(context: click.Context, /, **options: Any) -> None:
     """Train, evaluate and predict as transformers' run_glue.py does with these flags, or with a JSON file of them."""
-    _run(context, "run_glue", **how)
+    _run(context, "run_glue", **options)
 
 
 @_script(
@@ -89,9 +90,9 @@ def run_glue(context: click.Context, /, **how: Any) -> None:
     "textune run_glue_no_trainer.py --model_name_or_path bert-base-cased --task_name mrpc --max_length 128 \\\n"
     "    --per_device_train_batch_size 32 --learning_rate 2e-5 --num_train_epochs 3 --output_dir runs/mrpc",
 )
-def run_glue_no_trainer(context: click.Context, /, **how: Any) -> None:
+def run_glue_no_trainer(context: click.Context, /, **options: Any) -> None:
     """Train and evaluate as transformers' run_glue_no_trainer.py does with these flags."""
-    _run(context, "run_glue_no_trainer", **how)
+    _run(context, "run_glue_no_trainer", **options)
 
 
 @_script(
@@ -99,9 +100,9 @@ def run_glue_no_trainer(context: click.Context, /, **how: Any) -> None:
     "textune run_classification.py --model_name_or_path bert-base-cased --train_file train.csv \\\n"
     "    --validation_file dev.csv --text_column_names title,body --do_train --do_eval --output_dir runs/own",
 )
-def run_classification(context: click.Context, /, **how: Any) -> None:
+def run_classification(context: click.Context, /, **options: Any) -> None:
     """Train, evaluate and predict as transformers' run_classification.py does with these flags."""
-    _run(context, "run_classification", **how)
+    _run(context, "run_classification", **options)
 
 
 @_script(
@@ -109,9 +110,9 @@ def run_classification(context: click.Context, /, **how: Any) -> None:
     "textune run_xnli.py --model_name_or_path bert-base-multilingual-cased --language de --train_language en \\\n"
     "    --do_train --do_eval --output_dir runs/xnli",
 )
-def run_xnli(context: click.Context, /, **how: Any) -> None:
+def run_xnli(context: click.Context, /, **options: Any) -> None:
     """Train in one language and evaluate in another as transformers' run_xnli.py does with these flags."""
-    _run(context, "run_xnli", **how)
+    _run(context, "run_xnli", **options)
 
 
 def _run(
@@ -120,18 +121,14 @@ def _run(
     *,
     processes: int | None,
     hub_folder: str | None,
-    resume: str | None,
-    dry_run: bool,
-    as_json: bool,
-    quiet: bool,
-    own_ranks: bool,
+    how: Training,
     words: tuple[str, ...],
 ) -> None:
-    resume, words = resume_and_overrides(resume, words)
+    resume, words = resume_and_overrides(how.resume, words)
     call = read_huggingface(
         script,
         words,
-        processes=processes_started(processes, own_ranks=own_ranks) or 1,
+        processes=how.num_processes(processes) or 1,
         precision=accelerated().precision,
         folder=hub_folder,
     )
@@ -139,11 +136,9 @@ def _run(
         message = "there is nothing to do: none of --do_train, --do_eval and --do_predict is given."
         raise ConfigError(message, hint="Add --do_train --do_eval.", key="do_train")
     if call.trains:
-        train_foreign(
-            call.foreign, context, resume=resume or call.resume, dry_run=dry_run, as_json=as_json, quiet=quiet
-        )
-    if not dry_run:
-        _after_training(call, quiet=quiet or as_json)
+        train_foreign(call.foreign, context, replace(how, resume=resume or call.resume))
+    if not how.dry_run:
+        _after_training(call, quiet=how.quiet or how.as_json)
 
 
 def _after_training(call: HuggingFaceCall, *, quiet: bool) -> None:

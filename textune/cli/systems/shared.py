@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,7 +25,7 @@ from textune.ranks import launched
 if TYPE_CHECKING:
     from textune.adapters import Foreign
 
-__all__ = ["converting", "print_converted", "processes_option", "processes_started", "train_foreign", "training"]
+__all__ = ["Training", "converting", "print_converted", "processes_option", "train_foreign", "training"]
 
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Build and check everything, show what would be trained, write nothing."
@@ -39,9 +41,32 @@ def converting(function: Callable[..., None]) -> Callable[..., None]:
     )(json_option(function))
 
 
+@dataclass(frozen=True)
+class Training:
+    """What the options of every command that trains say."""
+
+    resume: str | None
+    dry_run: bool
+    as_json: bool
+    quiet: bool
+    own_ranks: bool
+    """Whether textune itself started the processes, one for each device."""
+
+    def num_processes(self, given: int | None = None) -> int | None:
+        """How many processes train in the other system: those that a launcher started, or those that are `given`."""
+        return processes_started(given, own_ranks=self.own_ranks)
+
+
 def training(function: Callable[..., None]) -> Callable[..., None]:
-    """Options of every command that trains: `resume`, `dry_run`, `as_json`, `quiet`, `own_ranks`."""
-    return resume_option(dry_run_option(json_option(quiet_option(own_ranks_option(function)))))
+    """Options of every command that trains; the command gets them as `how`, a `Training`."""
+
+    @wraps(function)
+    def command(
+        *arguments: Any, resume: str | None, dry_run: bool, as_json: bool, quiet: bool, own_ranks: bool, **options: Any
+    ) -> None:
+        function(*arguments, how=Training(resume, dry_run, as_json, quiet, own_ranks), **options)
+
+    return resume_option(dry_run_option(json_option(quiet_option(own_ranks_option(command)))))
 
 
 def print_converted(foreign: Foreign, *, out: str | None, as_json: bool) -> None:
@@ -60,16 +85,7 @@ def print_converted(foreign: Foreign, *, out: str | None, as_json: bool) -> None
         click.echo(f"Wrote {out}. Next: {shlex.join(['textune', 'train', out, *follow])}")
 
 
-def train_foreign(
-    foreign: Foreign,
-    context: click.Context,
-    *,
-    resume: str | None,
-    dry_run: bool,
-    fast_dev_run: bool = False,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+def train_foreign(foreign: Foreign, context: click.Context, how: Training, *, fast_dev_run: bool = False) -> None:
     """Train what another system's configuration says, in its run folder, and print the reports.
 
     Without a launcher, a process is started for each device; what is trained stays the same.
@@ -78,6 +94,13 @@ def train_foreign(
     from textune.launch import accelerated
 
     loaded = load_foreign(foreign)
-    if not (dry_run or launched() or accelerated().precision):
+    if not (how.dry_run or launched() or accelerated().precision):
         share_among_devices(loaded.experiment.train, context.obj or [])
-    train_and_report(loaded, dry_run=dry_run, fast_dev_run=fast_dev_run, as_json=as_json, quiet=quiet, resume=resume)
+    train_and_report(
+        loaded,
+        dry_run=how.dry_run,
+        fast_dev_run=fast_dev_run,
+        as_json=how.as_json,
+        quiet=how.quiet,
+        resume=how.resume,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,10 @@ from textune.adapters import convert_torchrecipes as convert_recipe
 from textune.adapters import launcher_variables, named_recipe
 from textune.cli.options import Examples, resume_and_overrides
 from textune.cli.systems.shared import (
+    Training,
     converting,
     print_converted,
     processes_option,
-    processes_started,
     train_foreign,
     training,
 )
@@ -82,11 +83,7 @@ def train_as_torchrecipes(
     /,
     config_name: str | None,
     config_path: str | None,
-    resume: str | None,
-    dry_run: bool,
-    as_json: bool,
-    quiet: bool,
-    own_ranks: bool,
+    how: Training,
     words: tuple[str, ...],
 ) -> None:
     """Train as `run.py` of torchrecipes does with these words, and with its variables CONFIG_MODULE and MODE.
@@ -94,30 +91,22 @@ def train_as_torchrecipes(
     The same command again goes on with its run, or reports on it if it is over. MODE is prod (train and test), train,
     test (the run that the same command trained) or predict (train, and predict the validation rows).
     """
-    resume, words = resume_and_overrides(resume, words)
+    resume, words = resume_and_overrides(how.resume, words)
     module, mode = launcher_variables()
     foreign = convert_recipe(
         named_recipe(config_name, config_path, module),
         words,
         mode=mode,
-        processes=processes_started(None, own_ranks=own_ranks),
+        processes=how.num_processes(),
         gpus_here=_gpus_here(),
     )
     if mode == "test":
-        _test(foreign, as_json=as_json, quiet=quiet)
+        _test(foreign, how)
         return
-    how = resume or foreign.resume or ("auto" if not foreign.rehearses else None)
-    train_foreign(
-        foreign,
-        context,
-        resume=how,
-        dry_run=dry_run,
-        fast_dev_run=foreign.rehearses,
-        as_json=as_json,
-        quiet=quiet,
-    )
-    if mode == "predict" and not (dry_run or foreign.rehearses):
-        _predict(foreign, quiet=quiet)
+    resume = resume or foreign.resume or ("auto" if not foreign.rehearses else None)
+    train_foreign(foreign, context, replace(how, resume=resume), fast_dev_run=foreign.rehearses)
+    if mode == "predict" and not (how.dry_run or foreign.rehearses):
+        _predict(foreign, quiet=how.quiet)
 
 
 def _gpus_here() -> int:
@@ -126,11 +115,11 @@ def _gpus_here() -> int:
     return int(torch.cuda.device_count())
 
 
-def _test(foreign: Recipe, *, as_json: bool, quiet: bool) -> None:
+def _test(foreign: Recipe, how: Training) -> None:
     """Evaluate the run that the same command trained."""
     from textune.cli.models import evaluate
 
-    words = [foreign.resume or foreign.run, *["--json"] * as_json, *["--quiet"] * quiet]
+    words = [foreign.resume or foreign.run, *["--json"] * how.as_json, *["--quiet"] * how.quiet]
     evaluate.main(words, prog_name="textune evaluate", standalone_mode=False)
 
 

@@ -10,10 +10,10 @@ import click
 from textune.cli.options import Examples, json_option
 from textune.cli.output import print_json
 from textune.cli.systems.shared import (
+    Training,
     converting,
     print_converted,
     processes_option,
-    processes_started,
     train_foreign,
     training,
 )
@@ -53,11 +53,7 @@ def train_as_training_wizard(
     /,
     file: str,
     processes: int | None,
-    resume: str | None,
-    dry_run: bool,
-    as_json: bool,
-    quiet: bool,
-    own_ranks: bool,
+    how: Training,
 ) -> None:
     """Train what training-wizard trains with this file; output_dir becomes the run folder.
 
@@ -66,8 +62,8 @@ def train_as_training_wizard(
     """
     from textune.adapters import convert_training_wizard as convert_file
 
-    foreign = convert_file(Path(file), processes=processes_started(processes, own_ranks=own_ranks))
-    train_foreign(foreign, context, resume=resume, dry_run=dry_run, as_json=as_json, quiet=quiet)
+    foreign = convert_file(Path(file), processes=how.num_processes(processes))
+    train_foreign(foreign, context, how)
 
 
 @click.command(
