@@ -81,6 +81,7 @@ def test_it_ends_with_the_bits_of_textune_train(place: Path, capsys: Any) -> Non
     torch.testing.assert_close(scores, torch.from_numpy(ours.score(TEXTS)), atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("step", [6, 12])
 @pytest.mark.parity("bare-resume")
 def test_it_resumes_where_it_stopped(place: Path, tmp_path: Path, step: int) -> None:
@@ -110,6 +111,7 @@ def test_it_keeps_the_last_model_without_validation_rows(place: Path, tmp_path: 
     same_run(tmp_path / "bare", tmp_path / "house")
 
 
+@pytest.mark.slow
 def test_processes_share_it(place: Path, tmp_path: Path) -> None:
     """The same rows and steps as one process; sums of gradients differ in their last bits."""
     overrides = ("train.duration=8 steps", "model.config.hidden_dropout_prob=0.0", "train.evaluate_every=8 steps")

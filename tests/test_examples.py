@@ -48,7 +48,7 @@ def test_an_example_loads_and_its_header_says_how_to_run_it(path: Path) -> None:
     tomllib.loads(path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.every_day(3)
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("path", [path for path in EXAMPLES if path.stem not in REVIEWS], ids=lambda path: path.stem)
 @pytest.mark.skipif(not DATA.is_dir(), reason="the public data sets are not beside the repository")
 @pytest.mark.skipif(not HAS_STARTER, reason="the extra `starter` is not installed")
@@ -70,6 +70,7 @@ def test_an_example_runs_on_its_real_data(path: Path, tmp_path: Path) -> None:
     assert result.reports["validation"].problem == problem.get(path.stem, "binary")
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.skipif(not HAS_STARTER, reason="the extra `starter` is not installed")
 @pytest.mark.parametrize("name", REVIEWS)
 def test_an_example_on_reviews_runs_on_its_real_data_and_backbone(name: str, tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_a_run_needs_no_package_of_an_extra(tmp_path: Path) -> None:
     """With correlations and their intervals. Where such packages are installed, transformers and pyarrow import
     some."""

@@ -239,6 +239,7 @@ def test_a_checkpoint_gives_its_weights(folder: Path) -> None:
     assert load_foreign(foreign).experiment.model.name == str(checkpoint)
 
 
+@pytest.mark.slow
 def test_a_tokenizer_saved_as_the_hint_says_keeps_the_rows_of_a_resized_checkpoint(folder: Path) -> None:
     tiny_language_model("gpt2", folder / "model")
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")

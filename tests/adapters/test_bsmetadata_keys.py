@@ -232,6 +232,7 @@ def test_every_key_is_mapped_or_named_as_one_that_changes_nothing() -> None:
     assert not unused & (set(MAPPED) | ELSEWHERE)
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize(
     ("words", "key", "expected"),
     [
@@ -325,6 +326,7 @@ ZERO: list[tuple[dict[str, Any], str, Any]] = [
 ]
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize(("changes", "key", "expected"), ZERO)
 def test_a_key_of_the_deepspeed_file_becomes_a_line(
     folder: Path, changes: dict[str, Any], key: str, expected: Any

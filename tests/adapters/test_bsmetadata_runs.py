@@ -154,6 +154,7 @@ def test_a_file_alone_is_a_word_for_train_which_keeps_it(home: Path, call: Any) 
     assert losses(home / "branch") == losses(home / "alone")[1:]
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("folder", ["direct", "direct/checkpoints/step-1"])
 def test_a_folder_of_textunes_own_is_resumed_with_resume(direct: Result, call: Any, folder: str) -> None:
     done = call("bsmetadata/train.py", *DIRECT, f"resume_from_checkpoint_dir={folder}", "--json")
@@ -163,6 +164,7 @@ def test_a_folder_of_textunes_own_is_resumed_with_resume(direct: Result, call: A
     assert call("bsmetadata/train.py", *DIRECT, *branch).code == 0
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("experiment", ["without_metadata", "with_metadata", "with_metadata_datasetv2"])
 def test_every_experiment_on_files_trains(call: Any, experiment: str) -> None:
     words = (

@@ -71,6 +71,7 @@ def counted_rows(batch: Batch) -> list[int]:
     return [row for part in batch.micro_batches if part.counts for row in part.tokens.rows.tolist()]
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("prefetch", [0, 2])
 @pytest.mark.parametrize("world", [1, 2, 4])

@@ -88,7 +88,7 @@ some_rows = st.lists(
 quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
 
 
-@pytest.mark.every_day(4)
+@pytest.mark.every_day(2)
 @given(some_rows)
 @quick
 def test_pieces_give_the_tokens_of_the_written_row(tokenizer: Any, rows: list[Any]) -> None:
@@ -146,7 +146,7 @@ def with_special(tokenizer: Any, contents: list[list[int]]) -> list[int]:
     return row
 
 
-@pytest.mark.every_day(4)
+@pytest.mark.every_day(2)
 @given(some_rows, st.sampled_from(["head", "tail", "head_tail"]), st.integers(48, 90))
 @quick
 def test_a_text_is_shortened_and_a_prefix_is_not(tokenizer: Any, rows: list[Any], truncate: str, longest: int) -> None:

@@ -93,6 +93,7 @@ def test_a_block_mixes_shards(files: list[str]) -> None:
         assert target == starts[name] + int(unit.split()[1]) - 1
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("prefetch", [0, 2])
 @pytest.mark.parametrize(("block_rows", "interleave"), [(16, 3), (4, 2)])
 def test_from_the_state_of_any_step_the_same_batches_follow(
@@ -305,6 +306,7 @@ def test_a_few_blocks_are_alive_however_long_the_stream_is(
     assert len(made) >= 80 and 1 <= most <= 6
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.parquet"])
 def test_memory_is_that_of_a_block_and_not_of_a_shard(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch

@@ -280,6 +280,7 @@ def open_pairs(tokenizer: Any, cache: Path) -> TokenStore:
     return open_store(chunked(texts, 5), chunked(pairs, 5), TextEncoder(tokenizer, section), section)
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("name", STORE_FILES)
 def test_a_damaged_store_is_built_again(bert: Any, tmp_path: Path, name: str, damage: str) -> None:

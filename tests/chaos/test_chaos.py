@@ -64,6 +64,7 @@ ADAPTERS = ("model.lora.r=4", "model.lora.dropout=0.1", "train.checkpoint.every=
 """A checkpoint then holds the adapters and the head alone: the rest is read from the backbone at every start."""
 
 
+@pytest.mark.slow
 def test_kills_of_a_run_with_adapters_change_nothing(home: Path, tmp_path: Path) -> None:
     result = killed(home, tmp_path / "chaos", kills=4, overrides=(*SMALL, *ADAPTERS))
     assert result.difference == "" and len(result.kills) == 4
@@ -87,7 +88,8 @@ DOCUMENTS = (
 """A run of a language model, which reads its documents as a stream."""
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [2, 50])
 def test_kills_of_a_language_model_change_nothing(tmp_path: Path, kills: int) -> None:
     place = write_language_home(tmp_path / "home")
     result = chaos(place / "stream.toml", kills=kills, folder=tmp_path / "chaos", overrides=DOCUMENTS, start=Forked)
@@ -109,6 +111,7 @@ def three_sets(folder: Path) -> tuple[str, ...]:
     )
 
 
+@pytest.mark.slow
 def test_kills_among_three_evaluation_sets_change_nothing(home: Path, tmp_path: Path) -> None:
     words = (*SMALL, *three_sets(tmp_path), "train.evaluate_every=2 steps", "train.checkpoint.every=1 step")
     result = killed(home, tmp_path / "chaos", kills=4, overrides=words)
@@ -238,6 +241,7 @@ def test_a_reference_that_is_not_complete_and_an_occupied_folder_are_refused(
         killed(home, other, kills=1, reference=reference)
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_before_it_is_killed_is_said_to_be_too_short(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reference: Path
 ) -> None:
@@ -260,6 +264,7 @@ def test_a_run_that_ends_before_it_is_killed_is_said_to_be_too_short(
         )
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1"])
 @pytest.mark.parametrize("stage", ["reference", "run-1"])
 def test_a_signal_ends_the_process_at_work_and_leaves_nothing_in_the_way(

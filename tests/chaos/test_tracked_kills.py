@@ -70,6 +70,7 @@ def test_kills_lose_nothing_and_double_nothing_at_a_tracker(home: Path, tmp_path
         assert json.loads(file.read_text().splitlines()[-1])["ended"] == "complete"
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     "moment", [pytest.param(one, marks=() if one in ("opened", "sent") else pytest.mark.slow) for one in Dying.MOMENTS]
 )

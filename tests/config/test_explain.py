@@ -188,6 +188,7 @@ BAD = [
 ]
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("config", GOOD + BAD)
 def test_the_json_schema_agrees_with_the_loader(tmp_path: Path, config: str) -> None:
     (tmp_path / "base.toml").write_text("")

@@ -22,6 +22,7 @@ def write(name: str, text: str) -> None:
     Path(name).write_text(text, encoding="utf-8")
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("name", preset_names())
 def test_a_preset_loads_and_says_what_it_is_for(name: str) -> None:
     line = presets.described_presets()[name]

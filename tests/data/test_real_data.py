@@ -81,6 +81,7 @@ def _source(file: str, options: dict[str, Any]) -> FilesSource:
     return FilesSource(files=(str(_DATA / file),), **absolute)
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize(("file", "num_rows", "options"), _ROWS)
 def test_number_of_rows(file: str, num_rows: int, options: dict[str, Any]) -> None:
     assert len(read_source(_source(file, options))) == num_rows
@@ -140,6 +141,7 @@ def test_emotions_by_position_in_the_file_of_names() -> None:
     assert targets[0].argmax() == 27
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize(
     ("file", "columns"),
     [

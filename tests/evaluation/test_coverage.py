@@ -100,7 +100,7 @@ FAST: list[tuple[str, Draw, int, float]] = [
 ]
 
 
-@pytest.mark.every_day(2)
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(("name", "draw", "num_rows", "least"), FAST)
 def test_intervals_hold_the_value_as_often_as_they_say(name: str, draw: Draw, num_rows: int, least: float) -> None:
     share, given = coverage(
@@ -122,6 +122,7 @@ def coverage_of_means(name: str, num_rows: int, trials: int, skill: float) -> tu
     return float(np.mean(found)), len(found)
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("skill", [1.5, 8.0])
 def test_intervals_of_means_over_tasks_hold_the_value_as_often_as_they_say(skill: float) -> None:
     share, given = coverage_of_means("accuracy", 50, trials=60, skill=skill)

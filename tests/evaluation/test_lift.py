@@ -49,6 +49,7 @@ def values(rows: ScoredRows, name: str, times: np.ndarray) -> float:
     return METRICS[name].function(scored.take(drawn, times[drawn]))
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("name", ["accuracy", "f1_macro", "roc_auc", "log_loss"])
 def test_lift_and_interval_are_those_of_a_plain_paired_bootstrap(name: str) -> None:
     full, without = two_ways(800, 0.5)
@@ -68,6 +69,7 @@ def test_lift_and_interval_are_those_of_a_plain_paired_bootstrap(name: str) -> N
     assert 0 < lift.interval[0] < lift.lift < lift.interval[1]
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_true_lift() -> None:
     """Of a hundred data sets, about 95 have the difference of a very large one in their interval."""
     large = [metric("accuracy").of(rows) for rows in two_ways(200_000, 0.4, seed=99)]

@@ -193,6 +193,7 @@ def test_a_mean_is_undefined_where_a_part_is() -> None:
     assert any(note.startswith(f"{metric.name} is undefined here: one of them is") for note in report.notes)
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize(
     ("wanted", "method"),
     [

@@ -39,7 +39,7 @@ def reduced(problem: Any, targets: np.ndarray, scores: np.ndarray, *, seed: int,
 # --- equal to scikit-learn -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.every_day(10)
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("sampled", [False, True])
 @pytest.mark.parametrize(
     ("problem", "num_rows", "num_classes"),
@@ -213,6 +213,7 @@ def measure(problem: str, num_rows: int, num_classes: int, max_scores: int = red
     return in_a_process(evaluate, problem, num_rows, num_classes, max_scores)
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     ("problem", "num_rows", "num_classes", "share"),
     [("multiclass", 200_000, 2000, 1 / 20), ("multilabel", 40_000, 1000, 1 / 3)],

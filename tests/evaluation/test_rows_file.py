@@ -59,6 +59,7 @@ def require_same_rows(one: Scored, other: Scored) -> None:
             assert same(mine, theirs), field.name
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("block", [1, 64, 1 << 20])
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_rows_are_read_as_they_were_written(

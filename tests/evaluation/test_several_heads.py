@@ -192,7 +192,7 @@ def test_a_task_may_be_called_like_the_words_between() -> None:
 # --- the interval of the mean ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.every_day(2)
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("name", ["accuracy", "roc_auc", "log_loss"])
 def test_all_tasks_are_resampled_together(name: str) -> None:
     """Beside a plain bootstrap over rows, in which each drawn row keeps its labels for all tasks."""

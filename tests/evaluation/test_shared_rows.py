@@ -165,6 +165,7 @@ def test_every_row_counts_once_whatever_the_number_of_ranks(problem: str, world:
             assert max(counts) - min(counts) <= 1
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_metrics_of_ranks_are_those_of_scikit_learn(problem: Any) -> None:
     for num_rows in range(1, 41, 3):

@@ -22,6 +22,7 @@ def every_cut(probabilities: np.ndarray) -> list[float]:
     return [values[0] / 2, *((values[1:] + values[:-1]) / 2), (values[-1] + 1) / 2]
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("decimals", [1, 2, 6])
 @pytest.mark.parametrize("seed", range(8))
 def test_no_cut_has_a_higher_f1(seed: int, decimals: int) -> None:
@@ -33,6 +34,7 @@ def test_no_cut_has_a_higher_f1(seed: int, decimals: int) -> None:
     assert any(found == pytest.approx(cut, abs=1e-12) for cut in every_cut(probabilities))  # on no row itself
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("floor", [0.3, 0.6, 0.9, 1.0])
 @pytest.mark.parametrize("seed", range(6))
 def test_no_cut_of_enough_precision_has_a_higher_recall(seed: int, floor: float) -> None:

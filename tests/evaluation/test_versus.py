@@ -158,6 +158,7 @@ def test_several_heads_are_exchanged_together() -> None:
     assert found.main.difference == pytest.approx(other.main.of(other.scored) - first.main.of(first.scored))
 
 
+@pytest.mark.slow
 def test_scores_of_a_sample_are_compared_on_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reduction, "MAX_SCORES", 150)
     first, other = two("multiclass", 4, 200)

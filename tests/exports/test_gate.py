@@ -102,6 +102,7 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return add
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     ("sabotage", "said"),
     {
@@ -178,6 +179,7 @@ def answer_by_bytes(folder: Path, probe: Probe, *, alone: bool, code: Sequence[s
     return {"label": scores}
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     ("asker", "said"),
     {

@@ -18,7 +18,7 @@ SETTINGS = {
 }
 
 
-@pytest.mark.every_day(8)
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_every_family(family: str, home: Path, tmp_path: Path) -> None:
     backbone = tiny_backbone(family, tmp_path / "backbone")

@@ -71,6 +71,7 @@ def expected(best: Path, table: Any, **options: Any) -> list[dict[str, Any]]:
     return predict_table(load(best, precision="fp32"), table, **options).to_pylist()
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize(
     "form",
     [

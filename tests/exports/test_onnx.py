@@ -108,7 +108,7 @@ def test_every_family_says_the_same(family: str, kind: str, tmp_path: Path) -> N
     assert_same(model, exported(model, tmp_path / "out", kind), kind)
 
 
-@pytest.mark.every_day(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WRITERS)
 def test_pairs_with_token_types_say_the_same(bert: Path, kind: str) -> None:
     assert_same(bert / "model", bert / kind, kind, pairs=True)
@@ -356,7 +356,7 @@ def byte_weights(folder: Path) -> dict[str, np.ndarray]:
     return {one.name: numpy_helper.to_array(one) for one in graph.initializer if one.data_type == TensorProto.INT8}
 
 
-@pytest.mark.every_day(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(("products", "largest"), [("avx2", 64), ("avx512-vnni", 127)])
 def test_weights_have_no_more_bits_than_sums_have_room_for(
     bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, products: str, largest: int
@@ -443,6 +443,7 @@ def of_run(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return exported(trained[0].run / "best", tmp_path_factory.mktemp("of_run") / "onnx")
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("kind", WRITERS)
 @pytest.mark.parity("AZ-20")
 def test_a_run_becomes_an_export_that_passes_the_gate(
@@ -492,7 +493,7 @@ def write_copy(
     sabotage(folder)
 
 
-@pytest.mark.every_day(2)
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     ("sabotage", "said"),
     [

@@ -85,7 +85,7 @@ def test_every_family_says_the_same(family: str, kind: str, tmp_path: Path) -> N
     assert_same(model, exported(model, tmp_path / "out", kind), kind)
 
 
-@pytest.mark.every_day(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WRITERS)
 def test_pairs_with_token_types_say_the_same(bert: Path, kind: str) -> None:
     assert_same(bert / "model", bert / kind, kind, pairs=True)

@@ -276,7 +276,7 @@ def test_a_branch_that_is_not_there_is_refused(hub: Hub, run: Path, exists: bool
     assert list(hub.repos) == ([NAME] if exists else [])
 
 
-@pytest.mark.every_day(4)
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize(
     ("path", "status", "hint"),
     [
@@ -374,6 +374,7 @@ def test_the_verb_shows_files_and_card(
     assert TOKEN not in shown.out + shown.err + pushed.err
 
 
+@pytest.mark.slow
 def test_an_exported_folder_has_its_card_and_keeps_it(run: Path, tmp_path: Path) -> None:
     from textune.exports import export
 

@@ -72,7 +72,7 @@ def random_texts(num: int, seed: int) -> list[str]:
     return [text.encode("utf-8", "ignore").decode() for text in texts]
 
 
-@pytest.mark.every_day(3)
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("truncate", ["head", "tail", "head_tail"])
 @pytest.mark.parametrize("family", every_day(WORDPIECE + BPE, ["bert", "gpt2", "roberta"]))
 def test_tokens_are_those_of_the_tokenizer(family: str, truncate: str) -> None:

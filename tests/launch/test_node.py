@@ -118,6 +118,7 @@ def wait_for_worker(process: Module, folder: Path) -> int:
     return int(ready.read_text())
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     ("signals", "receivers", "number"),
     [("agent", ("agent",), signal.SIGTERM), ("everyone", ("agent", "worker"), signal.SIGUSR1)],

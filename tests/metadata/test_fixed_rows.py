@@ -148,6 +148,7 @@ def test_ranks_share_the_rows_of_one_process(files: list[str], keys: dict[str, A
     assert shared == one and sum(one.values()) > 30
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("prefetch", [0, 2])
 @pytest.mark.parametrize("keys", [PLAIN, {"chunks": "fixed", "sampling": ALONE}], ids=["plain", "metadata"])
 def test_from_the_state_of_any_step_the_same_batches_follow(

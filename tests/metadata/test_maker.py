@@ -213,7 +213,7 @@ def steps_of_epoch(maker: DocumentMaker, epoch: int) -> int:
     return -(-len(epoch_of(maker, epoch)) // 7)
 
 
-@pytest.mark.every_day(2)
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("world", [2, 4])
 def test_ranks_share_the_rows_of_one_process(files: list[str], world: int, sampling: str) -> None:
@@ -332,7 +332,7 @@ def rendered_numbers(rows: Sequence[tuple[str, str]]) -> dict[int, bool]:
     return {int(found[1]): mask.startswith("1") for found, mask in beginnings if found}
 
 
-@pytest.mark.every_day(5)
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("interleave", [1, 3])
 @pytest.mark.parametrize("block_rows", [1, 7, 1000])
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ def epoch_of(maker: DocumentMaker, epoch: int, before: Cursor) -> tuple[list[tup
     return found, cursor
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("kind", SAMPLINGS)
 def test_every_text_comes_back_from_its_rows(rows: list[dict[str, Any]], tokenizer: Any, kind: str) -> None:
     section = MetadataSection.model_validate({"types": TYPES, "sampling": SAMPLINGS[kind]})

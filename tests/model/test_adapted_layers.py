@@ -92,7 +92,7 @@ def loss_of(built: Built, groups: tuple[int, ...] | None = UNEVEN) -> torch.Tens
     return functional.cross_entropy(built.model(batch), torch.arange(len(batch.rows)) % 3)
 
 
-@pytest.mark.every_day(8)
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("lora", LORAS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_loss_and_gradients_are_those_of_peft(family: str, lora: str, tmp_path: Path) -> None:
@@ -111,6 +111,7 @@ def test_loss_and_gradients_are_those_of_peft(family: str, lora: str, tmp_path: 
     assert_same_gradients(ours, gradients(slow.hf, padded_loss))
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_bf16_stays_near_fp32(family: str, tmp_path: Path) -> None:
     built = adapted(family, tmp_path, LORAS["all linear"], kernels=True)
@@ -155,6 +156,7 @@ def test_weights_after_fifty_steps_are_those_of_pytorch(family: str, tmp_path: P
 RULES = (AdamW(lr=1e-2), Adafactor(lr=1e-2), Sgd(lr=0.1), Lion(lr=1e-3), ScheduleFree(lr=1e-2), Muon(lr=1e-2))
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.kind)
 def test_a_pass_reads_the_weights_of_now_whatever_changed_them(rule: Optimizer, tmp_path: Path) -> None:
     """A step of any rule, what it publishes, a restore: the copies of weights are never those of before."""
@@ -214,6 +216,7 @@ def test_no_gradient_of_a_frozen_weight_is_ever_formed(family: str, tmp_path: Pa
     assert shapes.products and formed <= trained  # of the head, say
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("family", FEW)
 def test_nothing_runs_below_the_lowest_trained_weight(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -86,7 +86,7 @@ def by_peft(built: Built, folder: Path, **options: Any) -> torch.Tensor:
         return torch.cat([model(**plain_inputs(built, [row])).logits for row in random_rows(built)])
 
 
-@pytest.mark.every_day(12)
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("family", EVERY)
 def test_a_saved_adapter_gives_the_same_logits_here_and_in_peft(family: str, tmp_path: Path) -> None:
     built = with_adapters(family, tmp_path)
@@ -103,7 +103,7 @@ def test_a_saved_adapter_gives_the_same_logits_here_and_in_peft(family: str, tmp
     close(torch.cat(rows), live)
 
 
-@pytest.mark.every_day(6)
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 @pytest.mark.parametrize("options", [*OPTIONS, "all biases", "biases of adapted layers"])
 def test_every_option_is_saved(options: str, family: str, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ from textune.training.learner import learner_alone
 from textune.training.loop import steps
 
 
-@pytest.mark.every_day(14)
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("family", [*ALL, *known(*FURTHER)])
 def test_loss_and_gradients_are_those_of_pefts_wrapper(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -99,6 +99,7 @@ def test_tokens_that_are_empty_or_repeated_are_refused(tokens: list[str], value:
 # --- embeddings ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_new_rows_are_the_mean_of_the_others_and_a_draw_by_seed(family: str, tmp_path: Path) -> None:
     folder = tiny_language_model(family, tmp_path / "model")

@@ -83,6 +83,7 @@ def by_hand(
     return torch.stack(outputs)
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("softcap", [None, 2.0])
 @pytest.mark.parametrize("window", [None, 1, 3, 100])
 @pytest.mark.parametrize("causal", [False, True])
@@ -114,6 +115,7 @@ def test_the_default_scale_is_one_over_the_root_of_the_width(kernel: str) -> Non
     assert torch.equal(run(tensors), run(tensors, scaling=WIDTH**-0.5))
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("dropout", [0.1, 0.5])
 def test_dropout_keeps_the_mean_and_hits_the_stated_share(dropout: float, kernel: str) -> None:
     """The output is linear in the dropped probabilities, so its mean over many draws is the output without dropout."""

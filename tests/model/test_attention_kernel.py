@@ -93,6 +93,7 @@ def with_gradients(
 # --- the numbers -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("heads", HEADS)
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("window", [0, 1, 3, 20])
@@ -169,6 +170,7 @@ def test_attention_reads_and_writes_nothing_outside_its_rows(kernels: Kernels) -
     assert torch.equal(output[:3], torch.zeros(3, 2, 16)) and torch.equal(output[5:], torch.zeros(3, 2, 16))
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("poison", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
@@ -270,5 +272,6 @@ def in_a_fork(level: str) -> list[list[float]]:
     return [tensor.flatten().tolist() for tensor in once(Kernels(level))]
 
 
+@pytest.mark.every_day(1)
 def test_a_forked_process_computes_the_same(kernels: Kernels) -> None:
     assert in_a_process(in_a_fork, kernels.level) == [tensor.flatten().tolist() for tensor in once(kernels)]

@@ -187,6 +187,7 @@ def test_attention_group_by_group_stays_outside_the_graphs(tmp_path: Path, compi
 # --- whether it compiles ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize(
     ("mode", "num_steps", "phrase"),
     [

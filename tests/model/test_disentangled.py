@@ -88,7 +88,7 @@ def assert_same_gradients(
         )
 
 
-@pytest.mark.every_day(10)
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_configuration_has_the_loss_and_gradients_of_plain_transformers(
     variant: str, tmp_path: Path, compile_mode: str, monkeypatch: pytest.MonkeyPatch
@@ -110,6 +110,7 @@ def test_every_configuration_has_the_loss_and_gradients_of_plain_transformers(
         assert_same_gradients(gradients(built.hf, loss), theirs)
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("lengths", [(1,), (1, 1), (2,), (31, 32, 33), (64, 65), (150, 151)], ids=str)
 def test_rows_of_any_length_and_micro_batches(lengths: Sequence[int], tmp_path: Path, compile_mode: str) -> None:
     built = built_with(tmp_path / "backbone", compile_mode)
@@ -155,6 +156,7 @@ def test_dropout_is_drawn_from_the_seed_alone(tmp_path: Path, compile_mode: str)
     assert torch.equal(again, still)
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("part", ["attention_probs_dropout_prob", "hidden_dropout_prob"])
 def test_under_dropout_the_gradient_is_that_of_what_is_computed(part: str, tmp_path: Path, compile_mode: str) -> None:
     """With fixed masks the model is a smooth function of each weight: its difference quotient is its gradient."""

@@ -56,6 +56,7 @@ def by_hand(inputs: list[torch.Tensor], shape: AttentionShape, distances: Distan
     return outputs[shape.starts_B] if shape.first_only else outputs
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("first_only", [False, True], ids=["all", "first only"])
 @pytest.mark.parametrize("heads", [(2, 64), (3, 20), (4, 8), (1, 100)], ids=str)
 @pytest.mark.parametrize("lengths", [(1,), (1, 2, 5, 13, 16, 17, 40), (33, 3), (3, 70, 2)], ids=str)

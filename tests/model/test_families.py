@@ -42,6 +42,7 @@ def model_type(family: str) -> str:
     return str(kind.model_type)
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("family", sorted(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES))
 def test_every_family_of_transformers_is_decided_on(family: str) -> None:
     name = model_type(family)
@@ -55,7 +56,7 @@ def test_every_family_that_runs_packed_has_its_twin_test() -> None:
     assert not set(FURTHER) & set(FAMILIES)
 
 
-@pytest.mark.every_day(16)
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("compile", ["off", "on"])
 @pytest.mark.parametrize("family", known(*FURTHER))
 def test_further_families_compute_what_plain_transformers_does(

@@ -126,6 +126,7 @@ def without_dropout_in(built: Built) -> Built:
     return built
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize(
     ("family", "form"),
     [

@@ -69,6 +69,7 @@ def test_plain_transformers_gives_the_same_logits_under_the_same_names(family: s
     assert same(theirs, ours)
 
 
+@pytest.mark.slow
 def test_a_pipeline_of_transformers_turns_nothing_into_false_probabilities(tmp_path: Path) -> None:
     """In a process without textune: a softmax over all outputs would be one over the classes of different tasks."""
     fine_tuned(tmp_path, GROUPS)

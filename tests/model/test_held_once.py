@@ -69,7 +69,7 @@ def spread(folder: Path, family: str = "bert") -> tuple[Built, list[Path]]:
     return built, folders
 
 
-@pytest.mark.every_day(2)
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_adapters_of_one_backbone_hold_it_once(family: str, tmp_path: Path) -> None:
     built, folders = spread(tmp_path, family)
@@ -138,6 +138,7 @@ def test_copies_of_the_kernels_are_shared_until_a_weight_changes(dtype: torch.dt
     assert torch.equal(changed[: len(parameter)], parameter.to(dtype))
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
 @pytest.mark.parametrize("bits", [4, 8])
 def test_weights_of_few_bits_are_held_once(bits: int, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def same(one: torch.Tensor, other: torch.Tensor) -> bool:
 # --- rows follow their labels ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.every_day(8)
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("family", ALL)
 def test_labels_that_stay_keep_their_logits_in_every_family(family: str, tmp_path: Path) -> None:
     before = fine_tuned(tmp_path / "first", COLORS, family=family)
@@ -189,6 +189,7 @@ def test_another_number_of_logits_for_two_classes_starts_anew(before: int, after
 # --- heads that cannot be kept ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize(
     ("before", "after", "parts"),
     [

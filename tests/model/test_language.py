@@ -58,7 +58,7 @@ def test_every_family_that_runs_packed_has_its_twin_test() -> None:
     assert {model_type(family) for family in PACKED_LANGUAGES} == decoders
 
 
-@pytest.mark.every_day(24)
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("layout, compile", [("packed", "off"), ("packed", "on"), ("padded", "off")])
 @pytest.mark.parametrize("family", PACKED_LANGUAGES)
 def test_rows_and_gradients_are_those_of_plain_transformers(
@@ -156,6 +156,7 @@ def test_an_encoder_that_is_told_to_be_a_decoder_is_refused_for_its_head(tmp_pat
         open_language(tmp_path)
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("family", PADDED_LANGUAGES)
 def test_families_that_do_not_run_packed_are_plain_transformers_too(family: str, tmp_path: Path) -> None:
     built = build_language(PADDED_LANGUAGES[family], tmp_path / "model")

@@ -22,7 +22,7 @@ def shapes(hf: Any) -> dict[str, Any]:
 OTHERS: list[tuple[str, dict[str, Any]]] = [("gpt2", {}), ("llama", {}), ("gpt2", {"freeze": ("*.0.*",)})]
 
 
-@pytest.mark.every_day(12)
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize(
     ("family", "keys"), [*((family, {"added_tokens": ADDED}) for family in PACKED_LANGUAGES), *OTHERS]
 )

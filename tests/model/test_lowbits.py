@@ -97,6 +97,7 @@ def by_hand(layer: LowBitLinear, section: Quantize) -> torch.Tensor:
     return torch.stack(numbers).view(layer.out_features, layer.in_features)
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("section", SECTIONS, ids=described)
 @pytest.mark.parametrize("shape", SHAPES[:-3] + SHAPES[-2:], ids=str)
 def test_weights_are_read_back_as_written_out_by_hand(shape: tuple[int, int], section: Quantize) -> None:
@@ -188,7 +189,7 @@ def adapted(family: str, folder: Path, section: Quantize, *, layout: str = "auto
     return low, plain
 
 
-@pytest.mark.every_day(10)
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("layout", ["packed", "padded"])
 @pytest.mark.parametrize("family", PACKED)
 def test_adapters_learn_as_beside_the_same_weights_in_fp32(family: str, layout: str, tmp_path: Path) -> None:
@@ -222,7 +223,7 @@ def test_gradients_in_bf16_are_those_of_fp32_within_its_rounding(family: str, bi
     assert 1e-6 < difference < 0.05
 
 
-@pytest.mark.every_day(7)
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize(
     ("family", "section"),
     [*((family, SECTIONS[0]) for family in ALL), *((family, SECTIONS[-1]) for family in ("bert", "gpt2", "llama"))],

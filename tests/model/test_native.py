@@ -60,6 +60,7 @@ def close(ours: torch.Tensor, theirs: torch.Tensor, dtype: torch.dtype = torch.f
 # --- one kernel at a time --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("width", [1, 15, 16, 17, 48, 100])
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_dropout_keeps_the_share_and_the_mean(kernels: Kernels, probability: flo
         assert (one & two).float().mean().item() == pytest.approx((1 - probability) ** 2, abs=0.006)
 
 
-@pytest.mark.every_day(3)
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("family", LAYERS_LAST_NORMED)
 def test_a_layer_under_dropout_has_the_gradient_of_what_it_computes(family: str, tmp_path: Path) -> None:
     """With fixed masks a whole model is a smooth function of each weight: its difference quotient is its gradient."""

@@ -36,6 +36,7 @@ def gradients(nats: torch.Tensor, *inputs: torch.Tensor) -> tuple[torch.Tensor, 
     return torch.autograd.grad((nats * torch.linspace(-1, 2, len(nats))).sum(), inputs)
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("at_once", [1, 3, 7, 23, 1000])
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", [nn.Linear, Wrapped])

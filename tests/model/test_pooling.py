@@ -127,7 +127,7 @@ def plain_copy(built: Built, folder: Path) -> Any:
     return plain.train()
 
 
-@pytest.mark.every_day(16)
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("max_tokens", [MANY, FEW, ONE_BY_ONE])
 @pytest.mark.parametrize("pooling", ["mean", "max", "attention"])
 @pytest.mark.parametrize("family", FAMILIES)
@@ -259,7 +259,7 @@ def test_a_head_that_cannot_be_split_is_refused_by_name(
         built.model.pool_windows("mean")
 
 
-@pytest.mark.every_day(14)
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("family", known(*PACKED, *FURTHER))
 def test_every_family_that_runs_packed_pools_windows(tmp_path: Path, family: str) -> None:
     """In parts as at once, and a text of one window as without a pooling."""

@@ -103,6 +103,7 @@ TABLES = [
 ]
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("family", TABLES)
 def test_a_table_of_positions_takes_the_longest_row_and_no_longer_one(family: str) -> None:
     hf = small(family)

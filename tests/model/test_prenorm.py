@@ -77,6 +77,7 @@ def by_formula(norm: Norm, x: torch.Tensor) -> torch.Tensor:
     return functional.rms_norm(x, x.shape[-1:], norm.gamma, norm.eps)
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("kind", ["centred", "centred with beta", "root mean square"])
@@ -138,6 +139,7 @@ def test_the_sum_that_ends_a_layer_and_its_dropout(kernels: Kernels, dtype: torc
     )
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize(
@@ -256,6 +258,7 @@ VARIANTS = {
 }
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_loss_and_gradients_are_those_of_plain_transformers(variant: str, tmp_path: Path) -> None:
     family, keys = VARIANTS[variant]
@@ -319,6 +322,7 @@ DROPOUTS = {
 }
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("family", DROPOUTS)
 def test_a_layer_under_dropout_has_the_gradient_of_what_it_computes(family: str, tmp_path: Path) -> None:
     """With fixed masks a whole model is a smooth function of each weight: its difference quotient is its gradient."""

@@ -40,6 +40,7 @@ def assert_checkpointing_changes_no_gradient(built: Built, layout: str = "packed
     assert budget._saved_by_forward(built.model, CPU, batch) < 0.8 * saved
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize(("family", "layout"), CHECKPOINTED)
 @pytest.mark.parity("TW-14")
 def test_checkpointed_gradients_are_the_gradients(family: str, layout: str, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return str(request.param)
 
 
-@pytest.mark.every_day(24)
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("family", PACKED)
 @pytest.mark.parity("TW-06")
 def test_packed_loss_and_gradients_are_those_of_the_padded_forward(
@@ -70,7 +70,7 @@ def test_packed_loss_and_gradients_are_those_of_the_padded_forward(
         assert_same_gradients(gradients(built.hf, loss), theirs)
 
 
-@pytest.mark.every_day(10)
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("family", ALL)
 def test_a_row_alone_is_the_row_in_any_batch(family: str, tmp_path: Path) -> None:
     built = build(family, tmp_path)
@@ -89,7 +89,7 @@ def test_a_row_alone_is_the_row_in_any_batch(family: str, tmp_path: Path) -> Non
         )
 
 
-@pytest.mark.every_day(10)
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("family", ALL)
 def test_a_saved_model_is_the_same_in_plain_transformers(family: str, tmp_path: Path) -> None:
     built = build(family, tmp_path / "backbone")
@@ -117,6 +117,7 @@ def test_a_saved_model_is_the_same_in_plain_transformers(family: str, tmp_path: 
     close(ours, theirs[order])
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("family", PACKED)
 def test_both_layouts_of_one_model_agree(family: str, tmp_path: Path) -> None:
     built = build(family, tmp_path)
@@ -142,6 +143,7 @@ def test_both_layouts_agree_on_releases_that_set_attention_carelessly(
     test_both_layouts_of_one_model_agree(family, tmp_path)
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("family", [*DECODERS, "roberta", "modernbert", "t5", "bart", "xlnet"])
 def test_special_tokens_spelt_out_in_a_text_count_as_in_plain_transformers(family: str, tmp_path: Path) -> None:
     """Pad, eos and unknown tokens within a row and at its end: what is padding is known from the lengths alone."""
@@ -197,7 +199,7 @@ def test_a_decoder_made_bidirectional_by_its_configuration_is_one(family: str, t
         assert not torch.allclose(built.model(lay_out(built, changed, UNEVEN)), ours)
 
 
-@pytest.mark.every_day(8)
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("length", [1, 40, 150])
 @pytest.mark.parametrize("family", ["bert", "modernbert", "llama"])
 def test_long_rows_and_rows_of_one_token_in_both_precisions(
@@ -220,7 +222,7 @@ def test_long_rows_and_rows_of_one_token_in_both_precisions(
         assert (rough[name] - gradient).norm() <= 0.1 * gradient.norm() + 0.01, name
 
 
-@pytest.mark.every_day(10)
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("family", ALL)
 def test_bf16_autocast_runs_forward_and_backward(family: str, tmp_path: Path) -> None:
     built = build(family, tmp_path)
@@ -239,6 +241,7 @@ def test_bf16_autocast_runs_forward_and_backward(family: str, tmp_path: Path) ->
     assert (rough - exact).norm() <= 0.1 * exact.norm() + 0.02
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("family", ["bert", "modernbert", "gpt2", "gemma2"])
 def test_attention_dropout_is_applied_in_training_only(family: str, tmp_path: Path, kernel: str) -> None:
     key = {"bert": "attention_probs_dropout_prob", "gpt2": "attn_pdrop"}.get(family, "attention_dropout")

@@ -113,6 +113,7 @@ def test_filler_longer_than_every_row_counts_as_the_longest() -> None:
 # --- the function ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("num_key_heads", [1, 2, 4])
 @pytest.mark.parametrize("window", [None, 1, 3, 100])
 @pytest.mark.parametrize("causal", [False, True])
@@ -290,7 +291,7 @@ def distance(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> 
     return float(difference / torch.stack([gradient.norm() for gradient in theirs.values()]).norm())
 
 
-@pytest.mark.every_day(10)
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("family", [family for family in PACKED if family not in {"gemma2", *varlen.ADDED_TERMS}])
 def test_loss_and_gradients_are_those_of_the_padded_forward(
     family: str, tmp_path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch

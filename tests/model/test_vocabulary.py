@@ -159,6 +159,7 @@ def test_the_rules_that_it_is_exact_under_are_all_compared() -> None:
     assert exact == {rule.kind for rule in RULES} | {AdamW().kind}
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("family", ["bert", "xlm-roberta", "deberta-v2", "gemma3", "t5", "bart"])
 def test_without_decay_and_clipping_every_number_is_the_same(family: str, tmp_path: Path) -> None:
     """Among them a table with a scale (gemma3), and tables that encoder and decoder share (t5, bart)."""
@@ -187,6 +188,7 @@ def test_a_gpu_gives_the_weights_of_the_full_table(tmp_path: Path) -> None:
         assert (tensors[name] - tensor).abs().max() <= 1e-6, name
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("weight_decay", [0.0, 0.05])
 def test_a_long_constant_decay_is_followed(tmp_path: Path, weight_decay: float) -> None:
     """500 steps of the optimizer itself, without gradient; two rounding errors a step are what may differ."""

@@ -71,6 +71,7 @@ def test_tr_01_every_key_and_group_can_be_set_by_a_word() -> None:
     assert value(found, "model.options.hidden_size") == 8
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize(
     ("words", "key", "said"),
     [
@@ -319,6 +320,7 @@ def test_tr_10_the_same_command_goes_on_where_it_was_stopped(call: Any, tmp_path
     assert again.code == 0 and json.loads(again.out)["steps"] == 4, again.err
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("mode", ["prod", "train", "test", "predict"])
 def test_tr_11_each_mode_of_the_launcher(call: Any, sst2: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     monkeypatch.setenv("MODE", mode)

@@ -549,6 +549,7 @@ def test_tw_17_lora_with_its_defaults_merged_or_not(here: Path, merged: bool) ->
     assert model.lora.merge == ("end" if merged else "command")
 
 
+@pytest.mark.slow
 def test_tw_17_a_command_merges_adapters_of_textune_and_of_peft(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -769,6 +770,7 @@ def test_a_word_for_what_textune_does_not_do_gets_a_sentence(
 EXAMPLES = Path(__file__).resolve().parents[3] / "shared" / "data" / "training_wizard"
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the example files are not here")
 @pytest.mark.parametrize(
     ("name", "changes", "metric"),

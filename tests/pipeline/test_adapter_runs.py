@@ -121,6 +121,7 @@ def test_both_folders_move_together(place: Path, moved: Path) -> None:
         textune.load(moved / "runs" / "lora")
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("spoil", [changed, of_another_shape])
 def test_the_backbone_is_the_one_with_the_right_weights(
     place: Path, moved: Path, spoil: Callable[[Path], None]
@@ -179,6 +180,7 @@ def test_int8_wants_whole_weights(place: Path, tmp_path: Path) -> None:
     assert abs(exact - rough).max() < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parity("TW-17")
 def test_forms_of_an_export(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -213,6 +215,7 @@ def test_forms_of_an_export(
     assert not (tmp_path / "d").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parity("TW-17", "AZ-08")
 def test_a_merged_best_model_points_to_its_checkpoints(place: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
@@ -308,7 +311,7 @@ HEADS = {
 }
 
 
-@pytest.mark.every_day(2)
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("kind", HEADS)
 def test_every_head_and_every_learner(kind: str, place: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
@@ -349,6 +352,7 @@ def test_a_branch_brings_the_best_model_along(place: Path, tmp_path: Path) -> No
     assert (run / "best" / note.backbone.relative).resolve() == place / "backbone"
 
 
+@pytest.mark.slow
 def test_adapters_beside_few_bits(place: Path, tmp_path: Path) -> None:
     """The folder says which bits its backbone had; merged, these are read back."""
     pytest.importorskip("bitsandbytes")

@@ -125,6 +125,7 @@ def contents(folder: Path) -> list[tuple[str, int]]:
     return sorted((str(path.relative_to(folder)), path.stat().st_mtime_ns) for path in folder.rglob("*"))
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("case", CASES, ids=[case.name.replace(" ", "-") for case in CASES])
 def test_bad_input_is_one_sentence_and_leaves_nothing(
     case: Case, folder: Path, capsys: pytest.CaptureFixture[str]

@@ -133,6 +133,7 @@ def test_perplexities_are_those_of_a_loop_of_one_chunk_at_a_time(place: Path) ->
         assert METRICS["perplexity"].of(scored) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_find_the_same_bits(place: Path, world: int) -> None:
     opened = [load_scorer(place / "best", device="cpu", max_tokens=200) for _ in range(world)]

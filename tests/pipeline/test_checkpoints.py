@@ -54,7 +54,7 @@ def whole(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-@pytest.mark.every_day(3)
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     ("overrides", "kept"),
     [
@@ -123,6 +123,7 @@ def test_evaluations_made_again_are_told_as_the_first_time(
     same_end(end_of(run), end_of(whole))
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("state", ["new", "old"])
 def test_a_best_model_without_its_name_gets_it_back(home: Path, tmp_path: Path, whole: Path, state: str) -> None:
     """A process was killed in between two renames, or behind the last evaluation: the report reads `best`."""
@@ -138,6 +139,7 @@ def test_a_best_model_without_its_name_gets_it_back(home: Path, tmp_path: Path, 
     assert {path.name for path in run.iterdir()} == {path.name for path in whole.iterdir()}
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     "number", [pytest.param(n, marks=[] if n in (12, 31, 50, 64) else pytest.mark.slow) for n in range(1, 130)]
 )

@@ -146,6 +146,7 @@ def test_lines_from_standard_input_are_predicted_in_order(run: Any, trained: Any
     assert 0.5 <= rows[0]["predicted_score"] <= 1
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("format_", ["csv", "tsv", "jsonl", "parquet"])
 @pytest.mark.parity("predicting")
 def test_files_keep_their_columns_and_order(run: Any, trained: Any, home: Path, tmp_path: Path, format_: str) -> None:
@@ -177,6 +178,7 @@ def test_files_keep_their_columns_and_order(run: Any, trained: Any, home: Path, 
         assert float(out["score_pos"]) == pytest.approx(prediction.scores["pos"], abs=1e-5)
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -370,6 +372,7 @@ for words in json.loads(sys.argv[1]):
 """
 
 
+@pytest.mark.slow
 def test_no_network_is_needed(home: Path, trained: Any, tmp_path: Path) -> None:
     """R16: with the network gone and no offline switch set, train, evaluate and predict work on local files."""
     import os

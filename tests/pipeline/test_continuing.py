@@ -69,6 +69,7 @@ def test_a_label_less_and_how_to_keep_it(home: Path, tmp_path: Path) -> None:
     assert not any("the head" in notice for notice in notices)
 
 
+@pytest.mark.slow
 def test_one_logit_keeps_the_order_of_its_two_classes(home: Path, tmp_path: Path) -> None:
     binary = ["task.kind=binary", "task.num_logits=1"]
     listed = 'data.labels.names=["pos", "neg"]'

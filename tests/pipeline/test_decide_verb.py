@@ -149,6 +149,7 @@ def test_another_model_or_rule_is_not_that_of_the_proof(run: Path, fresh: Path) 
     assert caught.value.place.endswith(GUARANTEES)
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize(
     ("aim", "how", "key"),
     [

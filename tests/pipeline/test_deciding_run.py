@@ -120,6 +120,7 @@ def test_the_report_says_what_was_fitted_and_what_it_is_worth(decided: tuple[Pat
         assert "## Decision" in text and ("never on the row itself" in text) == (name == "validation")
 
 
+@pytest.mark.every_day(1)
 def test_decided_answers_are_the_same_everywhere(model: Path, tmp_path: Path, cli: Any) -> None:
     """In a table, in Python, on the command line, in an evaluation, and from a copy of the folder."""
     rows = reviews(80, seed=5)
@@ -163,6 +164,7 @@ def test_decided_answers_are_the_same_everywhere(model: Path, tmp_path: Path, cl
     assert [one.label for one in copied.predict([row["text"] for row in rows])] == wanted  # type: ignore[union-attr]
 
 
+@pytest.mark.every_day(1)
 def test_plain_transformers_sees_scores(model: Path) -> None:
     """The folder itself knows nothing of the decision."""
     import torch

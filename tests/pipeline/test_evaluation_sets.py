@@ -144,6 +144,7 @@ def terminate() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(("step", "done"), [(2, ["validation"]), (4, ["validation", "train"]), (6, ["validation"])])
 def test_a_signal_between_two_sets_is_resumed_with_the_next(
     home: Path, words: list[str], whole: Path, tmp_path: Path, step: int, done: list[str]
@@ -177,6 +178,7 @@ def test_a_run_that_fails_between_two_sets_resumes_from_its_last_checkpoint(
     same_end(end_of(tmp_path / "run"), end_of(whole))
 
 
+@pytest.mark.slow
 def test_several_ranks_evaluate_every_set_together(home: Path, words: list[str], tmp_path: Path) -> None:
     """A signal in the middle: they finish the evaluation, since they could not all stop at the same batch."""
     run = tmp_path / "run"
@@ -327,6 +329,7 @@ class InTheMiddle(Listener):
     sent: tuple[int, int] | None = None
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     ("step", "stage", "done"),
     [(1, "evaluating", ["news"]), (4, "evaluating", ["news"]), (5, "evaluating train", ["news", "validation"])],
@@ -367,6 +370,7 @@ def test_a_resumed_run_keeps_the_set_that_chooses_and_may_evaluate_elsewhere(
     assert any("train.evaluate_at" in said and "400" in said for said in elsewhere.notices)
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("world", [2, 3, 4])
 def test_ranks_evaluate_each_row_of_three_sets_once(
     home: Path, words: list[str], whole_at_once: list[dict[str, Any]], tmp_path: Path, world: int

@@ -36,6 +36,7 @@ def run(request: pytest.FixtureRequest, home: Path, tmp_path_factory: pytest.Tem
     return folder
 
 
+@pytest.mark.every_day(1)
 def test_the_last_checkpoint_is_the_best_model_of_its_step(run: Path, tmp_path: Path) -> None:
     done = export(run / "checkpoints" / "step-15", tmp_path / "model")
     assert done.step == 15
@@ -50,6 +51,7 @@ def test_the_last_checkpoint_is_the_best_model_of_its_step(run: Path, tmp_path: 
     assert abs(plain - textune.load(run).score(texts)).max() < 1e-5
 
 
+@pytest.mark.every_day(1)
 def test_a_run_gives_its_best_model_and_nothing_is_overwritten(run: Path, tmp_path: Path) -> None:
     done = export(run, tmp_path / "model")
     assert done.source == run / "best"
@@ -58,6 +60,7 @@ def test_a_run_gives_its_best_model_and_nothing_is_overwritten(run: Path, tmp_pa
         export(run, tmp_path / "model")
 
 
+@pytest.mark.slow
 def test_a_run_without_an_evaluation_gives_its_newest_checkpoint(home: Path, tmp_path: Path) -> None:
     stop = signal_after({3: [signal.SIGTERM]})
     with pytest.raises(Preempted):

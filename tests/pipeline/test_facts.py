@@ -26,6 +26,7 @@ def gathered(home: Path, *overrides: str) -> Parts:
     return build_parts(load_config(home / "config.toml", overrides).experiment, tracker=Listener(), audit=False)
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("warmup", ["3 steps", "37.5 %"])
 @pytest.mark.parametrize("kind", ["linear", "cosine", "constant", "inverse_sqrt"])
 def test_the_rates_of_the_header_are_those_of_the_optimizer(home: Path, kind: str, warmup: str) -> None:
@@ -46,6 +47,7 @@ def test_the_rates_of_the_header_are_those_of_the_optimizer(home: Path, kind: st
     assert rates[0] == 0 and rates[3] == section.optimizer.lr
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("trained", ["model.freeze=[]", "model.lora.r=2", "model.freeze=backbone"])
 def test_a_checkpoint_is_as_large_as_the_header_says(home: Path, tmp_path: Path, trained: str) -> None:
     overrides = ["train.duration=1 steps", "data.test.kind=none", trained]
@@ -67,6 +69,7 @@ def test_memory_is_that_of_all_weights_and_of_the_state_of_the_trained_ones(home
     assert whole is not None and whole.memory_bytes == 16 * parts.model.num_parameters > 2 * few.memory_bytes
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("saved", ["model.lora.merge=end", "model.lora.merge=off"])
 def test_a_model_alone_is_as_large_as_the_header_says(home: Path, tmp_path: Path, saved: str) -> None:
     overrides = ["train.duration=1 steps", "data.test.kind=none", "train.checkpoint.save_only_model=true", saved]

@@ -83,6 +83,7 @@ def test_a_backbone_that_is_overwritten_and_removed_meanwhile_does_not_matter(ho
     same_end(end_of(tmp_path / "spoilt"), end_of(tmp_path / "whole"))
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("kind", ["arrow", "stream", "parquet", "saved"])
 def test_no_file_of_rows_stays_mapped(home: Path, tmp_path: Path, kind: str) -> None:
     table = pa.Table.from_pylist(reviews(60))

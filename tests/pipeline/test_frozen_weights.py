@@ -93,7 +93,7 @@ def whole(way: str, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return run
 
 
-@pytest.mark.every_day(2)
+@pytest.mark.every_day(1)
 def test_it_holds_what_is_trained_and_the_head_alone(whole: Path, way: str, home: Path) -> None:
     held = {name.removeprefix("model/hf.") for name in last(whole).names if name.startswith("model/")}
     trained = {
@@ -120,7 +120,7 @@ def test_it_holds_what_is_trained_and_the_head_alone(whole: Path, way: str, home
     assert parts == expected[way]
 
 
-@pytest.mark.every_day(3)
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("stop", [1, STOPPED])
 def test_it_goes_on_bit_for_bit(whole: Path, way: str, home: Path, tmp_path: Path, stop: int) -> None:
     train(home, tmp_path / "run", way, stop=stop)
@@ -128,7 +128,7 @@ def test_it_goes_on_bit_for_bit(whole: Path, way: str, home: Path, tmp_path: Pat
     same_end(end_of(tmp_path / "run"), end_of(whole))
 
 
-@pytest.mark.every_day(2)
+@pytest.mark.every_day(1)
 def test_its_model_is_the_best_one_of_its_step(whole: Path, tmp_path: Path) -> None:
     export(whole / "checkpoints" / f"step-{STEPS}", tmp_path / "model")
     card = json.loads((whole / "best" / "textune.json").read_text())
@@ -160,7 +160,7 @@ OTHERS: dict[str, tuple[list[str], str]] = {
 }
 
 
-@pytest.mark.every_day(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OTHERS)
 def test_models_of_every_kind_go_on_and_are_exported(home: Path, tmp_path: Path, kind: str) -> None:
     words, code = OTHERS[kind]
@@ -229,6 +229,7 @@ FROZEN_THEN = "encoder.layer.0.attention.self.query.weight"
 FROZEN_ALWAYS = ["adapters", "frozen"]
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("chosen", FROZEN_ALWAYS)
 def test_one_of_an_earlier_version_that_holds_everything_goes_on_and_is_exported(
     home: Path, tmp_path: Path, chosen: str
@@ -255,6 +256,7 @@ def test_one_of_an_earlier_version_that_holds_everything_goes_on_and_is_exported
     assert not any(name.endswith(("query.weight", "query.base_layer.weight")) for name in last(tmp_path / "run").names)
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("chosen", FROZEN_ALWAYS)
 def test_a_backbone_that_changed_is_refused_with_both_hashes(home: Path, tmp_path: Path, chosen: str) -> None:
     backbone = copy_of(home / "backbone", tmp_path / "backbone")
@@ -289,6 +291,7 @@ def test_a_backbone_may_stand_elsewhere(home: Path, tmp_path: Path) -> None:
     assert last(tmp_path / "run").step == STEPS
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("chosen", FROZEN_ALWAYS)
 def test_a_backbone_that_moved_together_with_the_run_is_found_again(home: Path, tmp_path: Path, chosen: str) -> None:
     """For an export, and refused where it is another one; one that is where it was comes first."""

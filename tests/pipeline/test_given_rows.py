@@ -167,6 +167,7 @@ def test_columns_that_nobody_names_are_found_and_kept_in_the_configuration(
         textune.train(overrides=named | {"data.columns.label": "kind"}, run=tmp_path / "other", train=two)
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize(
     ("given", "error", "said"),
     [

@@ -38,7 +38,7 @@ def require_reports(result: TrainResult, task: str) -> None:
     assert result.facts is not None and result.facts.rows["train"] == NUM_TRAIN
 
 
-@pytest.mark.every_day(3)
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("task", GLUE)
 @pytest.mark.parity("HF-01", "HF-02")
 def test_a_task_runs_on_its_published_files(tmp_path: Path, task: str) -> None:
@@ -47,6 +47,7 @@ def test_a_task_runs_on_its_published_files(tmp_path: Path, task: str) -> None:
     assert any("left out" in notice for notice in result.notices) == (task == "qqp")
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("task", ["mnli", "qnli", "qqp"])
 def test_a_task_runs_on_a_sample_in_json(tmp_path: Path, task: str) -> None:
     result = run(f"glue/{task}/sample", write_sample(tmp_path, task))
@@ -60,7 +61,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_hub(tmp_path_factory.mktemp("hub"))
 
 
-@pytest.mark.every_day(3)
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("task", GLUE)
 @pytest.mark.parity("HF-01", "HF-04")
 def test_a_task_runs_on_the_columns_of_the_hub(tmp_path: Path, hub: Path, task: str) -> None:
@@ -128,6 +129,7 @@ def test_an_archive_of_another_task_is_refused_with_what_it_has(tmp_path: Path) 
         run("glue/sst2", tmp_path)
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("variant", ["", "/frozen", "/cpu", "/one_gpu", "/gpus"])
 @pytest.mark.parity("TR-03", "TR-17")
 def test_sst2_with_xlmr_finds_the_archive_where_torchtext_keeps_it(
@@ -177,6 +179,7 @@ def write_xnli(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize(("trained", "judged"), [("en", "en"), ("en", "de"), ("de", "en")])
 @pytest.mark.parity("HF-21")
 def test_xnli_trains_in_one_language_and_is_judged_in_another(tmp_path: Path, trained: str, judged: str) -> None:

@@ -36,6 +36,7 @@ def overrides_for(folder: Path, files: str) -> list[str]:
     ]
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("seed", [None, 7, 60])
 def test_integer_labels_keep_numeric_order_in_every_order_of_rows(
     home: Path, tmp_path: Path, seed: int | None
@@ -55,6 +56,7 @@ def test_integer_labels_keep_numeric_order_in_every_order_of_rows(
     assert loaded.predict(texts) == before
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("files", [["a.csv", "b.csv"], ["b.csv", "a.csv"]], ids="-".join)
 def test_training_files_in_either_order_give_the_same_map(home: Path, tmp_path: Path, files: list[str]) -> None:
     # Read one after the other, the labels would first be met as 11 ... 6, 5 ... 0 or 5 ... 0, 11 ... 6.

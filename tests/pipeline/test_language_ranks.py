@@ -90,15 +90,16 @@ def require_same(run: Path, other: Path) -> None:
     assert read_manifest(run).best_step == read_manifest(other).best_step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("world", "way", "config", "words"),
     [
         (2, "ddp", "stream.toml", []),
-        pytest.param(2, "ddp", "config.toml", [], marks=pytest.mark.slow),
-        pytest.param(4, "ddp", "stream.toml", [], marks=pytest.mark.slow),
-        pytest.param(2, "fsdp", "config.toml", [], marks=pytest.mark.slow),
-        pytest.param(4, "fsdp", "stream.toml", [], marks=pytest.mark.slow),
-        pytest.param(4, "ddp", "config.toml", ["task.metadata_loss=true"], marks=pytest.mark.slow),
+        (2, "ddp", "config.toml", []),
+        (4, "ddp", "stream.toml", []),
+        (2, "fsdp", "config.toml", []),
+        (4, "fsdp", "stream.toml", []),
+        (4, "ddp", "config.toml", ["task.metadata_loss=true"]),
     ],
 )
 def test_ranks_train_as_one_process_does(

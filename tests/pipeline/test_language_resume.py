@@ -162,6 +162,7 @@ def steps_of(parts: Parts, num: int, state: Any = None) -> tuple[list[Counter[An
     return steps, states
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("place", ["files", "stream"])
 def test_other_ranks_go_on_with_the_same_rows(home: Path, place: str) -> None:
     """From the state of any step of two epochs, saved with any number of ranks."""
@@ -197,6 +198,7 @@ def test_documents_rendered_by_other_rules_are_refused(
         session(home, run, words)
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     "change",
     ['metadata.types=["url", "title", "html"]', "metadata.prefix_share=0.4", "task.metadata_loss=true"],

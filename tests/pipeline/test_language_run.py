@@ -117,6 +117,7 @@ def test_the_saved_folder_opens_in_plain_transformers(trained: tuple[Path, Liste
         assert nats[position] == pytest.approx(float(loss), rel=1e-4, abs=1e-4)
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("words", [[], STREAM])
 def test_the_other_verbs_know_documents(home: Path, words: list[str]) -> None:
     result = textune.check(home / "config.toml", overrides=words)
@@ -208,6 +209,7 @@ def test_epochs_are_counted_in_chunks(home: Path, duration: str, steps: int) -> 
     assert parts.plan.steps(Duration(2, "epochs")) == 18
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("rows", [[], STREAM, ["data.chunks=fixed"]])
 def test_a_cool_down_ends_with_plain_texts(home: Path, tmp_path: Path, rows: list[str]) -> None:
     """Four epochs with metadata, the last without any; a row of one length may have both."""
@@ -233,6 +235,7 @@ def test_tokens_of_metadata_are_scored_where_the_task_says_so(home: Path) -> Non
     assert (plain.targets[LABEL][:, 0] < plain.lengths - 1).any()
 
 
+@pytest.mark.slow
 def test_micro_batches_of_any_size_train_alike(home: Path, tmp_path: Path) -> None:
     """A batch is cut by tokens; its loss is the mean over all its scored tokens all the same."""
     words = [
@@ -282,6 +285,7 @@ BAD: dict[str, tuple[type[TextuneError], str, list[str]]] = {
 }
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("what", BAD)
 def test_bad_input_is_refused_in_words_and_leaves_no_run(home: Path, tmp_path: Path, what: str) -> None:
     error, key, words = BAD[what]
@@ -323,6 +327,7 @@ def test_texts_that_are_evaluated_on_as_well(home: Path, tmp_path: Path, streame
     parts_of(place, *words, "data.on_shared_text=unchecked")
 
 
+@pytest.mark.slow
 def test_documents_without_a_token_to_learn(home: Path, tmp_path: Path) -> None:
     """Counted where there are others; refused where there are none; the same of a set."""
     short = [{"text": "a", "metadata": []} for _ in range(3)]
@@ -367,6 +372,7 @@ def test_shares_of_the_training_documents_are_held_out(home: Path) -> None:
     assert parts.documents is not None and parts.documents.num_rows == 32
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("words", [[], ["data.chunks=fixed"]])
 def test_texts_alone_train_as_well(home: Path, tmp_path: Path, words: list[str]) -> None:
     """Without the section `metadata`: plain language modelling."""

@@ -73,7 +73,7 @@ def likelihoods(folder: Path) -> np.ndarray:
     return np.array(textune.load(folder, device="cpu").score(DOCUMENTS))
 
 
-@pytest.mark.every_day(2)
+@pytest.mark.every_day(1)
 def test_a_run_that_goes_on_comes_to_the_same_bits(home: Path, trained: tuple[str, Path]) -> None:
     start, run = trained
     overrides = [*SHORT, *STARTS[start]]
@@ -85,6 +85,7 @@ def test_a_run_that_goes_on_comes_to_the_same_bits(home: Path, trained: tuple[st
     same_end(one, replace(other, lines=other.lines[-len(one.lines) :]))
 
 
+@pytest.mark.every_day(1)
 def test_the_saved_model_knows_the_tokens_and_plain_transformers_opens_it(trained: tuple[str, Path]) -> None:
     start, run = trained
     best, first = run / "best", max(AutoTokenizer.from_pretrained("model").get_vocab().values()) + 1
@@ -101,6 +102,7 @@ def test_the_saved_model_knows_the_tokens_and_plain_transformers_opens_it(traine
         assert plain.get_input_embeddings().weight is plain.get_output_embeddings().weight
 
 
+@pytest.mark.every_day(1)
 def test_a_checkpoint_is_exported_as_the_model_of_its_step(trained: tuple[str, Path], tmp_path: Path) -> None:
     """The last one is that of the best model wherever training went on to help."""
     start, run = trained

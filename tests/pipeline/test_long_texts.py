@@ -163,6 +163,7 @@ def test_the_token_budget_changes_nothing_but_the_parts(home: Path, tmp_path: Pa
     assert found[10] == pytest.approx(found[4000], abs=1e-5) and found[30] == pytest.approx(found[4000], abs=1e-5)
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("way", ["ddp", "fsdp"])
 def test_ranks_train_on_windows_as_one_process_does(home: Path, tmp_path: Path, way: str) -> None:
     budget = {"ddp": 30, "fsdp": 60}[way]  # in lockstep every text is computed as a whole

@@ -58,6 +58,7 @@ def by_torch(kind: str, logits: torch.Tensor, rows: list[dict[str, Any]], weight
     return float(functional.cross_entropy(logits, labels, torch.tensor(weights), label_smoothing=0.1))
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_loss_is_that_of_training_without_dropout(kind: str, home: Path, tmp_path: Path) -> None:
     listener, run = Listener(), tmp_path / "run"

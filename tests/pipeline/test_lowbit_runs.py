@@ -91,6 +91,7 @@ def test_a_merged_run_says_what_merging_changed(
     assert abs(plain_scores(tmp_path / "merged") - textune.load(tmp_path / "merged").score(TEXTS)).max() < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parity("TW-18")
 def test_adapters_are_opened_beside_the_same_weights_of_few_bits(adapters: Path, tmp_path: Path) -> None:
     note = read_card(adapters / "best").adapters
@@ -133,6 +134,7 @@ def test_peft_opens_adapters_on_a_backbone_of_bitsandbytes(tmp_path: Path) -> No
     assert abs(scores - known).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_a_run_with_few_bits_is_quiet(tmp_path: Path) -> None:
     place = write_place(tmp_path, CONFIG, reviews(40))
     command = [sys.executable, "-m", "textune", "train", str(place / "config.toml"), "--run", str(tmp_path / "run")]
@@ -151,6 +153,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.slow
 @pytest.mark.parity("TW-18")
 def test_a_run_on_files_of_gptq_is_opened_beside_them_and_merged(packed: Path, tmp_path: Path) -> None:
     run = packed / "run"

@@ -207,7 +207,7 @@ def fsdp() -> list[str]:
     return ["train.distributed.kind=fsdp"]
 
 
-@pytest.mark.every_day(2)
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     ("world", "kind", "way"),
     [
@@ -241,7 +241,7 @@ def test_ranks_train_as_one_process_does(
     assert (tmp_path / "run" / "run.log").read_text().count("  $ ") == 1
 
 
-@pytest.mark.every_day(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", [["kind=lion"], ["kind=sgd"], ["kind=schedule_free"], ["layer_decay=0.5"]])
 @pytest.mark.parity("TR-13")
 def test_weights_that_are_cut_are_updated_as_whole_ones_are(place: Path, tmp_path: Path, rule: list[str]) -> None:
@@ -299,6 +299,7 @@ CHAINS = {
 STOPS = (5, 9, 14)
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     ("chain", "kind"),
     [

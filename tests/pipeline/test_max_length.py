@@ -47,6 +47,7 @@ def _config(place: Path, rows: str, **more: Any) -> dict[str, Any]:
     return tree
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(("rows", "length", "share"), [("short.csv", 128, "0.0%"), ("long.csv", 256, "33.3%")])
 @pytest.mark.parity("AZ-27")
 def test_the_length_is_said_and_saved(place: Path, rows: str, length: int, share: str) -> None:

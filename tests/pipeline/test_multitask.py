@@ -127,6 +127,7 @@ def test_python_predicts_by_task(run: Any) -> None:
     assert in_words(info(run[0].run))["task"].startswith("multitask")
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
 def test_the_command_line_writes_a_column_for_each_task(ending: str, run: Any, tmp_path: Path) -> None:
     rows = messages(30, seed=3)
@@ -212,6 +213,7 @@ def test_check_says_what_the_rows_have_by_task(place: Path) -> None:
     assert len(notes) == 6 and any(note.startswith("Task 'tone': train:") for note in notes)
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("real", [False, True])
 @pytest.mark.parity("TW-09")
 def test_a_file_of_lists_trains_and_reports_its_three_tasks(real: bool, place: Path, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def test_an_index_of_weights_names_files_of_its_folder_only(home: Path, tmp_path
             textune.train(home / "config.toml", dry_run=True, overrides=words)
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize(
     "text", ["[" * 100_000 + "]" * 100_000, "{", "[]", '{"weight_map": 1}', '{"weight_map": {"a": 1}}']
 )

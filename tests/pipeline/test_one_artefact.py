@@ -108,6 +108,7 @@ WAYS: dict[str, Callable[[Path, Path], tuple[Labels, list[float]]]] = {
 }
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_decided_label_is_the_same_wherever_it_is_asked(
     decided: Path, expected: list[tuple[str | None, float]], tmp_path: Path, one_process: None, way: str
@@ -159,6 +160,7 @@ OTHERS: dict[str, Callable[[Path], tuple[Labels, list[float] | None]]] = {"mlflo
 """What opens the kinds that textune does not."""
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("kind", [name for name in exact_kinds() if name not in OTHERS])
 def test_an_export_gives_the_decided_labels_wherever_it_is_asked(
     decided: Path, expected: list[tuple[str | None, float]], tmp_path: Path, one_process: None, kind: str

@@ -50,6 +50,7 @@ def test_weighted_runs_draw_by_weight_and_say_what_they_will_see(home: Path, wei
     batches.close()
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("order", ["bucket", "weighted"])
 def test_every_order_trains(home: Path, weighted_file: Path, tmp_path: Path, order: str) -> None:
     overrides = [f"data.train.files={weighted_file}", "data.columns.weight=weight", f"train.order={order}"]

@@ -110,7 +110,7 @@ def test_nobody_imports_it_unasked(run: Path, monkeypatch: pytest.MonkeyPatch, c
     assert cli("predict", str(run), stdin="a fine film\n").code == 2
 
 
-@pytest.mark.every_day(2)
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     "words",
     [
@@ -197,6 +197,7 @@ def test_going_on_from_a_run_of_the_same_class(run: Path, place: Path, tmp_path:
     assert f'model.object = "{BAG}"' in other.value.hint
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("object", [BAG, BERT])
 def test_a_checkpoint_is_exported(place: Path, tmp_path: Path, object: str) -> None:
     overrides = [f"model.object={object}", "train.duration=4 steps", "data.validation.kind=none"]
@@ -213,6 +214,7 @@ def test_a_checkpoint_is_exported(place: Path, tmp_path: Path, object: str) -> N
     assert best.keys() == made.keys() and all(torch.equal(best[name], made[name]) for name in best)
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize(
     ("overrides", "error", "key", "words"),
     [

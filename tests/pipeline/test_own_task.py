@@ -135,6 +135,7 @@ def test_the_command_line_predicts_with_it(run: Path, capsys: Any, monkeypatch: 
     assert cli("evaluate", str(run), "--code", STARS, "--json").code == 0
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(("object", "label", "main"), [(TAGS, "tags", "f1_micro"), (PRICE, "price", "pearson")])
 def test_other_kinds_of_answers(place: Path, tmp_path: Path, object: str, label: str, main: str) -> None:
     overrides = [f"task.object={object}", f"data.columns.label={label}", "train.duration=2 epochs"]

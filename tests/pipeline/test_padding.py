@@ -60,7 +60,7 @@ def _without_dropout(family: str) -> dict[str, float]:
     }.get(family, {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0})
 
 
-@pytest.mark.every_day(3)
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("family", ["bert", "roberta", "gpt2", "xlnet"])
 @pytest.mark.parametrize(
     "tokens", [{"pad": "max_length"}, {"pad_multiple": 8}, {"pad": "max_length", "pad_multiple": 5}]

@@ -69,6 +69,7 @@ def _scores_of_transformers(folder: Path, texts: list[str], pairs: list[str]) ->
     return torch.cat(rows).double().softmax(-1)
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("family", ["gpt2", "qwen2"])
 @pytest.mark.parametrize(("tokens", "separator"), [({}, "\n"), ({"pair_separator": " | "}, " | ")])
 def test_a_saved_model_predicts_what_plain_transformers_does(
@@ -87,6 +88,7 @@ def test_a_saved_model_predicts_what_plain_transformers_does(
     assert resumed.complete_before
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("family", ["bert", "llama"])
 def test_tokenizers_that_separate_get_nothing(place: Path, tmp_path: Path, family: str) -> None:
     """BERT has a token for that, and Llama begins each text anew."""

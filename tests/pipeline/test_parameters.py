@@ -35,7 +35,7 @@ from textune.run.facts import run_facts
 LORA = ["model.lora.r=4", "model.lora.targets=['query', '*.layer.1.*']"]
 
 
-@pytest.mark.every_day(14)
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("family", [*ALL, *known(*FURTHER)])
 def test_an_outline_has_the_names_and_shapes_of_the_model_that_is_trained(family: str, tmp_path: Path) -> None:
     built = build(family, tmp_path, section={"compile": "off"})
@@ -71,6 +71,7 @@ def test_the_counts_are_those_of_the_run(home: Path, overrides: list[str]) -> No
         assert {layer.name for layer in found.linears if layer.adapted} == set(parts.model.adapters.layers)  # type: ignore[union-attr]
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
 @pytest.mark.parametrize("quantize", ["{ bits = 8 }", "{ bits = 4 }", "{ bits = 4, double = false }"])
 @pytest.mark.parametrize("family", ["bert", "gpt2", "t5"])

@@ -70,6 +70,7 @@ def test_a_run_has_none_by_default(copy: Path) -> None:
     assert not (copy / "plots").exists()
 
 
+@pytest.mark.slow
 def test_the_verb_draws_them_later(copy: Path) -> None:
     pytest.importorskip("matplotlib", reason="the extra `plots` is not installed")
     (copy / "plots").mkdir()

@@ -102,7 +102,7 @@ def names(folder: Path) -> list[str]:
 # --- the output of one process ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.every_day(3)
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     ("source", "target", "workers"),
     [
@@ -497,6 +497,7 @@ def take_another_shard(part: Path) -> None:
         shutil.copy(part.with_name(f"00000{ending}"), part.with_suffix(ending))
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("damage", [shorten, empty_the_facts, take_another_shard, Path.unlink])
 def test_a_part_that_is_torn_or_of_other_rows_is_predicted_again(
     stopped: Any, tmp_path: Path, damage: Callable[[Path], None]
@@ -575,6 +576,7 @@ def _manifest(folder: Path) -> Path:
     return folder / "out.jsonl.parts" / "manifest.json"
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -636,6 +638,7 @@ def test_a_full_disk_is_told_and_what_is_done_is_kept(
     assert names(tmp_path) == ["in.jsonl", "out.jsonl"]
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -317,7 +317,7 @@ def test_a_run_stopped_anywhere_ends_like_one_that_was_not(place: Path, tmp_path
         same_end(end_of(run), end_of(tmp_path / "whole"))
 
 
-@pytest.mark.every_day(3)
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     ("overrides", "change"),
     [

@@ -33,6 +33,7 @@ def uninterrupted(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     "step", [pytest.param(step, marks=[] if step in (1, 4, 10) else pytest.mark.slow) for step in range(1, STEPS)]
 )

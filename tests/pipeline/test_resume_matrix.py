@@ -256,7 +256,7 @@ def prove(kit: Kit, folder: Path, steps: list[int] | None = None) -> None:
         shutil.rmtree(run)
 
 
-@pytest.mark.every_day(12)
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("place", marked(FAST))
 @pytest.mark.parity("AZ-18", "HF-13")
 def test_resumed_is_never_stopped(rows: Path, tmp_path: Path, place: str) -> None:

@@ -201,6 +201,7 @@ def test_check_predicts_and_trains_nothing(home: Path) -> None:
     json.dumps(result.to_dict(), allow_nan=False)
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize(
     ("overrides", "error", "words"),
     [

@@ -255,7 +255,7 @@ def changed(tree: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
 CASES = [(name, key) for name, experiment in EXPERIMENTS.items() for key in values_of(experiment)]
 
 
-@pytest.mark.every_day(12)
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_key_is_refused_listed_or_compared_by_content(name: str) -> None:
     experiment = EXPERIMENTS[name]

@@ -189,6 +189,7 @@ def test_a_set_without_the_labels_that_are_needed_is_refused_before_training(
     assert facts is not None and (facts.best_by, facts.metric) == ("news", "tone/accuracy")
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_count_every_label_once(
     settings: dict[str, Any], trained_tasks: Any, tmp_path: Path, world: int

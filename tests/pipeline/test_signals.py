@@ -47,6 +47,7 @@ def go_on(home: Path, run: Path, whole: Path, resume: str | None = "latest") -> 
     same_end(end(run), end(whole))
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 138)])
 def test_a_signal_saves_the_step_and_says_so(home: Path, tmp_path: Path, whole: Path, name: str, code: int) -> None:
     run = tmp_path / "run"
@@ -68,6 +69,7 @@ def test_a_signal_saves_the_step_and_says_so(home: Path, tmp_path: Path, whole: 
     go_on(home, run, whole, None)  # by the same command
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     ("name", "code"), [("SIGINT", 130), ("SIGTERM", -signal.SIGTERM), ("SIGUSR1", -signal.SIGUSR1)]
 )
@@ -96,6 +98,7 @@ def test_the_same_signal_again_within_a_moment_is_one(home: Path, tmp_path: Path
     go_on(home, run, whole)
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     ("name", "error"), [("SIGINT", KeyboardInterrupt), ("SIGTERM", Preempted), ("SIGUSR1", Preempted)]
 )
@@ -155,6 +158,7 @@ class SignalInEvaluation(Listener):
                 os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(("which", "step"), [(1, 0), (2, 2), (5, 8)])
 def test_an_evaluation_that_a_signal_stops_is_made_again(
     home: Path, tmp_path: Path, whole: Path, which: int, step: int

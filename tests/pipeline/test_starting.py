@@ -166,7 +166,7 @@ def _write(path: Path, content: str) -> Path:
     return path
 
 
-@pytest.mark.every_day(12)
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("name", SETTLED)
 def test_what_init_proposes_passes_check(name: str, tmp_path: Path, backbone: Path) -> None:
     content, problem, label = SETTLED[name]

@@ -114,6 +114,7 @@ def contents(folder: Path) -> dict[str, str]:
 # --- auto: what a scheduler starts again and again -------------------------------------------------------------------
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("before", ["no folder", "an empty folder", "killed before its manifest", "only its lock"])
 def test_auto_starts_a_run_where_there_is_none(
     source: Path, runs: dict[str, Path], tmp_path: Path, before: str
@@ -130,6 +131,7 @@ def test_auto_starts_a_run_where_there_is_none(
     same_end(end(run), end(runs["complete"]))
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("status", ["preempted", "failed", "interrupted", "running"])
 @pytest.mark.parity("TR-10", "HF-13")
 def test_auto_goes_on_with_a_run_however_it_stopped(
@@ -198,6 +200,7 @@ def test_latest_wants_a_run(source: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("stopped", ["preempted", "interrupted"])
 def test_without_resume_only_a_run_that_a_signal_stopped_goes_on(
     source: Path, runs: dict[str, Path], run: Path, stopped: str
@@ -211,6 +214,7 @@ def test_without_resume_only_a_run_that_a_signal_stopped_goes_on(
     same_end(end(run), end(runs["complete"]))
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("named", ["run", "checkpoint"])
 def test_a_branch_leaves_its_source_as_it_was(
     source: Path, runs: dict[str, Path], run: Path, tmp_path: Path, named: str
@@ -371,6 +375,7 @@ def change_weights(place: Path) -> None:
     tiny_backbone("bert", place / "backbone", seed=5)
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -469,6 +474,7 @@ def test_a_complete_run_goes_on_under_a_flat_schedule(source: Path, tmp_path: Pa
     same_end(without(end(tmp_path / "run"), "total_steps"), without(end(tmp_path / "long"), "total_steps"))
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("asked", ["auto", "120"])
 def test_a_bound_that_memory_lowered_stays_lowered(source: Path, tmp_path: Path, asked: str) -> None:
     """Otherwise the steps behind would be cut otherwise, and run out of memory again."""

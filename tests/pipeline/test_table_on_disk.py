@@ -43,6 +43,7 @@ def train(home: Path, run: Path, *words: str, stop: int = 0) -> str:
     return listener.words["vocabulary"]
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("way", WAYS)
 def test_it_is_the_same_run(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     """Beside the table in memory: at its end, and when it stops on one way and goes on the other."""

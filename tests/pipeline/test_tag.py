@@ -226,6 +226,7 @@ def test_real_pages_are_read_as_documents(call: Any, tmp_path: Path) -> None:
 GOOD = json.dumps(pages(1)[0])
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize(
     ("content", "options", "told"),
     [

@@ -62,6 +62,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("name", ["ids", "padded", "both"])
 def test_encoded_rows_train_the_same_bits_as_the_texts_they_came_from(place: Path, name: str) -> None:
     runs = place / "runs"
@@ -76,6 +77,7 @@ def _losses(run: Path) -> list[float]:
     return [line["loss"] for line in lines if line["kind"] == "step"]
 
 
+@pytest.mark.every_day(1)
 def test_a_model_of_encoded_rows_is_evaluated_and_asked_as_one_of_texts(place: Path) -> None:
     runs = place / "runs"
     own = textune.evaluate(runs / "ids").metrics
@@ -115,6 +117,7 @@ def bare(tmp_path: Path) -> Path:
     )
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize(
     ("row", "said"),
     [

@@ -122,7 +122,7 @@ def test_a_tracker_gets_everything_once(home: Path, tmp_path: Path, untracked: P
     assert weights(run) == weights(untracked)
 
 
-@pytest.mark.every_day(2)
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("kind", ["Hanging", "Unreachable", "Full", "Exiting", "Panicking"])
 def test_a_tracker_that_fails_does_not_concern_the_run_or_another_tracker(
     home: Path, tmp_path: Path, untracked: Path, kind: str
@@ -187,6 +187,7 @@ def test_two_trackers_of_one_place_and_what_is_not_there_are_refused(home: Path,
 SAVING = ("train.checkpoint.every=4 steps", "train.checkpoint.background=false", "train.checkpoint.keep=2")
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("tells", ["true", "false"])
 def test_a_run_that_goes_on_goes_on_in_the_same_run_of_its_tracker(home: Path, tmp_path: Path, tells: str) -> None:
     """Stopped after step 7, and made to forget what came after the checkpoint of step 4."""

@@ -120,6 +120,7 @@ def failing_at(step: int) -> Callable[[StepResult], None]:
     return after_step
 
 
+@pytest.mark.slow
 @pytest.mark.parity("TR-08", "mlflow")
 def test_all_trackers_show_the_same_run_as_metrics_jsonl_after_steps_were_done_again(
     home: Path, tmp_path: Path, untracked: bytes, server: Server, monkeypatch: pytest.MonkeyPatch
@@ -155,6 +156,7 @@ def test_all_trackers_show_the_same_run_as_metrics_jsonl_after_steps_were_done_a
     assert in_mlflow(server, "beside")["report/test/accuracy"][0][1] == report["metrics"]["accuracy"]
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("mode", ["hangs", "closes", "fails", "full"])
 def test_a_server_that_goes_wrong_changes_nothing_and_gets_the_rest_afterwards(
     home: Path, tmp_path: Path, untracked: bytes, server: Server, mode: str, monkeypatch: pytest.MonkeyPatch

@@ -43,6 +43,7 @@ def test_a_run_keeps_them_beside_its_best_model(trained: Any, tmp_path: Path) ->
     assert given[0] not in (run / "best" / USUAL_NAME).read_text(encoding="utf-8")
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     ("config", "expected"),
     [

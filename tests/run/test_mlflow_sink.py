@@ -106,6 +106,7 @@ def test_a_run_that_was_deleted_is_begun_again_under_another_name(server: Server
     assert sink.open(tracked(tmp_path, known="0" * 32, key="other")).run != run
 
 
+@pytest.mark.slow
 def test_more_than_a_request_takes_is_sent_in_parts(server: Server, tmp_path: Path) -> None:
     sink, run = begun(server, "much", tracked(tmp_path, **{f"key{number}": "ü" * 6001 for number in range(30)}))
     sink.send([step(number, **{f"m{index}": 1.0 for index in range(300)}) for number in range(1, 5)])
@@ -124,6 +125,7 @@ def test_what_a_server_refuses_is_shortened_or_left_out_with_a_reason(server: Se
     assert len(history(client(server.url), run)["train/loss"]) == 2
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("mode", ["hangs", "closes", "fails", "full"])
 def test_any_fault_is_an_exception_soon_and_the_same_records_can_be_sent_again(
     server: Server, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
@@ -239,6 +241,7 @@ def test_only_an_address_of_sqlite_names_a_file() -> None:
     assert database_file("http://host") is None and database_file("postgresql://host/x") is None
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_while_it_makes_the_tables_leaves_no_half_database(tmp_path: Path) -> None:
     code = f"""
 import os, sqlalchemy

@@ -72,6 +72,7 @@ READ: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("form", READ)
 def test_rows_come_back_as_they_were(form: str, tmp_path: Path) -> None:
     """The model says of the rows of the file what it says of those of the data."""

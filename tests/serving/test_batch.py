@@ -28,6 +28,7 @@ def as_lines(values: list[Any]) -> list[bytes]:
     return [json.dumps(value).encode() for value in values]
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("name", ["topic", "tone", "tags", "number", "both", "unsure"])
 def test_answers_are_what_predict_writes(served: TestClient, folders: dict[str, Path], name: str) -> None:
     texts = some_texts(150)

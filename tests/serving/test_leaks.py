@@ -34,6 +34,7 @@ while time.monotonic() < until:
 """A process that fills a cache and then works without keeping anything, keeps everything, or has peaks."""
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(("kind", "leaks"), [("steady", False), ("leaking", True), ("peaks", False)])
 def test_a_process_that_leaks_is_told_from_others(kind: str, leaks: bool) -> None:
     process = subprocess.Popen([sys.executable, "-c", WORK.format(kind=kind)])
@@ -71,6 +72,7 @@ class Hoarder:
     def refused(self, reason: str) -> None: ...
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("planted", [False, True], ids=["as it is", "with a planted leak"])
 def test_a_leak_planted_in_a_server_is_detected(folders: dict[str, Path], planted: bool) -> None:
     with client({"topic": folders["topic"]}) as served:

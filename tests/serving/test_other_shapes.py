@@ -60,6 +60,7 @@ def server(folders: dict[str, Path]) -> Iterator[Server]:
 # --- vLLM ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("name", ["topic", "tone", "tags", "number", "unsure"])
 def test_classify_has_the_labels_and_scores_of_predict(server: Server, name: str) -> None:
     answer = server.post("/classify", model=name, input=TEXTS)
@@ -272,6 +273,7 @@ def test_any_json_is_answered_or_refused(server: Server, path: str) -> None:
     each()
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("path", ["/classify", "/v1/moderations", "/v1/systemone", "/v1/models"])
 def test_requests_drawn_from_the_description(server: Server, path: str) -> None:
     """Half of them as described, half not: each gets an answer that the description knows."""

@@ -90,6 +90,7 @@ def overload(folder: Path, seconds: float) -> Seen:
     return seen
 
 
+@pytest.mark.slow
 def test_overload_refuses_and_answers_nothing_wrong(folders: dict[str, Path]) -> None:
     overload(folders["topic"], QUICK_SECONDS)
 

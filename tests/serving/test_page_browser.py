@@ -72,6 +72,7 @@ def ask(page: Any, **texts: str) -> list[Row]:
     return found
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("model", ["topic", "tone", "tags"])
 def test_bars_show_what_predict_says(
     model: str, page: Any, errors: list[str], address: str, folders: dict[str, Path]
@@ -160,6 +161,7 @@ def test_a_token_is_asked_for_where_one_is_needed(page: Any, folders: dict[str, 
         page.goto("about:blank")
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("colours", ["light", "dark"])
 def test_everyone_can_read_it_at_every_width(page: Any, errors: list[str], address: str, colours: str) -> None:
     page.emulate_media(color_scheme=colours)

@@ -57,6 +57,7 @@ def send(served: TestClient, texts: list[str]) -> None:
         assert served.post("/predict", json={"inputs": [[text] for text in texts[start : start + 50]]}).is_success
 
 
+@pytest.mark.slow
 def test_rows_like_those_of_validation_are_near_and_others_are_far(trained_run: Path) -> None:
     like = [row["text"] for row in reviews(500, seed=5)]
     with client({"film": trained_run}) as served:
@@ -107,6 +108,7 @@ def served(folders: dict[str, Path]) -> Iterator[TestClient]:
         yield found
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text; version=1.0.0"])
 def test_requests_are_counted_by_address_model_and_status(served: TestClient, accept: str) -> None:
     def changed(name: str, **labels: str) -> float:

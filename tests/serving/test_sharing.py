@@ -91,6 +91,7 @@ print(json.dumps(grown))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read as Linux tells it")
 def test_memory_grows_by_little_for_each_further_adapter(trained: Adapters) -> None:
     size = (trained.backbone / "model.safetensors").stat().st_size

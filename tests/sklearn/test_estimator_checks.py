@@ -91,7 +91,7 @@ def checks() -> Iterator[Any]:
             yield pytest.param(one, check, marks=marks, id=f"{type(one).__name__}-{name}")
 
 
-@pytest.mark.every_day(25)
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize(("estimator", "check"), list(checks()))
 def test_what_scikit_learn_asks_of_estimators(estimator: Any, check: Callable[[Any], None]) -> None:
     check(estimator)

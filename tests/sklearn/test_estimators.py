@@ -48,6 +48,7 @@ def weights(folder: Path) -> bytes:
     return (folder / "best" / "model.safetensors").read_bytes()
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     ("estimator", "y"), [(TextClassifier, Y), (TextClassifier, LABELS), (TextRegressor, NUMBERS)], ids=str
 )
@@ -78,7 +79,7 @@ def test_a_fit_is_what_train_makes_of_the_same_rows(
     assert np.array_equal(fitted.predict(X), np.array(answers))
 
 
-@pytest.mark.every_day(3)
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     "values",
     [["neg", "pos"], [0, 1], [10, 9], [-1, 1], [False, True], [0.0, 1.0], ["10", "9"], ["no", "none"]],
@@ -120,6 +121,7 @@ def test_labels_are_an_indicator_matrix_with_names_where_a_table_has_them(quick:
         assert np.array_equal(other.predict_proba(X), fitted.predict_proba(X))
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     "form",
     [tuple, np.array, pd.Series, lambda texts: np.array(texts)[:, None]],

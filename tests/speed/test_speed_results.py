@@ -248,6 +248,7 @@ def test_what_does_not_fit_into_the_minutes_is_named(
     assert "first, second, third" in capsys.readouterr().out
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.skipif(platform.machine().lower() not in {"x86_64", "amd64"}, reason="the levels are those of x86")
 @pytest.mark.parametrize("level", ["avx2", None])
 def test_the_benchmarks_and_textune_see_the_same_processor(level: str | None) -> None:

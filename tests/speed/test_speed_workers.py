@@ -163,6 +163,7 @@ def test_step_seconds_are_those_of_the_logged_intervals() -> None:
     assert step_seconds(lines, num_rows=100, batch_size=32) == pytest.approx(64 / 20 + 1.0)
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")  # peft asks transformers for it
 @pytest.mark.parametrize("shape", ["bert-base", "smollm2"])
 def test_both_sides_train_the_same_numbers_beside_a_frozen_backbone(shape: str, tmp_path: Path) -> None:
@@ -248,6 +249,7 @@ def test_peak_memory_grows_with_what_is_held() -> None:
     del held
 
 
+@pytest.mark.slow
 def test_matrix_products_have_a_rate() -> None:
     with Worker("bench.sides.products:products", {"device": "cpu"}) as worker:
         rates = worker.ask(shapes=[(32, 32, 32), (64, 16, 8)], time=0.01)["rates"]

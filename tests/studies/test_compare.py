@@ -97,6 +97,7 @@ def test_several_runs_are_corrected_by_holm(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("problem", ["multiclass", "multilabel", "regression"])
 def test_rows_that_differ_in_a_file_of_every_kind(problem: str, tmp_path: Path) -> None:
     runs = [put(tmp_path, name, answers(seed, problem)) for name, seed in (("a", 4), ("b", 9))]

@@ -168,6 +168,7 @@ def test_mending_gains(examined: tuple[Path, Diagnosis, set[int]]) -> None:
     assert again == mended
 
 
+@pytest.mark.slow
 def test_only_what_is_worth_so_much_is_applied(examined: tuple[Path, Diagnosis, set[int]]) -> None:
     config, found, _ = examined
     least = sorted(line.worth for line in found.lines)[len(found.lines) // 2]
@@ -291,7 +292,7 @@ def messages(num_rows: int, seed: int) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.every_day(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [TASKS, TAGS], ids=["tasks", "tags"])
 def test_each_task_and_each_of_several_labels_is_asked_about(tmp_path: Path, columns: str) -> None:
     """The wrong one is proposed, in the form that `data.corrections` reads, and not the other one of the row."""

@@ -120,6 +120,7 @@ def test_its_table_says_what_an_interval_means(study: RepeatResult) -> None:
     assert "Nadeau" in text and "of test is" in text and "chose its best step on the fold" in text
 
 
+@pytest.mark.slow
 def test_tokens_are_made_once(place: Path, study: RepeatResult, tmp_path: Path) -> None:
     """One entry of the token cache for all rows, whatever fold they are in; its `meta.json` says when it was used."""
     words = [*WORDS, f"tokens.cache={tmp_path / 'cache'}"]

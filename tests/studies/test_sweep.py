@@ -417,6 +417,7 @@ def test_proposals_for_runs_at_once_know_of_each_other(place: Path, tmp_path: Pa
     assert propose(search, failed, higher_is_better=True) == propose(search, failed, higher_is_better=True)
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])
 def test_proposals_close_in_on_what_is_best(sampler: str) -> None:
     """A hill with its top at 0.7, which chance alone would not keep to."""
@@ -516,6 +517,7 @@ def test_the_command_prints_the_table_and_its_exit_code_says_what_failed(
     assert (error["key"], error["value"]) == (LR, "-1")
 
 
+@pytest.mark.slow
 def test_the_figure_is_svg_that_shows_every_run(place: Path, tmp_path: Path) -> None:
     result = sweep(of(place, grid={LR: list(RATES), "train.schedule": [{"kind": "linear"}]}), run=tmp_path / "s")
     text = (tmp_path / "s" / "sweep.svg").read_text(encoding="utf-8")

@@ -20,6 +20,7 @@ EXAMPLES = [tomllib.loads(text) for text in re.findall(r"```toml\n(.*?)```", PAG
 QUICK = {"train.duration": "2 steps", "evaluate.bootstrap": 20, "train.evaluate_every": "2 steps"}
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: "-".join(sorted(example.keys() - {"config"})))
 def test_an_example_of_the_page_is_carried_out(example: dict[str, Any], tmp_path: Path) -> None:
     result = textune.sweep(example, run=tmp_path / "s", overrides=QUICK)

@@ -164,6 +164,7 @@ def test_a_run_on_a_processor_has_the_same_bits_with_it_and_without(place: Path,
     assert not any("train.deterministic" in notice for notice in said)
 
 
+@pytest.mark.every_day(1)
 def test_a_run_that_goes_on_has_the_bits_of_one_that_was_not_stopped(place: Path, tmp_path: Path) -> None:
     losses, weights, _ = _trained(place, tmp_path / "whole", deterministic=True)
     config, before = _config(place, deterministic=True), _settings()

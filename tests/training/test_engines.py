@@ -46,6 +46,7 @@ def test_every_engine_of_the_configuration_is_there() -> None:
     assert ENGINES.keys() == LIMITS.keys() == known
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize(
     ("key", "value"),
     [

@@ -32,6 +32,7 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(name.removeprefix("step-")) for name in names(folder))
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize(
     ("keys", "kept"),
     [

@@ -151,7 +151,8 @@ def compare(folder: Path, kinds: dict[str, dict[str, Any]], *, world: int) -> No
             torch.testing.assert_close(plain(ids).logits, model.hf.eval()(ids).logits, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("world", [pytest.param(2), pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [2, 4])
 def test_copies_and_slices_of_weights_train_as_one_process(world: int, tmp_path: Path) -> None:
     ddp = {"kind": "ddp"}
     compare(

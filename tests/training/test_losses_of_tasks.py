@@ -49,6 +49,7 @@ def by_hand(plain: Any, rows: TokenRows, chosen: np.ndarray) -> tuple[float, dic
     return loss.item(), {name: p.grad.clone() for name, p in plain.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("layout", ["packed", "padded"])
 def test_loss_and_gradients_are_those_written_by_hand(tmp_path: Path, layout: str, weighted: bool) -> None:

@@ -71,6 +71,7 @@ def test_a_batch_without_weight_has_no_gradient(tmp_path: Path) -> None:
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize(("world", "max_tokens", "lockstep"), [(2, 10_000, False), (4, 60, False), (4, 60, True)])
 def test_the_gradients_of_all_ranks_add_up_to_that_of_the_whole_batch(
@@ -158,6 +159,7 @@ def test_a_step_depends_on_seed_and_step_not_on_what_ran_before(tmp_path: Path) 
     assert losses[0] == losses[1]
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parity("TW-14", "HF-17")
 def test_lower_precision_learns_too(tmp_path: Path, precision: str) -> None:

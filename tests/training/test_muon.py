@@ -50,6 +50,7 @@ def trained(built: Any) -> dict[str, torch.nn.Parameter]:
     return {name: p for name, p in built.model.named_parameters() if p.requires_grad}
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("options", [{}, {"use_dora": True}], ids=["lora", "dora"])
 def test_fifty_steps_are_those_of_the_two_optimizers_of_pytorch(tmp_path: Path, options: dict[str, Any]) -> None:
     """To the last bit; the magnitudes of DoRA, which are vectors, are AdamW's."""

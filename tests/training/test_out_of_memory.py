@@ -139,6 +139,7 @@ def message(step: int, bound: int) -> tuple[int, str]:
     return step, f"out of memory at step {step}: computing {bound} tokens at once from here on"
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     "error",
     [
@@ -162,6 +163,7 @@ def test_at_the_first_step_the_run_is_one_with_the_smaller_bound(
     run.assert_same_as(setting.train(max_tokens=bound, dropout=0.2))
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize(("prefetch", "device"), [(0, FP32), (5, FP32), (1, FP16)])
 def test_at_the_first_long_batch_only_the_cut_changes(setting: Setting, prefetch: int, device: Device) -> None:
     run = setting.train(limit=110, device=device, prefetch=prefetch)
@@ -252,6 +254,7 @@ def train_with_and_without_a_limit(folder: str) -> Any:
     return runs
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of address space are Linux's")
 @pytest.mark.parity("AZ-12")
 def test_a_real_allocation_that_fails_is_survived(tmp_path: Path) -> None:

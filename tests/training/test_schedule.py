@@ -42,6 +42,7 @@ THEIRS: dict[str, Callable[..., Any]] = {
 }
 
 
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: " ".join(map(str, setting.values())))
 @pytest.mark.parametrize(("warmup", "total"), [(0, 1), (0, 30), (1, 30), (7, 30), (29, 30), (30, 31), (100, 1001)])
 @pytest.mark.parity("TW-14", "AZ-09")

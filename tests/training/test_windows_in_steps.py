@@ -69,6 +69,7 @@ class Setting:
         return float(loss), gradients, notices
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("problem", [multiclass, multilabel])
 @pytest.mark.parametrize("max_tokens", [12, 30, 70])
 def test_a_step_is_the_same_in_any_parts(tmp_path: Path, problem: Any, max_tokens: int) -> None:
@@ -106,6 +107,7 @@ def test_out_of_memory_a_text_is_computed_in_parts(tmp_path: Path, limit: int) -
     assert_same_gradients(found, wanted)
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("recompute", [False, True])
 def test_parts_go_with_lower_precision_and_with_layers_computed_again(

@@ -88,6 +88,7 @@ _PIECES: dict[str, list[bytes]] = {
 }
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("ending", sorted(_PIECES))
 def test_any_mixture(ending: str, tmp_path: Path) -> None:
     @_HURRIED
@@ -115,6 +116,7 @@ def test_cut_short(name: str, tmp_path: Path) -> None:
         assert isinstance(outcome(path, "skip"), DataError), f"{size} of {len(whole)} bytes were read as a whole file"
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("name", ["a.csv.gz", "a.csv.zst", "a.parquet", "a.arrow"])
 def test_changed_bytes(name: str, tmp_path: Path) -> None:
     whole = packed_rows(name)

@@ -72,6 +72,7 @@ def show(page: Any, folder: Path, text: str) -> None:
     page.goto((folder / "report.html").as_uri())
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("kind", PAGES)
 def test_a_page_is_whole_at_every_width_and_in_both_colours(
     kind: str, page: Any, errors: list[str], tmp_path: Path

@@ -46,7 +46,7 @@ def matplotlib() -> Any:
     return pytest.importorskip("matplotlib", reason="the extra `plots` is not installed")
 
 
-@pytest.mark.every_day(2)
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("kind", EXPECTED)
 @pytest.mark.parity("TW-19")
 def test_each_kind_has_its_plots_and_each_has_ink(kind: str) -> None:
@@ -60,6 +60,7 @@ def test_each_plot_is_drawn_for_some_kind() -> None:
     assert set().union(*EXPECTED.values()) == set(plots.PLOTS)
 
 
+@pytest.mark.slow
 def test_plots_of_tasks_are_in_folders_of_their_own() -> None:
     report = PAGES["tasks"]()
     folders = {path.parent.as_posix() for path, _ in plots_of(report)}
@@ -86,7 +87,7 @@ def test_a_matrix_is_drawn_as_it_is() -> None:
     assert first.shape == second.shape and not np.array_equal(first, second)
 
 
-@pytest.mark.every_day(2)
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("name", ["$x_{", "_hidden", "情感", "a\nb\x00", "", "x" * 500])
 def test_names_of_the_data_are_written_as_they_are(name: str) -> None:
     """They are no formulas, no hidden entries of a legend, and no font has to know them."""

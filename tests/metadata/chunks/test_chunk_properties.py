@@ -86,6 +86,7 @@ def text_of(tokenizer: Any, row: tuple[list[int], list[int]]) -> str:
     return text
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("kind", LOSSLESS)
 def test_tokens_with_mask_0_are_the_text_of_each_chunk(kind: str) -> None:
     make, gets_space = LOSSLESS[kind]
@@ -128,6 +129,7 @@ def test_a_text_begins_as_the_tokenizer_begins_it(name: str) -> None:
     assert [ids for ids, _ in rows_of(chunks)] == tokenizer(texts, add_special_tokens=False).input_ids
 
 
+@pytest.mark.every_day(2)
 @pytest.mark.parametrize("keys", [{}, {"compat": "bsmetadata"}, {"position": "suffix"}])
 def test_a_document_does_not_depend_on_its_batch(keys: dict[str, Any]) -> None:
     tokenizer = tiny_tokenizer("gpt2")

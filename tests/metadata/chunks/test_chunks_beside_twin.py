@@ -87,7 +87,7 @@ TOKENIZERS = {
 }
 
 
-@pytest.mark.every_day(4)
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @pytest.mark.parametrize(
     "keys",

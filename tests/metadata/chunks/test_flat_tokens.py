@@ -118,7 +118,7 @@ def assert_as_alone(tokenizer: FlatTokenizer, backend: Tokenizer, texts: list[st
         assert list(spans) == alone.offsets, text
 
 
-@pytest.mark.every_day(8)
+@pytest.mark.every_day(5)
 @pytest.mark.parametrize("kind", [*FAST, *ASKED, *UNSURE])
 @pytest.mark.parametrize("at_once", [20, 250_000])
 def test_random_texts_beside_each_alone(kind: str, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,6 +144,7 @@ def test_a_hundred_thousand_broken_pages() -> None:
     assert run(12, 100_000, pages).pages == 100_000
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not _WEB.is_file(), reason=f"the public web pages are not at {_WEB}")
 def test_all_real_pages_and_the_counts_of_the_docs() -> None:
     settings, counts = TagSettings(), TagCounts()

@@ -24,6 +24,7 @@ def test_the_configuration_names_every_layout() -> None:
     assert get_args(TrainSection.model_fields["layout"].annotation) == ("textune", *LAYOUTS)
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize(
     ("layout", "file"),
     [
