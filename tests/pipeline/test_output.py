@@ -215,6 +215,9 @@ def test_progress_goes_to_standard_error_with_json_too(run: Any, home: Path) -> 
     assert again.code == 0 and again.err == ""
     assert "Evaluation of test: reviews.csv" in again.out and "runs/progress is complete: 9 steps." in again.out
     assert json.loads(run(*words, "--resume", "auto", "--json").out)["reports"] == json.loads(answer.out)["reports"]
+    changed = run(*words, "--resume", "auto", "decide.folds=7")
+    assert changed.code == 0 and "decide.folds" in changed.err and "without effect on a complete run" in changed.err
+    assert "`textune decide RUN` sets another rule" in changed.err
 
 
 def test_a_report_is_whole_lines_without_a_terminal(run: Any, trained: Any) -> None:

@@ -35,6 +35,10 @@ _NOT_COMPUTED = {"transformers_version", "architectures", "dtype", "torch_dtype"
 """Keys of a backbone's configuration that change nothing of what is learnt."""
 
 
+FROM_HERE_ON = " from here on"
+"""The end of a sentence about a change that takes effect where a run resumes."""
+
+
 def compare(saved: Mapping[str, object], now: Mapping[str, object], *, where: str) -> list[str]:
     """Sentences about harmless changes between two resolved configurations; RunError names the others."""
     before, after = flat(saved), flat(now)
@@ -72,7 +76,7 @@ def compare(saved: Mapping[str, object], now: Mapping[str, object], *, where: st
             place=str(where),
             reason="; ".join(refused),
         )
-    return [f"{change} from here on" for change in harmless]
+    return [f"{change}{FROM_HERE_ON}" for change in harmless]
 
 
 def _taken_away(before: dict[str, object], after: dict[str, object]) -> list[str]:

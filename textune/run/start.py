@@ -22,7 +22,7 @@ from textune.errors import RunError
 from textune.ranks import Ranks, joined
 from textune.run.folder import RunFolder
 from textune.run.manifest import read_manifest
-from textune.run.same import compare
+from textune.run.same import FROM_HERE_ON, compare
 from textune.run.state import RunState, state_of
 from textune.training import Checkpoint, models_in, newest, open_checkpoint
 
@@ -155,8 +155,19 @@ def _planned(folder: RunFolder, config: Config, resume: str | None, *, branch_fr
     start = _resumed(folder, config, checkpoint, passed)
     # Where `compare` accepts another duration, the run is no longer complete.
     if status == "complete" and start.has_duration(config):
-        return Start("complete", notices=[f"{folder.path} is complete: nothing is left to do."])
+        return Start(
+            "complete", notices=[f"{folder.path} is complete: nothing is left to do.", *_without_effect(start.notices)]
+        )
     return start
+
+
+def _without_effect(notices: list[str]) -> list[str]:
+    """What is said of the changes that a run would take up, where it is complete."""
+    changes = [notice.removesuffix(FROM_HERE_ON) for notice in notices if notice.endswith(FROM_HERE_ON)]
+    said = [f"{change}: without effect on a complete run." for change in changes]
+    if any(change.startswith("decide.") for change in changes):
+        said.append("`textune decide RUN` sets another rule of decision.")
+    return said
 
 
 def _refuse_models(run: Path) -> None:
