@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -404,3 +405,21 @@ def test_a_fold_is_one_of_its_folds() -> None:
             load_config(None, [f"data.validation={{ kind = 'fold', {words} }}"])
     with refused(ConfigError, key="data.validation.ratio"):
         load_config(None, ["data.validation={ kind = 'fold', fold = 2, ratio = 0.1 }"])
+
+
+def test_what_was_loaded_keeps_where_it_came_from_under_other_values() -> None:
+    before = replace(
+        load_config({"train": {"batch_size": 8, "max_tokens": 64}}),
+        origins={"train.batch_size": "--per_device_train_batch_size", "train.max_tokens": "default of theirs"},
+        run="their/out",
+        kept={"c.toml": "x"},
+        notes=("a note",),
+        rows_a_process=4,
+    )
+    after = load_config(before, {"train.max_tokens": 128})
+    assert after.experiment.train.max_tokens == 128 and after.experiment.train.batch_size == 8
+    assert after.origins["train.batch_size"] == "--per_device_train_batch_size"
+    assert after.origins["train.max_tokens"] == "overrides"
+    assert (after.run, after.kept, after.rows_a_process) == ("their/out", {"c.toml": "x"}, 4)
+    assert "a note" in after.notes
+    assert load_config(before, ["train.batch_size=2"]).rows_a_process is None

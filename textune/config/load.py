@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -42,6 +42,10 @@ from textune.config.toml import Tree, format_key, format_value, shorten
 from textune.errors import ConfigError
 
 DEFAULT = "default"
+
+
+_GIVEN = "config"
+"""The origin of values that were given in Python."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +117,30 @@ def load_config(
     for place in places:
         merged.unset(place)
     merged.merge(last.table, last.origin)
-    return _loaded(merged, file, preset=config if isinstance(config, str) and is_preset(config) else "", unset=places)
+    loaded = _loaded(
+        merged, file, preset=config if isinstance(config, str) and is_preset(config) else "", unset=places
+    )
+    return _of_same_source(loaded, config) if isinstance(config, Loaded) else loaded
+
+
+def _of_same_source(loaded: Loaded, before: Loaded) -> Loaded:
+    """What was loaded before, with values laid over it: it keeps where it came from, and what was said of it."""
+    origins = {
+        key: before.origins.get(key, origin) if origin == _GIVEN else origin for key, origin in loaded.origins.items()
+    }
+    counted = origins.get("train.batch_size") == before.origins.get("train.batch_size")
+    return replace(
+        before,
+        experiment=loaded.experiment,
+        origins=origins,
+        notes=(*before.notes, *loaded.notes),
+        rows_a_process=before.rows_a_process if counted else None,
+    )
 
 
 def _layers(config: Config | None) -> tuple[list[Layer], Path | None]:
     """The values of a config with those that it builds on, lowest first, and its file."""
-    given = Origin("config", Path.cwd())
+    given = Origin(_GIVEN, Path.cwd())
     if config is None:
         return [], None
     if isinstance(config, Experiment | Loaded):
