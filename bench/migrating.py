@@ -5,10 +5,11 @@ Each is run by textune under its own words, and by `transformers.Trainer` config
 (MiniLM), rows and seed. The two take turns, and a pair has a seed of its own, so the scores of three pairs are those
 of three seeds. Every textune run begins with an empty token cache.
 
-    huggingface      run_glue_no_trainer.py: 32 rows a step, 3 epochs, 128 tokens
-    training-wizard  config.toml of its example: 2 rows a step, 1 epoch, 256 tokens, evaluates and saves each epoch
-    azureml          import, preprocess, finetune with their defaults: 1 row a step, 1 epoch; no MLflow model, which
-                     Trainer has nothing for
+    run_glue             run_glue.py: 32 rows a step, 3 epochs, every row padded to 128 tokens, its default
+    run_glue_no_trainer  the same rows and epochs; batches padded to their longest row
+    training-wizard      config.toml of its example: 2 rows a step, 1 epoch, 256 tokens, evaluates and saves each epoch
+    azureml              import, preprocess, finetune with their defaults: 1 row a step, 1 epoch; no MLflow model,
+                         which Trainer has nothing for
 
 FOLDER has `train.tsv` and `dev.tsv` with a text and a label of 0 or 1 in each line (GLUE's SST-2). torchrecipes is
 not among them: its recipe's backbone is XLM-R as torchtext builds it, which Trainer does not have.
@@ -50,6 +51,15 @@ class FirstRun:
     max_length: int
     tokenises: str = "before"
     """`before` training, or `in the collator`."""
+    padding: str = "longest"
+    """Rows of a batch are as long as its `longest` one, or all of `max_length`."""
+
+
+def _glue(place: Path, model: str, seed: int) -> list[list[str]]:
+    rows = ["--train_file", "train.csv", "--validation_file", "validation.csv", "--do_train", "--do_eval"]
+    sizes = ["--max_seq_length", "128", "--per_device_train_batch_size", "32", "--num_train_epochs", "3"]
+    more = ["--learning_rate", "2e-5", "--seed", str(seed), "--output_dir", "out"]
+    return [["run_glue.py", "--model_name_or_path", model, *rows, *sizes, *more]]
 
 
 def _no_trainer(place: Path, model: str, seed: int) -> list[list[str]]:
@@ -117,7 +127,20 @@ def _azureml(place: Path, model: str, seed: int) -> list[list[str]]:
 
 
 FIRST_RUNS = {
-    "huggingface": FirstRun(
+    "run_glue": FirstRun(
+        _glue,
+        {
+            "per_device_train_batch_size": 32,
+            "num_train_epochs": 3,
+            "learning_rate": 2e-5,
+            "eval_strategy": "no",
+            "save_steps": 500,
+            "logging_steps": 500,
+        },
+        128,
+        padding="max_length",
+    ),
+    "run_glue_no_trainer": FirstRun(
         _no_trainer,
         {
             "per_device_train_batch_size": 32,
@@ -215,6 +238,7 @@ def by_trainer(run: FirstRun, place: Path, model: str, seed: int, environment: d
         "validation": str(place / "validation.tsv"),
         "max_length": run.max_length,
         "tokenises": run.tokenises,
+        "padding": run.padding,
         "out": str(place / "trainer"),
         "arguments": {**run.arguments, "seed": seed},
     }

@@ -66,7 +66,8 @@ def main() -> None:
         collator = DataCollatorWithPadding(tokenizer)
         for rows in sets.values():
             for row in rows:
-                row |= tokenizer(row.pop("text"), truncation=True, max_length=spec["max_length"])
+                padding = spec["padding"] == "max_length" and "max_length"
+                row |= tokenizer(row.pop("text"), truncation=True, max_length=spec["max_length"], padding=padding)
     trainer = Trainer(
         model=model,
         args=TrainingArguments(
