@@ -2,7 +2,7 @@
 
 A scheduler needs one rule: codes from 64 on mean that the same command may succeed later, once the time, the memory or
 the room is there. 1 and 2 mean that it will fail again until somebody mends something. 64 to 78 are those of BSD's
-sysexits.h, and 128 plus the number of a signal is what shells use.
+sysexits, and 128 plus the number of a signal is what shells use.
 """
 
 from __future__ import annotations
