@@ -424,7 +424,8 @@ def test_the_public_names_are_these_and_exist() -> None:
 
     verbs = ["check", "compare", "decide", "doctor", "evaluate", "load", "predict_files", "push", "repeat"]
     verbs += ["sweep", "train"]
-    assert textune.__all__ == ["Aim", "TextuneError", "__version__", *verbs]
+    types = ["Aim", "Prediction", "Report", "TextuneError", "TrainResult", "TrainedModel"]
+    assert textune.__all__ == [*types, "__version__", *verbs]
     for name in textune.__all__:
         assert getattr(textune, name) is not None
     with pytest.raises(AttributeError):

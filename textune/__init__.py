@@ -14,6 +14,7 @@ from textune.imports import importing
 if TYPE_CHECKING:
     from textune.errors import TextuneError as TextuneError
     from textune.evaluation import Aim as Aim
+    from textune.evaluation import Report as Report
     from textune.exports import push as push
     from textune.pipeline import check as check
     from textune.pipeline import decide as decide
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from textune.pipeline import load as load
     from textune.pipeline import predict_files as predict_files
     from textune.pipeline import train as train
+    from textune.pipeline.load import TrainedModel as TrainedModel
+    from textune.pipeline.train import TrainResult as TrainResult
+    from textune.prediction import Prediction as Prediction
     from textune.studies import compare as compare
     from textune.studies import doctor as doctor
     from textune.studies import repeat as repeat
@@ -29,7 +33,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Aim",
+    "Prediction",
+    "Report",
     "TextuneError",
+    "TrainResult",
+    "TrainedModel",
     "__version__",
     "check",
     "compare",
@@ -46,7 +54,11 @@ __all__ = [
 
 _HOMES = {
     "Aim": "textune.evaluation",
+    "Prediction": "textune.prediction",
+    "Report": "textune.evaluation",
     "TextuneError": "textune.errors",
+    "TrainResult": "textune.pipeline",
+    "TrainedModel": "textune.pipeline",
     "check": "textune.pipeline",
     "compare": "textune.studies",
     "decide": "textune.pipeline",

@@ -20,9 +20,13 @@ from .info import info as info
 from .init import init as init
 from .linearlayers import linear_layers as linear_layers
 from .linearlayers import num_parameters as num_parameters
+from .load import TrainedModel as TrainedModel
 from .load import load as load
 from .memory import SetsInMemory as SetsInMemory
 from .memory import load_with_rows as load_with_rows
+from .packed import TemporaryFolder as TemporaryFolder
+from .packed import packed as packed
+from .packed import unpacked as unpacked
 from .parameters import as_tables as as_tables
 from .parameters import headline as headline
 from .parameters import parameters as parameters

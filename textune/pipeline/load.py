@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +14,7 @@ from textune.config import Columns, DeviceName, PredictionPrecision, Switch
 from textune.data import choices_of
 from textune.errors import InputError, ModelError
 from textune.model import Device
+from textune.pipeline.packed import TemporaryFolder, packed, unpacked
 from textune.prediction import (
     Continuation,
     DocumentScore,
@@ -19,6 +22,7 @@ from textune.prediction import (
     ModelCard,
     Prediction,
     Predictor,
+    find_model,
     load_scorer,
     no_classifier,
     no_language_model,
@@ -27,11 +31,43 @@ from textune.prediction import (
 from textune.wording import count, listing
 
 
-class TrainedModel:
-    """A trained model: a classifier predicts texts, a language model scores documents and goes on with them."""
+@dataclass(frozen=True)
+class Opening:
+    """How a model is opened: the options of `load`."""
 
-    def __init__(self, predictor: Predictor | LanguagePredictor) -> None:
-        self._predictor = predictor
+    device: DeviceName = "auto"
+    precision: PredictionPrecision = "auto"
+    max_tokens: int | None = None
+    compile: Switch = "auto"
+    code: tuple[str, ...] = ()
+    decision: bool = True
+
+    def open(self, folder: Path) -> Predictor | LanguagePredictor:
+        """The model in this folder; errors as in `textune.prediction.load_scorer`."""
+        scorer = load_scorer(folder, **asdict(self))
+        return LanguagePredictor(scorer) if scorer.card.is_language_model else Predictor(scorer)
+
+
+class TrainedModel:
+    """A trained model: a classifier predicts texts, a language model scores documents and goes on with them.
+
+    It is pickled, and copied, by the content of its folder: a pickle is as large as that, and can be opened elsewhere.
+    """
+
+    def __init__(self, folder: Path, opening: Opening, *, temporary: TemporaryFolder | None = None) -> None:
+        """`folder`: of the model; `temporary`: the same, where nobody else keeps it. Errors as in `Opening.open`."""
+        self._folder = folder
+        self._opening = opening
+        self._temporary = temporary
+        self._predictor = opening.open(folder)
+
+    def __getstate__(self) -> tuple[dict[str, bytes], Opening]:
+        return packed(self._folder, self._opening.code), self._opening
+
+    def __setstate__(self, state: tuple[dict[str, bytes], Opening]) -> None:
+        files, opening = state
+        temporary = unpacked(files)
+        self.__init__(temporary.path, opening, temporary=temporary)  # type: ignore[misc]
 
     @property
     def card(self) -> ModelCard:
@@ -43,14 +79,27 @@ class TrainedModel:
         """Where and in which precision it computes."""
         return self._predictor.scorer.device
 
-    def predict(self, texts: object, pairs: object = None) -> list[Prediction] | dict[str, list[Prediction]]:
+    @overload
+    def predict(self, texts: str, pairs: str | None = None) -> Prediction | dict[str, Prediction]: ...  # type: ignore[overload-overlap]  # a text is an object, too
+
+    @overload
+    def predict(self, texts: object, pairs: object = None) -> list[Prediction] | dict[str, list[Prediction]]: ...
+
+    def predict(self, texts: object, pairs: object = None) -> object:
         """Label and scores of each text (or text pair), in order; of a model of several tasks, such a list by task.
 
-        `texts`: a list of texts or the like (a generator, a column of a table), or a table or list of dictionaries
-        with the columns that the model was trained on. Raises TextuneError for what cannot be texts, and where the
-        model is a language model.
+        `texts`: a text, whose prediction alone is returned; or texts in a list, a generator, a series or another
+        column; or a table or list of dictionaries with the columns that the model was trained on. `pairs`: the second
+        texts, where they are not in a table. Raises TextuneError for what cannot be texts, for a table without those
+        columns, and where the model is a language model.
         """
-        return self._classifier().predict(texts, pairs)
+        predictor = self._classifier()
+        if not isinstance(texts, str):
+            return predictor.predict(texts, pairs)
+        found = predictor.predict([texts], None if pairs is None else [pairs])
+        if isinstance(found, list):
+            return found[0]
+        return {task: one for task, [one] in found.items()}
 
     def score(self, texts: object, pairs: object = None) -> np.ndarray | dict[str, np.ndarray] | list[DocumentScore]:
         """Scores of texts (or text pairs): float64 [N, K] probabilities, or [N] values for regression; of a model of
@@ -147,13 +196,6 @@ def load(
 ) -> TrainedModel:
     """Open a run folder (its best model) or a model folder that textune saved; options as in
     `textune.prediction.load_scorer`."""
-    scorer = load_scorer(
-        folder,
-        device=device,
-        precision=precision,
-        max_tokens=max_tokens,
-        compile=compile,
-        code=code,
-        decision=decision,
-    )
-    return TrainedModel(LanguagePredictor(scorer) if scorer.card.is_language_model else Predictor(scorer))
+    codes = (code,) if isinstance(code, str) else tuple(code)
+    opening = Opening(device, precision, max_tokens, compile, codes, decision)
+    return TrainedModel(find_model(folder), opening)

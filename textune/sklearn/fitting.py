@@ -20,10 +20,10 @@ from textune.config import Columns, Config, SplitOff, load_config, user_path
 from textune.data import column_names, items_of, memory_piece
 from textune.errors import ConfigError, DataError, InputError
 from textune.owncode import article
-from textune.pipeline import TrainResult, train
+from textune.pipeline import TemporaryFolder, TrainResult, train
 from textune.prediction import ModelCard, read_card
 from textune.run import RunFolder
-from textune.sklearn.kept import KeptModel, TemporaryFolder
+from textune.sklearn.kept import KeptModel
 
 _KEYS = {
     "model": "model.pretrained",
