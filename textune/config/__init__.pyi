@@ -6,6 +6,9 @@ from .adapters import Lora as Lora
 from .adapters import Quantize as Quantize
 from .arguments import require_count as require_count
 from .arguments import require_words as require_words
+from .backbones import BACKBONES as BACKBONES
+from .backbones import Backbone as Backbone
+from .backbones import measured as measured
 from .decidable import Decidable as Decidable
 from .decidable import require_decidable as require_decidable
 from .deciding import Costs as Costs
