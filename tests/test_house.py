@@ -25,6 +25,7 @@ BELOW = {
     "draws",
     "owncode",
     "errors",
+    "exitcodes",
     "wording",
     "jsontext",
     "inside",

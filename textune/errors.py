@@ -1,6 +1,7 @@
-"""Every error that textune raises on purpose, and its exit code.
+"""Every error that textune raises on purpose, and its exit code (the table of codes is in exitcodes.py).
 
-    TextuneError            the user can fix it: the CLI prints the sentence and exits with 2
+    TextuneError            the user can fix it: the CLI prints the sentence and exits with 2, or with a code that
+                            says to try again where that helps
     ├── ConfigError         a key, a value, an override or a combination of keys
     ├── DataError           a file, a row, a column, a label or a split
     │   └── InputError      what was given to `predict` in Python
@@ -22,6 +23,13 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
+
+FAULT, MEND = 1, 2
+"""Exit codes after which the same command fails again until somebody mends something: textune, or what it was
+given."""
+NO_MEMORY, NO_ROOM, AGAIN = 71, 74, 75
+"""Exit codes after which the same command may succeed later: with more memory, with room on the disk, or as it is
+(EX_TEMPFAIL)."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +81,10 @@ Advice: TypeAlias = str | Words
 class TextuneError(Exception):
     """One sentence that names the place, the value and the reason; `hint` says what to do next.
 
-    The other fields hold the same for a program.
+    The other fields hold the same for a program. `exit_code`: another than that of the class.
     """
 
-    exit_code = 2
+    exit_code = MEND
 
     def __init__(
         self,
@@ -87,8 +95,11 @@ class TextuneError(Exception):
         value: object = None,
         place: str = "",
         reason: str = "",
+        exit_code: int | None = None,
     ) -> None:
         super().__init__(str(message))
+        if exit_code is not None:
+            self.exit_code = exit_code
         self._sentence = Words(message)
         self.message = str(message)
         self.remedy = Words(hint)
@@ -162,7 +173,7 @@ class RanksError(TextuneError):
     """Processes of a run that cannot find, or have lost, each other; a scheduler may simply try again
     (EX_TEMPFAIL)."""
 
-    exit_code = 75
+    exit_code = AGAIN
 
 
 class Preempted(TextuneError):

@@ -76,7 +76,7 @@ def test_the_verb_shows_the_request_and_refuses_in_sentences(config: Path) -> No
         and "train.seed=4" in done.stdout
     )
     asked = run(config.parent, *words, "--gpus", "2", "--json", "--scheduler-option", "time=10", "train.seed=4")
-    assert json.loads(asked.stdout) == {"request": done.stdout}
+    assert json.loads(asked.stdout) == {"ok": True, "request": done.stdout}
     for more, message in (
         ((), "Error: --gpus is missing: how many GPUs does each machine have? Set --gpus 0 for machines without.\n"),
         (("--gpus", "1", "--nodes", "0"), "Error: nodes = 0: expected at least 1.\n"),

@@ -14,10 +14,11 @@ from textune.batches.batch import TokenBatch, collate
 from textune.batches.store import TokenStore
 from textune.config.adapters import Lora
 from textune.errors import ModelError
+from textune.exitcodes import is_out_of_memory
 from textune.model import budget, recompute
 from textune.model.budget import available_bytes, measure_budget
 from textune.model.device import Device
-from textune.model.outofmemory import halved, is_out_of_memory
+from textune.model.outofmemory import halved
 from textune.model.recompute import checkpoint_gradients
 
 CPU = Device(torch.device("cpu"), "fp32")

@@ -13,7 +13,7 @@ from kits.runs import reviews, write_csv
 
 import textune
 from textune.cli import commands
-from textune.cli.output import print_json
+from textune.cli.output import print_json_value
 from textune.wording import escaped
 
 
@@ -85,25 +85,28 @@ def test_an_option_that_is_no_setting_either(run: Any, trained: Any) -> None:
 def test_an_error_is_json_too_where_json_was_asked_for(run: Any, words: list[str], error: str, hint: str) -> None:
     answer = run(*words, "--json")
     said = json.loads(answer.out)
-    assert (said["error"], said["hint"], said["exit_code"]) == (error, hint, 2) and answer.code == 2
+    assert said == {"ok": False, "error": said["error"]} and answer.code == 2
+    why = said["error"]
+    assert (why["message"], why["hint"], why["exit_code"], why["try_again"]) == (error, hint, 2, False)
     assert f"Error: {error} {hint}".strip() in answer.err
     assert run(*words).out == ""
 
 
 def test_the_fields_of_an_error_are_json_too(run: Any) -> None:
-    said = json.loads(run("info", "nowhere", "--json").out)
+    said = json.loads(run("info", "nowhere", "--json").out)["error"]
     assert (
         (said["place"], said["reason"]) == ("nowhere", "does not exist") and "key" not in said and "value" not in said
     )
-    said = json.loads(run("train", "config.toml", "train.seed=-1", "--json").out)
+    said = json.loads(run("train", "config.toml", "train.seed=-1", "--json").out)["error"]
     assert (said["key"], said["value"], said["place"]) == ("train.seed", "-1", "command line")
 
 
 def test_a_fault_of_ours_is_json_too(run: Any, trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(textune.pipeline, "info", lambda run: 1 / 0)
     answer = run("info", trained[0].run, "--json")
-    assert answer.code == 1 and json.loads(answer.out)["exit_code"] == 1
-    assert json.loads(answer.out)["error"].endswith("ZeroDivisionError: division by zero")
+    why = json.loads(answer.out)["error"]
+    assert answer.code == why["exit_code"] == 1
+    assert why["message"].endswith("ZeroDivisionError: division by zero")
 
 
 def test_characters_that_drive_a_terminal_are_escaped(run: Any, home: Path) -> None:
@@ -114,7 +117,7 @@ def test_characters_that_drive_a_terminal_are_escaped(run: Any, home: Path) -> N
 
 def test_nan_is_never_printed_as_json() -> None:
     with pytest.raises(ValueError, match="JSON"):
-        print_json({"value": float("nan")})
+        print_json_value({"value": float("nan")})
 
 
 def test_the_misspelt_scheduler_comes_first(run: Any) -> None:

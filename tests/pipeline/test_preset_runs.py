@@ -52,7 +52,7 @@ def test_the_presets_are_listed_with_what_they_are_for(call: Any) -> None:
     assert answer.code == 0
     names = [line.partition(": ")[0] for line in answer.out.splitlines()]
     assert names == [f"preset:{name}" for name in preset_names()]
-    listed = parse_json(call("presets", "--json").out)
+    listed = parse_json(call("presets", "--json").out)["presets"]
     assert list(listed) == preset_names() and all(listed.values())
 
 

@@ -196,7 +196,7 @@ def test_a_process_that_is_killed_is_a_failure_of_its_run(
     fake.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(fake))
     results = carry_out(planned(place, tmp_path / "out", one=[], two=["train.seed=2"]), jobs=2, keep_going=True)
-    assert [result.exit_code for result in results] == [2, 2]
+    assert [result.exit_code for result in results] == [137, 137]
     assert "SIGKILL" in results[0].reason and "no room" in results[0].reason
 
 

@@ -18,7 +18,7 @@ from textune.config.load import load_config
 from textune.config.taskkinds import PythonTask
 from textune.data.labels.map import LabelMap
 from textune.errors import CodeError, ConfigError
-from textune.model.outofmemory import is_out_of_memory
+from textune.exitcodes import is_out_of_memory
 from textune.owncode import OwnObject
 from textune.tasks.decision import USUAL
 from textune.tasks.own import METHODS, build_own, own_labels

@@ -23,8 +23,8 @@ from textune.config.taskkinds import BinaryTask, MulticlassTask
 from textune.config.updaterules import AdamW, LinearSchedule
 from textune.data.labels.map import LabelMap
 from textune.errors import ModelError
+from textune.exitcodes import is_out_of_memory
 from textune.model.backbone import TextModel
-from textune.model.outofmemory import is_out_of_memory
 from textune.tasks.task import Task, build_task
 from textune.training.engines import TorchEngine
 from textune.training.learner import learner_alone

@@ -1,9 +1,7 @@
 """The command line: each verb is a thin wrapper around an importable function. Only this room prints.
 
-Exit codes: 0 done; 1 a fault of textune, or a proof that failed; 2 something the user can fix;
-75 another process of the run is gone, try again; 130, 138, 143 stopped by Ctrl+C, SIGUSR1, SIGTERM.
-With `--json` a command that ends with an error prints it as one object on standard output: error, hint,
-exit_code, and of key, value, place and reason those that the error has.
+The exit codes are those of textune/exitcodes.py, which `textune --help` shows. With `--json` a command prints one
+object on standard output: `{"ok": true, ...}` with its result, or `{"ok": false, "error": {...}}`.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ from textune.cli.glue import glue
 from textune.cli.launching import launch
 from textune.cli.models import evaluate, info, predict, report
 from textune.cli.options import as_setting
-from textune.cli.output import print_any_character, print_json
+from textune.cli.output import failure, print_any_character, print_json
 from textune.cli.pushing import push
 from textune.cli.repeat import repeat
 from textune.cli.runs import train
@@ -38,7 +36,8 @@ from textune.cli.systems import command_called, convert, with_its_word, words_of
 from textune.cli.tagging import tag
 from textune.cli.testing import test_machine
 from textune.cli.tracking import tracking
-from textune.errors import ConfigError, Preempted, TextuneError
+from textune.errors import NO_MEMORY, ConfigError, Preempted, TextuneError
+from textune.exitcodes import TABLE, code_of_error, is_out_of_memory
 from textune.ranks import launched_rank
 from textune.wording import escaped, nearest
 
@@ -84,17 +83,17 @@ def _ending(error: BaseException, words: list[str]) -> _Ending:
         said = str(error.__cause__ or "")  # click wraps it in its own error
         return _Ending(said or "Interrupted; everything saved so far is kept.", "", 130, is_error=False)
     if isinstance(error, TextuneError):
-        return _Ending(error.message, error.hint, error.exit_code, is_error=not isinstance(error, Preempted))
+        return _Ending(error.message, error.hint, code_of_error(error), is_error=not isinstance(error, Preempted))
     if isinstance(error, click.NoSuchOption) and (setting := as_setting(error, words)):
         return _Ending(f"There is no option {error.option_name}.", setting, error.exit_code)
     if isinstance(error, click.ClickException):
         return _Ending(error.format_message(), "", error.exit_code)
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
-        return _Ending(f"{place}{error.strerror or error}.", "", 2)
-    if _is_out_of_memory(error):
+        return _Ending(f"{place}{error.strerror or error}.", "", code_of_error(error))
+    if is_out_of_memory(error):
         hint = "Use a smaller backbone or fewer rows, or a machine with more memory."
-        return _Ending("out of memory.", hint, 2)
+        return _Ending("out of memory.", hint, NO_MEMORY)
     # the last resort: even our own bugs end in a sentence
     message = f"internal error in textune: {type(error).__name__}: {error}"
     return _Ending(message, "Run it again with --debug and report what it prints.", 1)
@@ -107,7 +106,7 @@ def _tell(ending: _Ending, error: BaseException, *, as_json: bool) -> None:
         return  # every rank finds the same: the first one reports it
     if as_json:
         with contextlib.suppress(OSError):  # on a full disk the sentence is still printed
-            print_json({"error": ending.message, "hint": ending.hint, "exit_code": ending.code, **_fields(error)})
+            print_json({}, failure=failure(ending.message, ending.code, hint=ending.hint, **_fields(error)))
     if isinstance(error, click.UsageError) and not ending.hint:
         error.show()  # with the usage of the command
         return
@@ -127,15 +126,6 @@ def _fields(error: BaseException) -> dict[str, str]:
     value = "" if error.value is None else str(error.value)
     found = {"key": error.key, "value": value, "place": error.place, "reason": error.reason}
     return {name: text for name, text in found.items() if text}
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out; torch is not imported for an error that cannot come from it."""
-    if "torch" not in sys.modules:
-        return isinstance(error, MemoryError)
-    from textune.model import is_out_of_memory
-
-    return isinstance(error, Exception) and is_out_of_memory(error)
 
 
 _CONFIGS = (".toml", ".json", ".yaml", ".yml")
@@ -165,6 +155,11 @@ class _Verbs(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The exit codes, which a scheduler acts on."""
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(row.code), row.meaning) for row in TABLE])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """The words, of which the first may be an option of a program without a name."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from textune.cli.options import Examples, config_options, json_option, quiet_option
-from textune.cli.output import print_json
+from textune.cli.output import failure_if, print_json
+from textune.errors import FAULT
 from textune.imports import importing
 
 
@@ -56,7 +57,8 @@ def chaos(
         say=lambda line: None if quiet else click.echo(line, err=True),
     )
     if as_json:
-        print_json(result.to_dict())
+        failed = failure_if(FAULT if result.difference else 0, f"Not the same: {result.difference}")
+        print_json(result.to_dict(), failure=failed)
     elif result.difference:
         click.echo(f"Not the same: {result.difference}")
     else:
@@ -67,4 +69,4 @@ def chaos(
             " bit-equal to that of the uninterrupted run."
         )
     if result.difference:
-        raise click.exceptions.Exit(1)
+        raise click.exceptions.Exit(FAULT)

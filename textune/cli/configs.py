@@ -7,7 +7,8 @@ import shlex
 import click
 
 from textune.cli.options import Examples, config_options, json_option, quiet_option
-from textune.cli.output import print_json, result_console, run_tracker, say
+from textune.cli.output import failure, print_json, print_json_value, result_console, run_tracker, say
+from textune.errors import MEND
 from textune.imports import importing
 
 
@@ -32,7 +33,8 @@ def init(files: tuple[str, ...], out: str, pretrained: str | None, as_json: bool
 
     started = write_config(list(files), out, pretrained=pretrained)
     if as_json:
-        print_json(started.to_dict())
+        unready = failure("The config is not ready.", MEND, hint=" ".join(started.unsettled))
+        print_json(started.to_dict(), failure=None if started.ok else unready)
     else:
         print_facts(result_console(), started.chosen)
         for note in started.notes:
@@ -94,7 +96,9 @@ def check(
             audited=None if as_json else show_audit,
         )
     if as_json:
-        print_json(result.to_dict())
+        num = sum(finding.level == "error" for finding in result.findings)
+        unready = failure(f"Not ready: {count(num, 'error')}.", MEND, hint="Mend what `findings` calls an error.")
+        print_json(result.to_dict(), failure=None if result.ok else unready)
     else:
         print_facts(console, {name: fact for name, fact in result.words.items() if name not in shown})
         counts = {level: sum(f.level == level for f in result.findings) for level in ("error", "warning")}
@@ -144,7 +148,7 @@ def presets(as_json: bool) -> None:
     from textune.config import described_presets
 
     if as_json:
-        print_json(described_presets())
+        print_json({"presets": described_presets()})
     else:
         from textune.console import print_facts
 
@@ -164,4 +168,4 @@ def schema(markdown: bool) -> None:
     if markdown:
         click.echo(reference_markdown(), nl=False)
     else:
-        print_json(json_schema())
+        print_json_value(json_schema())

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from textune.cli.options import Examples, code_option, json_option, options_in_errors, quiet_option
-from textune.cli.output import print_json, result_console, run_tracker, say
+from textune.cli.output import failure_if, print_json, result_console, run_tracker, say
+from textune.errors import FAULT
 from textune.imports import importing
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ _VERDICTS: dict[Verdict, str] = {
 def _show_checked(checked: list[Checked], *, as_json: bool) -> None:
     broken = any(one.verdict == "broken" for one in checked)
     if as_json:
-        print_json({"holds": not broken, "guarantees": [one.to_dict() for one in checked]})
+        failed = failure_if(FAULT * broken, "A guarantee is broken: see `guarantees`.")
+        print_json({"holds": not broken, "guarantees": [one.to_dict() for one in checked]}, failure=failed)
     else:
         console = result_console()
         for one in checked:
@@ -120,7 +122,7 @@ def _show_checked(checked: list[Checked], *, as_json: bool) -> None:
                 f"{one.guarantee.for_whom}: {_VERDICTS[one.verdict]}\n  {_measured(one.measured, one.guarantee)}",
             )
     if broken:
-        raise click.exceptions.Exit(1)
+        raise click.exceptions.Exit(FAULT)
 
 
 def _measured(measured: Measured, guarantee: Guarantee) -> str:

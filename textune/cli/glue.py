@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from textune.cli.options import Examples, json_option, names_in, quiet_option
-from textune.cli.output import RunLines, print_json, result_console, say
+from textune.cli.output import RunLines, failure_if, print_json, result_console, say
 from textune.imports import importing
 
 
@@ -56,7 +56,8 @@ def glue(
         data, pretrained, tasks=names, out=out, overrides=overrides, watch=RunLines(quiet=quiet, only_bar=False)
     )
     if as_json:
-        print_json(result.to_dict())
+        failed = failure_if(result.exit_code, "A task failed or is missing: see `tasks`.")
+        print_json(result.to_dict(), failure=failed)
     else:
         say(result_console(), result.markdown().rstrip())
         click.echo(f"Written: {result.folder}/glue.md, {result.folder}/glue.json")

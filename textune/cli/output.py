@@ -6,10 +6,12 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
 
+from textune.exitcodes import FIRST_AGAIN
 from textune.ranks import launched_rank
 from textune.wording import escaped
 
@@ -71,8 +73,26 @@ def say(console: Console, text: str) -> None:
     console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
-def print_json(value: object) -> None:
-    """One JSON document on standard output; a value that JSON cannot hold (NaN) is a bug of ours, never printed."""
+def print_json(result: Mapping[str, object], *, failure: Mapping[str, object] | None = None) -> None:
+    """The one JSON document of a command on standard output: `ok`, then what it found; last the `failure`, if it did
+    not do what was asked."""
+    document = {"ok": failure is None} | {name: value for name, value in result.items() if name != "ok"}
+    print_json_value(document if failure is None else document | {"error": failure})
+
+
+def failure(message: str, exit_code: int, *, hint: str = "", **fields: str) -> dict[str, object]:
+    """Why a command failed, for a program: a sentence, what to do, the exit code and whether to try again."""
+    again = exit_code >= FIRST_AGAIN
+    return {"message": message, "hint": hint, "exit_code": exit_code, "try_again": again, **fields}
+
+
+def failure_if(exit_code: int, message: str, *, hint: str = "") -> dict[str, object] | None:
+    """`failure` where the exit code says so."""
+    return failure(message, exit_code, hint=hint) if exit_code else None
+
+
+def print_json_value(value: object) -> None:
+    """A value as JSON on standard output; one that JSON cannot hold (NaN) is a bug of ours, never printed."""
     if launched_rank() == 0:  # all processes of a run would print the same
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
         try:

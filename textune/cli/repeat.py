@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from textune.cli.options import Examples, config_options, jobs_option, json_option, quiet_option
-from textune.cli.output import RunLines, print_json, result_console, say
+from textune.cli.output import RunLines, failure_if, print_json, result_console, say
 from textune.imports import importing
 
 
@@ -65,7 +65,8 @@ def repeat(
         watch=RunLines(quiet=quiet),
     )
     if as_json:
-        print_json(result.to_dict())
+        failed = failure_if(result.exit_code, "A run failed or was refused: see `runs`.")
+        print_json(result.to_dict(), failure=failed)
     else:
         from textune.console import print_table
 

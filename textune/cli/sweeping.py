@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from textune.cli.options import Examples, json_option, quiet_option
-from textune.cli.output import RunLines, print_json, result_console, say
+from textune.cli.output import RunLines, failure_if, print_json, result_console, say
 from textune.imports import importing
 from textune.wording import count
 
@@ -73,7 +73,8 @@ def sweep(
         watch=RunLines(quiet=quiet),
     )
     if as_json:
-        print_json(result.to_dict())
+        failed = failure_if(result.exit_code, "A run failed or was refused: see `stages`.")
+        print_json(result.to_dict(), failure=failed)
     else:
         say(result_console(), result.markdown().rstrip())
         say(result_console(), "Dry run: nothing was trained or written." if dry_run else _written(result))

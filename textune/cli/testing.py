@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from textune.cli.options import Examples, json_option, quiet_option
-from textune.cli.output import print_json
+from textune.cli.output import failure_if, print_json
+from textune.errors import FAULT
 from textune.imports import importing
 from textune.ranks import launched_rank
 
@@ -49,8 +50,9 @@ def test_machine(processes: int, folder: str | None, as_json: bool, quiet: bool)
     if proof is None:
         return
     if as_json:
-        print_json(proof.to_dict())
+        failed = failure_if(FAULT * (not proof.ok), "This machine is not ready to train: see `answers`.")
+        print_json(proof.to_dict(), failure=failed)
     elif shown:
         click.echo("This machine is ready to train." if proof.ok else "This machine is not ready to train.")
     if not proof.ok:
-        raise click.exceptions.Exit(1)
+        raise click.exceptions.Exit(FAULT)

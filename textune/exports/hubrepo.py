@@ -20,7 +20,8 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
 )
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from textune.errors import HubError
+from textune.errors import AGAIN, MEND, HubError
+from textune.exitcodes import worth_a_retry
 from textune.wording import shorten
 
 ANSWER_TIME = 30.0
@@ -195,7 +196,10 @@ class Repository:
             reason, hint = f"the hub fails ({status}){_in_brackets(said)}", f"{again[:-1]} later."
         else:
             reason, hint = f"the hub answers {status}{_in_brackets(said)}", again
-        return HubError(f"{self.name} {what}: {reason}.", hint=hint, place=self.url, value=status, reason=reason)
+        code = AGAIN if worth_a_retry(status) else MEND
+        return HubError(
+            f"{self.name} {what}: {reason}.", hint=hint, place=self.url, value=status, reason=reason, exit_code=code
+        )
 
     def _without_token(self, text: str) -> str:
         return " ".join(text.replace(self._token, "…").split())[:MAX_SAID].rstrip(".")

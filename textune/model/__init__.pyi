@@ -45,7 +45,6 @@ from .outline import outline as outline
 from .outofmemory import CallerBudget as CallerBudget
 from .outofmemory import free_cached as free_cached
 from .outofmemory import halved as halved
-from .outofmemory import is_out_of_memory as is_out_of_memory
 from .own import class_name as class_name
 from .pretrained import checkpoint_labels as checkpoint_labels
 from .pretrained import find_pretrained as find_pretrained

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from textune.batches import RowStore, TokenBatch, TokenRows, collate
+from textune.exitcodes import is_out_of_memory
 from textune.model.adapters import is_adapted
 from textune.model.backbone import TextModel
 from textune.model.device import Device
-from textune.model.outofmemory import is_out_of_memory
 from textune.model.recompute import checkpointed_layers
 from textune.ranks import Ranks
 

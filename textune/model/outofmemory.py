@@ -1,4 +1,4 @@
-"""What to do when memory runs out: tell that it did, free what can be freed, compute fewer tokens at once."""
+"""What to do when memory runs out: free what can be freed, compute fewer tokens at once."""
 
 from __future__ import annotations
 
@@ -9,18 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from textune.batches import Tokens
-from textune.errors import CodeError, ModelError
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: torch's own error, Python's, or one of the sentences that torch's C++ raises; also
-    within code of the user's own."""
-    if isinstance(error, CodeError) and error.__cause__ is not None:
-        return is_out_of_memory(error.__cause__)
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    words = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "status_alloc_failed")
-    return isinstance(error, RuntimeError) and any(part in str(error).lower() for part in words)
+from textune.errors import NO_MEMORY, ModelError
 
 
 def free_cached(device: torch.device) -> None:
@@ -37,7 +26,9 @@ def halved(largest: int, *, longest: int, hint: str) -> int:
     Half of that, but at least the batch's `longest` row. ModelError (with `hint`) where that row was already alone.
     """
     if largest <= longest:
-        raise ModelError(f"out of memory: a single row of {longest:,} tokens does not fit.", hint=hint)
+        raise ModelError(
+            f"out of memory: a single row of {longest:,} tokens does not fit.", hint=hint, exit_code=NO_MEMORY
+        )
     return max(largest // 2, longest)
 
 

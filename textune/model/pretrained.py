@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from textune.config import Model
 from textune.data import is_lfs_pointer
-from textune.errors import ConfigError, ModelError
+from textune.errors import AGAIN, ConfigError, ModelError
 from textune.inside import require_inner
 from textune.jsontext import parse_json
 from textune.model.hugging import HuggingConfig, Options
@@ -87,12 +87,14 @@ class Pretrained:
                 hint="Set model.trust_remote_code = true if you have read that code and trust it.",
             )
         if self.folder is None and isinstance(error, OSError):
+            gone = self.options["local_files_only"] and not huggingface_hub.constants.HF_HUB_OFFLINE
             if self.options["local_files_only"]:
                 reason = "the hub cannot be reached, and the local cache has no model of that name"
             return ModelError(
                 f"{self.key}: there is no folder {self.name}, and no hub model of that name could be fetched:"
                 f" {_shortened(reason)}.",
                 hint="Check the name and the revision, or give a folder with the files.",
+                exit_code=AGAIN if gone else None,
             )
         return ModelError(
             f"{self.key}: the {self.where} has {what} that cannot be read: {_shortened(reason)}.",

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from textune.batches import Assembler, RowStore, Tokens, cut_by_tokens, require_uncut
-from textune.errors import ModelError
+from textune.errors import NO_MEMORY, ModelError
+from textune.exitcodes import is_out_of_memory
 from textune.model import (
     AdapterNote,
     CallerBudget,
@@ -22,7 +23,6 @@ from textune.model import (
     TextModel,
     TokenModel,
     free_cached,
-    is_out_of_memory,
     merging_change,
 )
 from textune.prediction.card import ModelCard, read_card, write_card
@@ -292,4 +292,5 @@ def _refuse_halving(num_tokens: int, max_tokens: int) -> ModelError:
         f" cannot each"
         " continue in smaller parts.",
         hint=f"Lower evaluate.max_tokens = {max_tokens}.",
+        exit_code=NO_MEMORY,
     )

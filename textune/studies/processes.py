@@ -104,9 +104,13 @@ class _Child:
             said = parse_json(out)
         except ValueError:
             said = {}
-        if isinstance(said, dict) and "error" in said:
-            fields = {name: str(said.get(name, "")) for name in ("hint", "key", "value", "place", "reason")}
-            found = TextuneError(f"{self.name}: {said['error']}", **fields)
+        if isinstance(said, dict) and isinstance(why := said.get("error"), dict):
+            hint, key, value, place, reason = (
+                str(why.get(name, "")) for name in ("hint", "key", "value", "place", "reason")
+            )
+            found = TextuneError(
+                f"{self.name}: {why['message']}", hint=hint, key=key, value=value, place=place, reason=reason
+            )
         else:
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
             last = err.strip().rpartition("\n")[2]
@@ -115,7 +119,7 @@ class _Child:
                 hint="The same command starts it again.",
                 reason=last or how,
             )
-        found.exit_code = code if code > 0 else 2
+        found.exit_code = code if code > 0 else 128 - code
         return found
 
 

@@ -31,6 +31,7 @@ from textune.config import (
 from textune.data import GivenRows
 from textune.errors import Preempted, RunError, TextuneError
 from textune.evaluation import Report, read_report
+from textune.exitcodes import code_of_error
 from textune.pipeline import train
 from textune.ranks import launched
 from textune.run import (
@@ -84,10 +85,8 @@ class RunResult:
 
     @property
     def exit_code(self) -> int:
-        """0 if it is complete; else 2 for what the user can fix, 1 for a bug, or another code of `errors.py`."""
-        if self.error is None:
-            return 0
-        return self.error.exit_code if isinstance(self.error, TextuneError) else 1
+        """0 if it is complete; else a code of `exitcodes.py`."""
+        return 0 if self.error is None else code_of_error(self.error)
 
     @property
     def reports(self) -> dict[str, Report]:

@@ -32,7 +32,7 @@ import torch
 
 from textune.atomic import WRITING, sync_tree, system_errors
 from textune.config import Checkpointing
-from textune.errors import RunError
+from textune.errors import NO_ROOM, RunError
 from textune.jsontext import parse_json
 from textune.ranks import Ranks
 from textune.training.checkpoint import (
@@ -304,6 +304,7 @@ class CheckpointKeeper:
             return RunError(
                 f"no space left for the checkpoint of step {step} in {self.folder}: {error.strerror}.{kept}",
                 hint="Free space there (other runs, their checkpoints), then resume with --resume.",
+                exit_code=NO_ROOM,
             )
         reason = error.strerror or error if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         return RunError(

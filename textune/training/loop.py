@@ -14,7 +14,7 @@ import torch
 
 from textune.batches import Batches
 from textune.config import TrainSection
-from textune.model import is_out_of_memory
+from textune.exitcodes import is_out_of_memory
 from textune.tasks import Task
 from textune.training.learner import Learner
 from textune.training.microbatch import gradients_in_memory, refuse_update

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from textune.batches import Batch, Batches, MicroBatch, to_device
-from textune.errors import ModelError
-from textune.model import free_cached, halved, is_out_of_memory
+from textune.errors import NO_MEMORY, ModelError
+from textune.exitcodes import is_out_of_memory
+from textune.model import free_cached, halved
 from textune.tasks import ByHead, Task
 from textune.training.determinism import without_deterministic_way
 from textune.training.learner import Learner
@@ -96,6 +97,7 @@ def _refuse_redo(learner: Learner, batch: Batch) -> ModelError:
         " since gradients or weights are exchanged between ranks while it is computed.",
         hint=f"Resume with --resume and train.max_tokens = {max(batch.largest // 2, batch.longest)}: the step stays"
         f" the same.",
+        exit_code=NO_MEMORY,
     )
 
 
@@ -104,4 +106,5 @@ def refuse_update(step: int) -> ModelError:
     return ModelError(
         f"out of memory in the optimizer's update at step {step}: gradients and optimizer state do not fit.",
         hint='Set train.optimizer.kind = "adamw_8bit", freeze parts with model.freeze, or choose a smaller backbone.',
+        exit_code=NO_MEMORY,
     )

@@ -13,14 +13,13 @@ from typing import Any
 from textune.data.shards.shard import Shard
 from textune.data.shards.urls import scrubbed, secrets, shown
 from textune.errors import DataError
+from textune.exitcodes import worth_a_retry
 
 TRIES = 5
 """How often a position of a shard is requested before its server or store counts as lost."""
 RETRY_SECONDS = 1.0
 """Seconds before the second try; doubled after each further try."""
 BUFFER_BYTES = 1 << 20
-WORTH_A_RETRY = {408, 425, 429, 500, 502, 503, 504}
-"""Answers of a web server after which another try may help."""
 BROKEN = (http.client.HTTPException, OSError)
 """What a broken connection raises; URLError and timeouts are OSErrors."""
 
@@ -32,7 +31,7 @@ def lost(url: str, error: Exception) -> DataError:
     else:
         reason = str(getattr(error, "strerror", None) or getattr(error, "reason", None) or error)
     reason = " ".join(scrubbed(reason, url).split()).rstrip(".")
-    refused = isinstance(error, urllib.error.HTTPError) and error.code not in WORTH_A_RETRY
+    refused = isinstance(error, urllib.error.HTTPError) and not worth_a_retry(error.code)
     return DataError(
         f"{shown(url)} cannot be read: {reason or type(error).__name__}.",
         hint="Check the URL, and whether it needs a key."

@@ -9,10 +9,11 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
-from textune.data.shards.far import BROKEN, BUFFER_BYTES, TRIES, WORTH_A_RETRY, FarFile, cause, lost, wait_or_give_up
+from textune.data.shards.far import BROKEN, BUFFER_BYTES, TRIES, FarFile, cause, lost, wait_or_give_up
 from textune.data.shards.shard import Shard, require_size
 from textune.data.shards.urls import scrubbed, shown, web_address
 from textune.errors import DataError
+from textune.exitcodes import worth_a_retry
 
 TIMEOUT_SECONDS = 60.0
 
@@ -58,7 +59,7 @@ def _request(url: str, *, first: int, last: int | None = None) -> Any:
         if error.code == 416:  # no byte there: the file is empty
             return error
         error.close()
-        if error.code not in WORTH_A_RETRY:
+        if not worth_a_retry(error.code):
             raise lost(url, error) from cause(url, error)
         raise
     except (http.client.InvalidURL, ValueError) as error:

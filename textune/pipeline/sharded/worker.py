@@ -22,7 +22,7 @@ import torch
 from textune.crew import At, Crew, ending
 from textune.data import Rows, RowWriter, Window, given_fields
 from textune.errors import RunError, TextuneError
-from textune.model import is_out_of_memory
+from textune.exitcodes import is_out_of_memory
 from textune.partfiles import PartFiles, write_part
 from textune.pipeline.sharded.inputs import IN_WORKER, WORKER
 from textune.pipeline.sharded.plan import Plan
