@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from textune.pipeline import decide as decide
     from textune.pipeline import evaluate as evaluate
     from textune.pipeline import load as load
+    from textune.pipeline import models as models
     from textune.pipeline import predict_files as predict_files
     from textune.pipeline import train as train
     from textune.pipeline.load import TrainedModel as TrainedModel
@@ -45,6 +46,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "load",
+    "models",
     "predict_files",
     "push",
     "repeat",
@@ -65,6 +67,7 @@ _HOMES = {
     "doctor": "textune.studies",
     "evaluate": "textune.pipeline",
     "load": "textune.pipeline",
+    "models": "textune.pipeline",
     "predict_files": "textune.pipeline",
     "push": "textune.exports",
     "repeat": "textune.studies",

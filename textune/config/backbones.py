@@ -4,11 +4,11 @@ A new one is a row of `BACKBONES`. Its repository on the hub must hold `model.sa
 and its family must run without code from the hub. So DeBERTa-v3 (microsoft/deberta-v3-base) and mmBERT
 (jhu-clsp/mmBERT-base), whose main branches hold `pytorch_model.bin` alone, are not here.
 
-Facts are those of each model's own page and list of files, https://huggingface.co/HUB: languages and licence from the
-head of the page, bytes from the list of files (fp32; for `smollm2` bf16), context from its text or `config.json`.
-Parameters are those of the backbone, without a head: from the page (`modernbert`, `smollm2`), or counted from the files
-(`minilm`, `mpnet`, `multilingual-e5`) or from the configuration (the others). What was measured stands in
-`backbones.json`, which `python -m bench.backbones` writes.
+Facts are those of each model's own page and list of files, https://huggingface.co/HUB: languages and licence from
+the head of the page, bytes from the list of files (fp32; for `smollm2` bf16; four a parameter for `distilbert` and
+`modernbert`), context from its text or `config.json`. Parameters are those of the backbone, without a head: from the
+page (`modernbert`, `smollm2`), or counted from the files (`minilm`, `mpnet`) or from the configuration (the others).
+What was measured stands in `backbones.json`, which `python -m bench.backbones` writes.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from pathlib import Path
 
-from textune.errors import ConfigError
+from textune.config.paths import absolute
 
 EVERY_FILE = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 """What of a repository on the hub is needed; every one of the table has these."""
@@ -220,12 +221,9 @@ def measured() -> Mapping[str, Measured]:
     return {name: Measured(**values) for name, values in found.items()}
 
 
-def backbone_named(name: str) -> Backbone:
-    """The row of that name; ConfigError for another name."""
-    if name in BACKBONES:
-        return BACKBONES[name]
-    raise ConfigError(
-        f"there is no backbone named {name!r}.",
-        value=name,
-        hint=f"`textune models` lists them: {', '.join(BACKBONES)}.",
-    )
+def stands_for(name: str, pretrained: str) -> bool:
+    """Whether a value of `model.pretrained` is what the name of a backbone was resolved to."""
+    row = BACKBONES.get(name)
+    if row is None:
+        return False
+    return pretrained == row.hub or (row.is_installed and pretrained == absolute(row.in_package, Path.cwd()))

@@ -21,6 +21,8 @@ from .exported import require_opened as require_opened
 from .exporting import called_padded as called_padded
 from .faces import ClassifierFace as ClassifierFace
 from .heldonce import hold_once as hold_once
+from .hubaccess import hub_answers as hub_answers
+from .hubaccess import is_cached as is_cached
 from .language import language_skeleton as language_skeleton
 from .language import load_language_model as load_language_model
 from .language import require_language_model as require_language_model
