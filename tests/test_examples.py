@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from kits.backbones import tiny_backbone
 from kits.languages import tiny_language_model
-from kits.pages import write_pages
 from kits.runs import Listener
+from kits.webpages import write_pages
 
 import textune
 from textune.config.load import load_config, require_runnable

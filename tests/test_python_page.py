@@ -5,18 +5,14 @@ import csv
 import re
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from kits.backbones import tiny_backbone
+from kits.pages import DOCS, Place, blocks_of
 from kits.runs import reviews
 
-PAGE = (Path(__file__).parents[1] / "docs" / "python.md").read_text(encoding="utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+PAGE = DOCS / "python.md"
 
 
 def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,20 +21,20 @@ def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
         writer = csv.DictWriter(file, ["text", "label"], extrasaction="ignore")
         writer.writeheader()
         writer.writerows(reviews(200))
-    [config] = blocks("toml")
+    [config] = [block.text for block in blocks_of(PAGE, "toml")]
     small = f'precision = "fp32"\n[tokens]\nmax_length = 24\ncache = "{tmp_path}/cache"\n[evaluate]\nbootstrap = 0\n'
     config = re.sub(r"pretrained = .*", 'pretrained = "backbone"', config)
     (tmp_path / "config.toml").write_text(config + small, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "scratch").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
-    found: dict[str, Any] = {}
-    for block in blocks("python"):
-        exec(compile(block, "docs/python.md", "exec"), found)
-    assert len(blocks("python")) == 9
+    place = Place(tmp_path, capsys, monkeypatch)
+    blocks = blocks_of(PAGE, "python")
+    for block in blocks:
+        place.run(block)
+    assert len(blocks) == 9
     printed = capsys.readouterr().out
     assert "True" in printed and "['neg' 'pos']" in printed and "Prediction(label=" in printed
-    probabilities = found["model"].predict_proba(found["texts"])
+    probabilities = place.names["model"].predict_proba(place.names["texts"])
     assert probabilities.dtype == np.float64 and probabilities.shape == (200, 2)
     assert (tmp_path / "runs" / "steady" / "best").is_dir()
 
@@ -47,4 +43,4 @@ def test_the_page_names_every_check_that_cannot_hold() -> None:
     source = (Path(__file__).parent / "sklearn" / "test_estimator_checks.py").read_text(encoding="utf-8")
     table = source.partition("EXPECTED_FAILURES")[2].partition("REGRESSORS_OWN")[0]
     known = set(re.findall(r'"(check_\w+)"', table))
-    assert len(known) == 9 and set(re.findall(r"`(check_\w+)`", PAGE)) == known
+    assert len(known) == 9 and set(re.findall(r"`(check_\w+)`", PAGE.read_text(encoding="utf-8"))) == known

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from kits.cli import runner
-from kits.pages import FILLER, OneProcess, pages, read_pages, write_pages
 from kits.records import listed, read
+from kits.webpages import FILLER, OneProcess, pages, read_pages, write_pages
 
 from textune.config.sources import FilesSource
 from textune.data.reading.columnar import arrow_piece

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kits.pages import pages, read_pages
+from kits.webpages import pages, read_pages
 
 from textune.crew import NOWHERE, ending
 from textune.errors import RunError
