@@ -24,9 +24,10 @@ from textune.cli.documents import generate, render
 from textune.cli.exporting import export
 from textune.cli.glue import glue
 from textune.cli.launching import launch
-from textune.cli.models import evaluate, info, predict, report
+from textune.cli.models import evaluate, info, report
 from textune.cli.options import as_setting
 from textune.cli.output import failure, print_any_character, print_json
+from textune.cli.predicting import predict
 from textune.cli.pushing import push
 from textune.cli.repeat import repeat
 from textune.cli.runs import train
