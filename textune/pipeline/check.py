@@ -17,6 +17,7 @@ from textune.data import Finding, GivenRows, TokenFacts, audit_data
 from textune.pipeline.build import build_parts
 from textune.pipeline.cautions import require_as_launched
 from textune.pipeline.documents import DocumentsCheck, check_documents
+from textune.pipeline.heard import heard
 from textune.pipeline.memory import SetsInMemory, load_with_rows
 from textune.pipeline.rowsalone import Naming
 from textune.run import Facts, Parts, SilentTracker, Tracker, Trackers, batches_of, build_targets, describe, run_facts
@@ -95,6 +96,7 @@ class CheckResult:
         }
 
 
+@heard
 def check(
     config: object = None,
     *,

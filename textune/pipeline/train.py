@@ -14,6 +14,7 @@ from textune.errors import RunError
 from textune.evaluation import Report, read_report
 from textune.pipeline.build import build_parts
 from textune.pipeline.cautions import require_as_launched
+from textune.pipeline.heard import heard
 from textune.pipeline.keptbatch import with_own_batch
 from textune.pipeline.layouts import write_layout
 from textune.pipeline.memory import SetsInMemory, load_with_rows
@@ -86,6 +87,7 @@ class TrainResult:
         }
 
 
+@heard
 def train(
     config: object = None,
     *,
