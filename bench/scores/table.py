@@ -24,8 +24,8 @@ TASKS: dict[str, tuple[str, list[str]]] = {
 }
 """Task to its title and the metrics shown, the main one first."""
 HARDWARE = "one core of an AMD EPYC (Zen 4, bf16), shared with other work"
-BACKBONES = {"minilm": "MiniLM-L6", "smollm2": "SmolLM2-135M"}
-WAYS = {"full": "everything", "lora": "LoRA r 8", "qlora": "LoRA r 8, nf4 weights"}
+BACKBONES = {"minilm": "MiniLM-L6", "smollm2": "SmolLM2"}
+WAYS = {"full": "everything", "lora": "LoRA", "qlora": "LoRA, nf4"}
 """Ways to train the backbones on SST-2; `sst2/BACKBONE-WAY.toml` is the config of one."""
 OF_SMOLLM2 = """
 SmolLM2's weights came from a file of 4-bit blocks and were read as floats: its scores are not those of the published

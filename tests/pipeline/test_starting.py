@@ -14,7 +14,8 @@ import textune
 from textune.cli import main
 from textune.config.load import load_config
 from textune.pipeline.check import check
-from textune.pipeline.init import HUB_STARTER, STARTER, STARTER_PACKAGE, init
+from textune.pipeline.init import init
+from textune.pipeline.proposing import HUB_STARTER, STARTER, STARTER_PACKAGE
 
 HAS_STARTER = importlib.util.find_spec(STARTER_PACKAGE) is not None
 

@@ -157,9 +157,9 @@ def test_few_trained_numbers_stand_beside_training_everything(tmp_path: Path, mo
     assert found[-1].endswith("2026-11-30, a processor, threads: 1, fp32, torch 2.13, transformers 5.23.")
     assert found[:2] == [
         f"{name} everything | 14,000,000 | 5,000, 16 | 0.0001 | 0.905 (0.900, 0.910) | - | 701 |",
-        f"{name} LoRA r 8 | 300,000 | 5,000, 16 | 0.002 | 0.885 (0.880, 0.890) | {less} | 701 |",
+        f"{name} LoRA | 300,000 | 5,000, 16 | 0.002 | 0.885 (0.880, 0.890) | {less} | 701 |",
     ]
-    assert results_table._rates().splitlines()[2:] == [f"{name} LoRA r 8 | 0.001: 0.800, 0.002: 0.850 (1,000 rows) |"]
+    assert results_table._rates().splitlines()[2:] == [f"{name} LoRA | 0.001: 0.800, 0.002: 0.850 (1,000 rows) |"]
 
 
 def test_columns_before_the_text_stand_beside_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,9 +24,11 @@ from textune.cli.documents import generate, render
 from textune.cli.exporting import export
 from textune.cli.glue import glue
 from textune.cli.launching import launch
-from textune.cli.models import evaluate, info, predict, report
+from textune.cli.listing import list_runs
+from textune.cli.models import evaluate, info, report
 from textune.cli.options import as_setting
 from textune.cli.output import failure, print_any_character, print_json
+from textune.cli.predicting import predict
 from textune.cli.pushing import push
 from textune.cli.repeat import repeat
 from textune.cli.runs import train
@@ -190,6 +192,7 @@ def _name_nearest_script(ctx: click.Context, word: str) -> None:
         report,
         predict,
         info,
+        list_runs,
         export,
         push,
         serve,

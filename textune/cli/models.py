@@ -1,10 +1,7 @@
-"""Verbs about a trained model: evaluate, report, predict, info."""
+"""Verbs about a trained model: evaluate, report, info."""
 
 from __future__ import annotations
 
-import glob
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,15 +15,12 @@ from textune.cli.options import (
     evaluation_columns,
     json_option,
     options_in_errors,
-    predict_columns,
     quiet_option,
     read_files,
     reading_options,
 )
 from textune.cli.output import print_json, result_console, run_tracker, say
-from textune.errors import RunError
 from textune.imports import importing
-from textune.ranks import joined
 
 if TYPE_CHECKING:
     from textune.evaluation import Comparison
@@ -128,183 +122,6 @@ def report(run: str, plots: bool, as_json: bool) -> None:
         return
     for path in written.values():
         click.echo(f"Wrote {path}.", err=True)
-
-
-@click.command(
-    cls=Examples,
-    short_help="Add a model's predictions to rows.",
-    examples="echo 'a fine film' | textune predict runs/first\n"
-    "textune predict runs/first --data new.csv --output scored.csv\n"
-    "textune predict runs/first --data big.parquet --output scored.parquet --all-scores\n"
-    "textune predict runs/first --data big.parquet --output scored.parquet --workers 4\n"
-    "textune predict runs/first --data 'crawl/*.jsonl.gz' --output scored/ --workers 8",
-)
-@click.argument("run", metavar="RUN")
-@click.option(
-    "--data",
-    "--input",
-    "sources",
-    multiple=True,
-    metavar="FILE",
-    help="csv, tsv, jsonl, parquet, arrow or text; by default lines of text from standard input. Several, a pattern or"
-    " a folder: one after the other, as with --workers 1.",
-)
-@click.option(
-    "--output",
-    "target",
-    default="-",
-    metavar="PATH",
-    help="The file to write; by default standard output. A folder, such as scored/, gets a file for each shard.",
-)
-@click.option(
-    "--output-format",
-    metavar="FORMAT",
-    help="Format of the output; by default that of its name, else the input's (text: jsonl).",
-)
-@reading_options
-@click.option("--all-scores", is_flag=True, help="Add the score of every label.")
-@click.option("--force", is_flag=True, help="Replace an --output that exists, or drop what another command has done.")
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Processes that predict shards of the rows; the same command again continues where one was stopped.",
-)
-@click.option(
-    "--engine",
-    type=click.Choice(["processes", "ray"]),
-    default="processes",
-    show_default=True,
-    help="What predicts shards: processes of this machine, or Ray Data (extra `ray`).",
-)
-@click.option(
-    "--ray-address", metavar="ADDRESS", help="A running Ray cluster; by default RAY_ADDRESS, else one started here."
-)
-@decision_option
-@device_options
-@json_option
-@quiet_option
-def predict(
-    run: str, sources: tuple[str, ...], target: str, force: bool, as_json: bool, quiet: bool, **options: Any
-) -> None:
-    """Add the model's predictions to rows, keeping their columns and order."""
-    if as_json and target == "-":
-        raise click.UsageError("--json needs --output FILE: on standard output it would mix with the predictions.")
-    if options["ray_address"] and options["engine"] != "ray":
-        raise click.UsageError("--ray-address is for --engine ray.")
-    with importing(for_good=True):
-        from textune.config import user_path
-
-    places = [path if path == "-" else str(user_path(path)) for path in sources or ("-",)]
-    ends_as_folder = target.endswith("/")
-    target = target if target == "-" else str(user_path(target)) + "/" * ends_as_folder
-    in_shards = options["workers"] is not None or options["engine"] == "ray" or len(places) > 1
-    in_shards = in_shards or ends_as_folder or os.path.isdir(target) or _stands_for_several(places[0])
-    arguments = (run, places, target, force, as_json, quiet, options)
-    if in_shards:
-        _predict_in_shards(*arguments)
-    else:
-        _predict_one(*arguments)
-
-
-def _stands_for_several(path: str) -> bool:
-    return path != "-" and (os.path.isdir(path) or (glob.has_magic(path) and not os.path.exists(path)))
-
-
-def _predict_in_shards(
-    run: str, sources: list[str], target: str, force: bool, as_json: bool, quiet: bool, options: dict[str, Any]
-) -> None:
-    """Files by several processes."""
-    with importing(for_good=True):
-        from textune.pipeline import predict_files
-        from textune.prediction import find_model, read_card
-        from textune.wording import count
-
-    if target == "-":
-        several = f"--data {sources[0]} is a folder, and its files" if os.path.isdir(sources[0]) else "several files"
-        raise click.UsageError(
-            f"{several}, --workers and --engine ray need --output FILE, or a folder with a / behind it."
-        )
-    with run_tracker(quiet=quiet) as tracker, options_in_errors():
-        result = predict_files(
-            run,
-            sources,
-            target,
-            workers=options["workers"] or 1,
-            engine=options["engine"],
-            ray_address=options["ray_address"],
-            columns=predict_columns(read_card(find_model(run)).columns, options),
-            read=lambda files: read_files(run, files, options),
-            output_format=options["output_format"],
-            all_scores=options["all_scores"],
-            on_bad_row="skip" if options["skip_bad_rows"] else "error",
-            force=force,
-            device=options["device"],
-            precision=options["precision"],
-            max_tokens=options["max_tokens"],
-            compile=options["compile"],
-            code=options["code"],
-            decision=options["decision"],
-            tracker=tracker,
-        )
-    if as_json:
-        print_json(result.to_dict())
-    elif not quiet:
-        click.echo(f"Wrote {count(result.rows, 'row')} to {target}.", err=True)
-
-
-def _predict_one(
-    run: str, sources: list[str], target: str, force: bool, as_json: bool, quiet: bool, options: dict[str, Any]
-) -> None:
-    """A file or a stream by this process."""
-    with importing(for_good=True):
-        from textune.data import located, stream_options
-        from textune.pipeline import predict_file, require_target
-        from textune.prediction import find_model, load, read_card
-
-    [source] = sources
-    columns = predict_columns(read_card(find_model(run)).columns, options)
-    if source != "-":
-        place = located(Path(source))
-        if place is None:
-            raise RunError(f"--data {source} does not exist.", hint="Check the path.")
-        source = str(place)
-    with options_in_errors():
-        files, said = read_files(run, (source,), options)
-        source_options, target_options = stream_options(source, target, files, options["output_format"])
-    require_target(source, target, force=force)
-    progress = run_tracker(quiet=quiet, only_notices=target == "-")
-    with joined() as ranks, progress as tracker, options_in_errors():
-        if said:
-            tracker.notice(said)
-        predictor = load(
-            run,
-            device=options["device"],
-            precision=options["precision"],
-            max_tokens=options["max_tokens"],
-            compile=options["compile"],
-            code=options["code"],
-            decision=options["decision"],
-            ranks=ranks,
-            on_notice=tracker.notice,
-        )
-        count = predict_file(
-            predictor,
-            source=source,
-            source_options=source_options,
-            target=target,
-            target_options=target_options,
-            columns=columns,
-            rename=files.rename,
-            all_scores=options["all_scores"],
-            on_bad_row="skip" if options["skip_bad_rows"] else "error",
-            force=force,
-            tracker=tracker,
-        )
-    if as_json:
-        print_json({"rows": count, "output": target})
-    elif target != "-" and ranks.is_first and not quiet:
-        click.echo(f"Wrote {count:,} row{'' if count == 1 else 's'} to {target}.", err=True)
 
 
 @click.command(

@@ -15,7 +15,9 @@ from .inspect.findings import NUM_EXAMPLES as NUM_EXAMPLES
 from .inspect.findings import Finding as Finding
 from .inspect.findings import Level as Level
 from .inspect.guess import Guess as Guess
+from .inspect.guess import RowsGuess as RowsGuess
 from .inspect.guess import guess_layout as guess_layout
+from .inspect.guess import guess_rows as guess_rows
 from .inspect.near import NearPairs as NearPairs
 from .inspect.near import near_pairs as near_pairs
 from .inspect.near import plain_texts as plain_texts

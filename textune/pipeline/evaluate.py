@@ -49,6 +49,7 @@ from textune.errors import ConfigError, DataError, InputError, RunError
 from textune.evaluation import EvaluatedSet, MainMetric, Report, read_rows, resolve_metric, write_rows
 from textune.jsontext import parse_json
 from textune.owncode import article
+from textune.pipeline.heard import heard
 from textune.pipeline.ownsources import require_own_sources
 from textune.pipeline.reportdocuments import documents_of_files, documents_of_run, report_documents
 from textune.prediction import ModelCard, Predictor, Scorer, data_source, load_scorer
@@ -58,6 +59,7 @@ from textune.tasks import USUAL
 from textune.wording import listing
 
 
+@heard
 def evaluate(
     run: str | Path,
     *,

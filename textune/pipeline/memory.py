@@ -10,11 +10,14 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from textune.adapters import load_any
-from textune.config import DEFAULT, Config, Loaded, Overrides, format_key, has_label_column, listed
+from textune.config import DEFAULT, Loaded, Overrides, format_key, format_value, has_label_column, listed
 from textune.data import GivenRows, memory_piece, read_source, texts_with_labels, unnamed_columns
 from textune.errors import InputError
 from textune.owncode import article
+from textune.pipeline.rowsalone import Naming, are_rows, decided, propose_for_rows
 from textune.ranks import launched, launched_world
+
+NOTHING_NAMED = Naming()
 
 
 @dataclass(frozen=True)
@@ -47,46 +50,95 @@ class SetsInMemory:
 
 
 def load_with_rows(
-    config: Config | None, overrides: Overrides, unset: Iterable[str], given: SetsInMemory
+    config: object, overrides: Overrides, unset: Iterable[str], given: SetsInMemory, naming: Naming = NOTHING_NAMED
 ) -> tuple[Loaded, GivenRows]:
     """The configuration with the sets that are in memory, and all rows in memory by name.
 
-    Where the configuration does not name a column of the training rows, and there is none of the usual name, it is
-    found if only one can be meant; a note says so. InputError or DataError for what cannot be rows with such columns.
+    `config` may itself be rows to train on: then everything that `init` proposes for files is decided from them, and a
+    note says what. Where a configuration does not name a column of the training rows, and there is none of the usual
+    name, it is found if only one can be meant; a note says so. InputError or DataError for what cannot be rows with
+    such columns.
     """
+    alone = are_rows(config)
+    if alone:
+        given, config = _with_training_rows(given, config), None
+    overrides = _also(overrides, naming.keys)
     processes = launched_world() if launched() else None
     sets = list(given.by_key)
     if not sets:
-        return load_any(config, overrides, unset, processes=processes), given.rows
+        return load_any(config, overrides, unset, processes=processes), given.rows  # type: ignore[arg-type]
     in_memory = {f"{key}.{part}": value for key, name, _ in sets for part, value in _source(name)}
     overrides = _also(overrides, in_memory)
-    loaded = load_any(config, overrides, unset, processes=processes)
-    rows = dict(given.rows)
+    if alone:
+        return _load_alone(overrides, unset, sets, given.rows, naming, processes)
+    loaded = load_any(config, overrides, unset, processes=processes)  # type: ignore[arg-type]
     columns = loaded.experiment.data.columns
-    for _, name, some in sets:
-        if name in rows:
-            raise InputError(f"{name} is given twice, by itself and in rows.", key=name, place=f"rows[{name!r}]")
-        named = texts_with_labels(some, name, text=columns.text, label=columns.label)
-        rows[name] = memory_piece(named, name, f"{name} is")
+    rows = _pieces(sets, given.rows, text=columns.text, label=columns.label)
     found = {} if given.train is None else _unnamed(loaded, rows)
     if not found:
         return loaded, rows
     columns_found = {f"data.columns.{key}": name for key, name in found.items()}
-    loaded = load_any(config, _also(overrides, columns_found), unset, processes=processes)
+    loaded = load_any(config, _also(overrides, columns_found), unset, processes=processes)  # type: ignore[arg-type]
     said = ", ".join(f"{key} = {name!r}" for key, name in found.items())
     return replace(loaded, notes=(*loaded.notes, f"the columns of train are taken so: {said} (data.columns)")), rows
+
+
+def _with_training_rows(given: SetsInMemory, rows: object) -> SetsInMemory:
+    if given.train is not None:
+        raise InputError(
+            "training rows are given twice, as the first argument and as train.",
+            hint="Give a configuration first, or leave train out.",
+            key="train",
+            reason="given twice",
+        )
+    return replace(given, train=rows)
+
+
+def _load_alone(
+    overrides: Overrides,
+    unset: Iterable[str],
+    sets: _Sets,
+    known: GivenRows,
+    naming: Naming,
+    processes: int | None,
+) -> tuple[Loaded, GivenRows]:
+    """The same of rows without a configuration."""
+    label = naming.label if isinstance(naming.label, str) else "label"
+    rows = _pieces(sets, known, text=naming.text or "text", label=label)
+    proposed = propose_for_rows(rows, [name for _, name, _ in sets if name in ("validation", "test")], naming)
+    loaded = load_any(proposed.tree, overrides, unset, processes=processes)
+    notes = (decided(proposed, loaded.experiment), *proposed.notes, *loaded.notes)
+    return replace(loaded, notes=notes), rows
+
+
+_Sets = list[tuple[str, str, object]]
+"""The key, the name and the rows of every set that is given."""
+
+
+def _pieces(sets: _Sets, known: GivenRows, *, text: str, label: str) -> dict[str, object]:
+    """The rows of every set by name, beside those that the configuration names; `text` and `label` are the columns of
+    texts that come with their labels alone."""
+    rows = dict(known)
+    for _, name, some in sets:
+        if name in rows:
+            raise InputError(f"{name} is given twice, by itself and in rows.", key=name, place=f"rows[{name!r}]")
+        rows[name] = memory_piece(texts_with_labels(some, name, text=text, label=label), name, f"{name} is")
+    return rows
 
 
 def _source(name: str) -> tuple[tuple[str, str], ...]:
     return ("kind", "given"), ("name", name)
 
 
-def _also(overrides: Overrides, values: Mapping[str, str]) -> Overrides:
+def _also(overrides: Overrides, values: Mapping[str, object]) -> Overrides:
     """Overrides in either form, and these values."""
     if isinstance(overrides, Mapping):
         return {**overrides, **values}
     words = listed("overrides", overrides)
-    return [*words, *(f"{key}={value}" for key, value in values.items())] if words else dict(values)
+    if not words:
+        return dict(values)
+    named = {key: value if isinstance(value, str) else format_value(value) for key, value in values.items()}
+    return [*words, *(f"{key}={value}" for key, value in named.items())]
 
 
 def _unnamed(loaded: Loaded, rows: GivenRows) -> Mapping[str, str]:

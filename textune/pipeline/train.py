@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textune.config import Config, Experiment, Overrides, show, user_path
+from textune.config import Experiment, Overrides, show, user_path
 from textune.data import GivenRows
 from textune.errors import RunError
 from textune.evaluation import Report, read_report
 from textune.pipeline.build import build_parts
 from textune.pipeline.cautions import require_as_launched
+from textune.pipeline.heard import heard
 from textune.pipeline.keptbatch import with_own_batch
 from textune.pipeline.layouts import write_layout
 from textune.pipeline.memory import SetsInMemory, load_with_rows
+from textune.pipeline.rowsalone import Naming
 from textune.ranks import Ranks, launched_rank
 from textune.run import (
     AS_BEFORE,
@@ -85,9 +87,13 @@ class TrainResult:
         }
 
 
+@heard
 def train(
-    config: Config | None = None,
+    config: object = None,
     *,
+    text: str | None = None,
+    label: str | Sequence[str] | None = None,
+    model: str | None = None,
     run: str | Path | None = None,
     overrides: Overrides = (),
     unset: Iterable[str] = (),
@@ -104,9 +110,12 @@ def train(
 ) -> TrainResult:
     """Train, choose the best model, evaluate it and write the run folder.
 
-    `run`: that folder; by default `runs/<name of the config>`, or the one that a foreign configuration names.
-    `config`: a TOML file, a preset (`preset:NAME`), a nested dictionary of the same form, or an `Experiment`;
-    `overrides`: `key=value` strings, or values by dotted key.
+    `config`: a TOML file, a preset (`preset:NAME`), a nested dictionary of the same form, or an `Experiment`; or rows
+    in memory to train on, in any of the forms below: then everything that `textune init` proposes for a file is
+    decided from them (columns, kind of task, rows set aside, backbone), and a notice says what.
+    `text`, `label` (or several columns of 0 and 1, one for each label), `model`: the columns to read and the backbone,
+    whatever the configuration says. `overrides`: values by dotted key, or `key=value` strings.
+    `run`: the run folder; by default `runs/<name of the config>`, or the one that a foreign configuration names.
     `train`, `validation`, `test`, `evaluations` (by name): rows in memory, which stand in for what the configuration
     says of these sets (`kind = "given"`): a table of pandas, polars, Arrow or the datasets library, a dictionary of
     columns, a list of dictionaries, or a pair `(texts, labels)`. `rows`: rows in memory that the configuration itself
@@ -120,7 +129,7 @@ def train(
     sets = SetsInMemory(
         train, validation, test, {} if evaluations is None else evaluations, {} if rows is None else rows
     )
-    loaded, rows = load_with_rows(config, overrides, unset, sets)
+    loaded, rows = load_with_rows(config, overrides, unset, sets, Naming(text, label, model))
     folder = RunFolder(user_path(loaded.run or Path("runs") / loaded.name if run is None else run))
     loaded = with_own_batch(loaded, folder.path, resume)
     if fast_dev_run and resume is not None:

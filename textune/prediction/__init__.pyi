@@ -45,4 +45,5 @@ from .usual import take_usual as take_usual
 from .usual import write_usual as write_usual
 from .windows import Input as Input
 from .windows import InputPass as InputPass
+from .words import prediction_in_words as prediction_in_words
 from .writing import Continuation as Continuation

@@ -111,7 +111,7 @@ def _use_of(card: ModelCard, named: str) -> str:
     if card.is_language_model:
         return f"textune generate {named} --prompt 'a text'"
     if columns.template is None and columns.text_pair is None:
-        return f"echo 'a text' | textune predict {named}"
+        return f"textune predict {named} 'a text'"
     return f"textune predict {named} --data FILE --output FILE"
 
 

@@ -126,7 +126,7 @@ def _test(foreign: Recipe, how: Training) -> None:
 def _predict(foreign: Recipe, *, quiet: bool) -> None:
     """Predict the validation rows with the best model of the run, into its folder; rows that are in no file have their
     answers there already."""
-    from textune.cli.models import predict
+    from textune.cli.predicting import predict
 
     files = foreign.tree["data"].get("validation", {}).get("files")
     if not files:

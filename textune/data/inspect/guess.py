@@ -20,22 +20,28 @@ from typing import Any, Literal
 from textune.config import Columns, FilesSource, Labels
 from textune.data.inspect.beside import FileParts, FileSet, PartName, is_training, part_of, sort_files
 from textune.data.inspect.lineguess import find_columns, find_pattern
-from textune.data.inspect.profile import Profile, profile_file
+from textune.data.inspect.profile import Profile, profile_file, profile_table
 from textune.data.inspect.roles import Roles, find_roles
 from textune.data.inspect.sniff import Layout, sniff, to_source
-from textune.data.reading import ENDINGS, bare_suffix, find_files, format_of, read_source, read_text, splits_of
+from textune.data.reading import (
+    ENDINGS,
+    Rows,
+    bare_suffix,
+    find_files,
+    format_of,
+    read_source,
+    read_text,
+    splits_of,
+)
 from textune.wording import count, listing
 
 
-@dataclass(frozen=True)
-class Guess:
-    """A proposal for the data section of a configuration."""
+@dataclass(frozen=True, kw_only=True)
+class RowsGuess:
+    """What rows seem to hold."""
 
-    source: FilesSource
     columns: Columns
     labels: Labels = field(default_factory=Labels)
-    validation: FilesSource | None = None
-    test: FilesSource | None = None
     task: Literal["auto", "regression"] = "auto"
     has_label: bool = True
     """Whether labels were found."""
@@ -49,6 +55,15 @@ class Guess:
     """What was chosen among several, and what to look at, as sentences."""
     unsettled: tuple[str, ...] = ()
     """What a person has to set before the proposal can be used, as sentences."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guess(RowsGuess):
+    """A proposal for the data section of a configuration."""
+
+    source: FilesSource
+    validation: FilesSource | None = None
+    test: FilesSource | None = None
 
 
 def guess_layout(files: Sequence[str]) -> Guess:
@@ -73,6 +88,14 @@ def guess_layout(files: Sequence[str]) -> Guess:
     else:
         guess = _guess_columns(path, layout, parts.train.files)
     return _with_held_out(replace(guess, notes=(*notes, *guess.notes)), parts)
+
+
+def guess_rows(rows: Rows, *, text: str | None = None, label: str | None = None) -> RowsGuess:
+    """The same of rows that are read already; `text`, `label`: columns that are known. DataError where no column
+    holds text."""
+    profile = Profile(profile_table(rows.table), len(rows))
+    roles = find_roles(profile.columns, rows.source, named=True, text=text, label=label)
+    return _about_rows(profile, roles, ())
 
 
 def _guess_lines(path: Path, layout: Layout, text: str, files: tuple[str, ...]) -> Guess:
@@ -185,11 +208,14 @@ def _deal_out(splits: Mapping[str, int]) -> dict[PartName, str]:
 
 def _propose(source: FilesSource, profile: Profile, roles: Roles, notes: Sequence[str]) -> Guess:
     """The proposal that follows from the roles of the columns."""
+    return Guess(source=source, **vars(_about_rows(profile, roles, notes)))
+
+
+def _about_rows(profile: Profile, roles: Roles, notes: Sequence[str]) -> RowsGuess:
     text = next(column for column in profile.columns if column.name == roles.text)
-    return Guess(
-        source,
-        Columns(text=roles.text, text_pair=roles.text_pair, label=roles.label or "label", labels=roles.labels),
-        Labels(delimiter=roles.delimiter),
+    return RowsGuess(
+        columns=Columns(text=roles.text, text_pair=roles.text_pair, label=roles.label or "label", labels=roles.labels),
+        labels=Labels(delimiter=roles.delimiter),
         task="regression" if roles.is_number else "auto",
         has_label=roles.label is not None or bool(roles.labels),
         column_names=tuple(column.name for column in profile.columns),
