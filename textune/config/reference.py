@@ -162,7 +162,8 @@ def _page(section: type[Section], title: str, names: list[str], place: str) -> s
 
 
 def _entry(section: type[Section], name: str, place: str) -> str:
-    """A key, what it takes in brackets, and its meaning: an item of a list, since cells of a table cannot be wrapped."""
+    """A key, what it takes in brackets, and its meaning: an item of a list, since cells of a table cannot be
+    wrapped."""
     annotation, default = keys_of(section)[name], default_of(section, name)
     choices = variants(annotation)
     takes = expected(annotation).removeprefix("one of ").removeprefix("a ")
