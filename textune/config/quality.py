@@ -30,8 +30,8 @@ def laid_over(overrides: Overrides, preset: str | None) -> Overrides:
     name = f"{PREFIX}{require_quality(preset)}"
     if not isinstance(overrides, Mapping):
         return [f"{EXTENDS}={name}", *listed("overrides", overrides)]
-    own = overrides.get(EXTENDS, ())
-    return {**overrides, EXTENDS: [name, *([own] if isinstance(own, str) else list(own))]}
+    own = overrides.get(EXTENDS, [])
+    return {**overrides, EXTENDS: [name, *(own if isinstance(own, list | tuple) else [own])]}
 
 
 def require_quality(preset: object) -> str:
