@@ -4,7 +4,8 @@ import pytest
 from kits.errors import refused
 
 from textune.adapters import load_any
-from textune.config import QUALITIES, laid_over, preset_names
+from textune.config import laid_over, preset_names
+from textune.config.quality import QUALITIES
 from textune.errors import ConfigError
 
 
