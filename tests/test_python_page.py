@@ -2,6 +2,7 @@
 know."""
 
 import csv
+import logging
 import re
 import tempfile
 from pathlib import Path

@@ -126,10 +126,16 @@ def load_any(
     """
     if isinstance(config, str | os.PathLike) and not is_preset(config):
         file = user_path(config)
-        name = system_of(file)
-        if name is not None:
-            return load_foreign(_read(file, name, processes), overrides, unset)
+        foreign = read_foreign(file, processes=processes)
+        if foreign is not None:
+            return load_foreign(foreign, overrides, unset)
     return load_config(config, overrides, unset)
+
+
+def read_foreign(file: Path, *, processes: int | None = None) -> Foreign | None:
+    """Another system's file, read by its adapter; None for a file of ours. ConfigError as of `load_any`."""
+    name = system_of(file)
+    return None if name is None else _read(file, name, processes)
 
 
 def _read(file: Path, name: str, processes: int | None) -> Foreign:

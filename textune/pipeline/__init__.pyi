@@ -5,6 +5,12 @@ from .azureml import text_columns as text_columns
 from .azureml import write_mlflow_folder as write_mlflow_folder
 from .build import build_parts as build_parts
 from .bymetadata import evaluate_by_metadata as evaluate_by_metadata
+from .called import generate as generate
+from .called import predict as predict
+from .called import presets as presets
+from .called import schema as schema
+from .called import serve as serve
+from .called import show as show
 from .check import CheckResult as CheckResult
 from .check import check as check
 from .convert import convert as convert
