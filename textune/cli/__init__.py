@@ -23,6 +23,7 @@ from textune.cli.documents import generate, render
 from textune.cli.exporting import export
 from textune.cli.glue import glue
 from textune.cli.launching import launch
+from textune.cli.listing import list_runs
 from textune.cli.models import evaluate, info, report
 from textune.cli.options import as_setting
 from textune.cli.output import failure, print_any_character, print_json
@@ -191,6 +192,7 @@ def _name_nearest_script(ctx: click.Context, word: str) -> None:
         report,
         predict,
         info,
+        list_runs,
         export,
         push,
         serve,

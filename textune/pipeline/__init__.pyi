@@ -43,6 +43,7 @@ from .renderedpage import html_page as html_page
 from .renderedpage import plain_text as plain_text
 from .renderedpage import text_lines as text_lines
 from .report import report as report
+from .runs import runs as runs
 from .stages.converting import convert_model as convert_model
 from .stages.importing import import_model as import_model
 from .stages.preprocessing import preprocess as preprocess
