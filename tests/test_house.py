@@ -440,6 +440,7 @@ VERBS = {
     "render": "textune.render",
     "repeat": "textune.repeat",
     "report": "textune.report",
+    "runs": "textune.runs",
     "schema": "textune.schema",
     "serve": "textune.serve",
     "show": "textune.show",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from textune.pipeline import render as render
     from textune.pipeline import replay as replay
     from textune.pipeline import report as report
+    from textune.pipeline import runs as runs
     from textune.pipeline import schema as schema
     from textune.pipeline import serve as serve
     from textune.pipeline import show as show
@@ -74,6 +75,7 @@ __all__ = [
     "repeat",
     "replay",
     "report",
+    "runs",
     "schema",
     "serve",
     "show",
@@ -109,6 +111,7 @@ _HOMES = {
     "repeat": "textune.studies",
     "replay": "textune.pipeline",
     "report": "textune.pipeline",
+    "runs": "textune.pipeline",
     "schema": "textune.pipeline",
     "serve": "textune.pipeline",
     "show": "textune.pipeline",

@@ -36,7 +36,7 @@ from .packed import unpacked as unpacked
 from .parameters import as_tables as as_tables
 from .parameters import headline as headline
 from .parameters import parameters as parameters
-from .predict import predict_file as predict_file
+from .predict_file import predict_file as predict_file
 from .predict_files import predict_files as predict_files
 from .render import render as render
 from .renderedpage import html_page as html_page
