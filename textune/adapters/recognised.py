@@ -129,16 +129,21 @@ def load_any(
     of a run by itself, and all that the system's own adapter refuses.
     """
     overrides = laid_over(overrides, preset)
-    name = None
+    foreign = None
     if isinstance(config, str | os.PathLike) and not is_preset(config):
-        file = user_path(config)
-        name = system_of(file)
-    if name is None:
+        foreign = read_foreign(user_path(config), processes=processes)
+    if foreign is None:
         loaded = load_config(config, overrides, unset)
     else:
-        loaded = load_foreign(_read(file, name, processes), overrides, unset)
+        loaded = load_foreign(foreign, overrides, unset)
     require_suitable(loaded.experiment, preset)
     return loaded
+
+
+def read_foreign(file: Path, *, processes: int | None = None) -> Foreign | None:
+    """Another system's file, read by its adapter; None for a file of ours. ConfigError as of `load_any`."""
+    name = system_of(file)
+    return None if name is None else _read(file, name, processes)
 
 
 def _read(file: Path, name: str, processes: int | None) -> Foreign:

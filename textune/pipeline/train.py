@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from textune.config import Experiment, Overrides, show, user_path
 from textune.data import GivenRows
 from textune.errors import RunError
-from textune.evaluation import Report, read_report
+from textune.evaluation import Report, read_report, render
 from textune.pipeline.build import build_parts
 from textune.pipeline.cautions import require_as_launched
 from textune.pipeline.heard import heard
@@ -44,12 +44,13 @@ from textune.run import (
     stopping_at_once,
 )
 from textune.training import StepResult, deterministic, learner_alone
+from textune.wording import count
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainResult:
     """The result of a run; of a dry run, what the run would have been."""
 
@@ -71,6 +72,21 @@ class TrainResult:
     """What was trained, or would be; None if the run was already complete."""
     dry_run: bool = False
     """Whether this was a dry run: nothing was trained or written."""
+
+    def __repr__(self) -> str:
+        said = [f"{name}: {report.headline()}" for name, report in self.reports.items()]
+        return f"<TrainResult {'; '.join([self._done(), *said])}>"
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it: the reports of every set."""
+        return render.cell.render(self.reports, self._done())
+
+    def _done(self) -> str:
+        if self.dry_run:
+            return f"{self.run}: a dry run, nothing was trained or written"
+        if self.complete_before:
+            return f"{self.run}: complete before, {count(self.steps, 'step')}, the best one {self.best_step:,}"
+        return f"{self.run}: {count(self.steps, 'step')} in {self.seconds:.0f} s, the best one {self.best_step:,}"
 
     def to_dict(self) -> dict[str, JsonValue]:
         """As a JSON object."""
