@@ -132,10 +132,7 @@ def load_any(
     foreign = None
     if isinstance(config, str | os.PathLike) and not is_preset(config):
         foreign = read_foreign(user_path(config), processes=processes)
-    if foreign is None:
-        loaded = load_config(config, overrides, unset)
-    else:
-        loaded = load_foreign(foreign, overrides, unset)
+    loaded = load_config(config, overrides, unset) if foreign is None else load_foreign(foreign, overrides, unset)
     require_suitable(loaded.experiment, preset)
     return loaded
 
