@@ -6,7 +6,7 @@ import shlex
 
 import click
 
-from textune.cli.options import config_options, json_option
+from textune.cli.options import config_options, json_option, preset_option
 from textune.cli.output import aside, failure, print_json, print_json_value, result_console, run_tracker, say
 from textune.cli.verbs import Examples, quiet_option
 from textune.errors import MEND
@@ -64,6 +64,7 @@ def init(files: tuple[str, ...], out: str, pretrained: str | None, as_json: bool
     "textune check config.toml --no-timing",
 )
 @config_options
+@preset_option
 @click.option(
     "--no-timing", is_flag=True, help="Do not measure a few batches to predict the time, which can take minutes."
 )
@@ -73,6 +74,7 @@ def check(
     config: str,
     overrides: tuple[str, ...],
     unset: tuple[str, ...],
+    preset: str | None,
     no_timing: bool,
     as_json: bool,
     quiet: bool,
@@ -97,6 +99,7 @@ def check(
     with run_tracker(quiet=quiet) as tracker:
         result = run_check(
             config,
+            preset=preset,
             overrides=overrides,
             unset=unset,
             timing=not no_timing,
@@ -111,7 +114,10 @@ def check(
         print_facts(console, {name: fact for name, fact in result.words.items() if name not in shown})
         counts = {level: sum(f.level == level for f in result.findings) for level in ("error", "warning")}
         verb = "render" if isinstance(result, DocumentsCheck) and not result.training else "train"
-        then = shlex.join(["textune", verb, config, *overrides, *(word for key in unset for word in ("--unset", key))])
+        laid = ["--preset", preset] if preset is not None else []
+        then = shlex.join(
+            ["textune", verb, config, *laid, *overrides, *(word for key in unset for word in ("--unset", key))]
+        )
         verdict = f"ready: {then}" if result.ok else "not ready: fix the errors first"
         say(console, f"{count(counts['error'], 'error')}, {count(counts['warning'], 'warning')}; {verdict}")
     if not result.ok:

@@ -27,6 +27,13 @@ def config_options(function: Callable[..., None]) -> Callable[..., None]:
     return click.argument("config", metavar="CONFIG")(function)
 
 
+preset_option = click.option(
+    "--preset",
+    metavar="NAME",
+    help="How to train: fast, balanced or best; laid over the config, and under KEY=VALUE.",
+)
+
+
 # torchrun takes `--run` as an abbreviation of its own option, wherever it appears; use the longer name there.
 run_option = click.option(
     "--run",
