@@ -17,6 +17,7 @@ from textune.data import Finding, GivenRows, TokenFacts, audit_data
 from textune.pipeline.build import build_parts
 from textune.pipeline.cautions import require_as_launched
 from textune.pipeline.documents import DocumentsCheck, check_documents
+from textune.pipeline.heard import heard
 from textune.pipeline.memory import SetsInMemory, load_with_rows
 from textune.pipeline.rowsalone import Naming
 from textune.run import Facts, Parts, SilentTracker, Tracker, Trackers, batches_of, build_targets, describe, run_facts
@@ -95,12 +96,14 @@ class CheckResult:
         }
 
 
+@heard
 def check(
     config: object = None,
     *,
     text: str | None = None,
     label: str | Sequence[str] | None = None,
     model: str | None = None,
+    preset: str | None = None,
     overrides: Overrides = (),
     unset: Iterable[str] = (),
     train: object = None,
@@ -115,15 +118,15 @@ def check(
     """Build every part, audit the rows, compute a few batches to predict time; writes nothing but the token cache.
 
     With a section `metadata`, documents are checked first; where the task is no language model's, or no backbone is
-    named, nothing else is. `config`, `text`, `label`, `model` and rows in memory (`train`, `validation`, `test`,
-    `evaluations`, `rows`) as in `textune.train`. `timing = False` computes no batches. `audited` receives what is
-    known before they are computed, since that takes a while. Raises TextuneError for whatever prevents the rows from
-    being audited.
+    named, nothing else is. `config`, `text`, `label`, `model`, `preset` and rows in memory (`train`, `validation`,
+    `test`, `evaluations`, `rows`) as in `textune.train`. `timing = False` computes no batches. `audited` receives what
+    is known before they are computed, since that takes a while. Raises TextuneError for whatever prevents the rows
+    from being audited.
     """
     sets = SetsInMemory(
         train, validation, test, {} if evaluations is None else evaluations, {} if rows is None else rows
     )
-    loaded, rows = load_with_rows(config, overrides, unset, sets, Naming(text, label, model))
+    loaded, rows = load_with_rows(config, overrides, unset, sets, Naming(text, label, model, preset))
     build_targets(loaded.experiment.track, Path("runs") / loaded.name)  # refuses what cannot be sent to
     trackers = Trackers([tracker or SilentTracker()])
     for note in (*loaded.notes, *require_as_launched(loaded.experiment, loaded.settled)):
