@@ -111,6 +111,7 @@ def train(
     text: str | None = None,
     label: str | Sequence[str] | None = None,
     model: str | os.PathLike[str] | None = None,
+    preset: str | None = None,
     run: str | Path | None = None,
     overrides: Overrides = (),
     unset: Iterable[str] = (),
@@ -131,7 +132,8 @@ def train(
     in memory to train on, in any of the forms below: then everything that `textune init` proposes for a file is
     decided from them (columns, kind of task, rows set aside, backbone), and a notice says what.
     `text`, `label` (or several columns of 0 and 1, one for each label), `model`: the columns to read and the backbone,
-    whatever the configuration says. `overrides`: values by dotted key, or `key=value` strings.
+    whatever the configuration says. `preset`: `fast`, `balanced` or `best`, which say how to train, laid over the
+    configuration. `overrides`: values by dotted key, or `key=value` strings.
     `run`: the run folder; by default `runs/<name of the config>`, or the one that a foreign configuration names.
     `train`, `validation`, `test`, `evaluations` (by name): rows in memory, which stand in for what the configuration
     says of these sets (`kind = "given"`): a table of pandas, polars, Arrow or the datasets library, a dictionary of
@@ -146,7 +148,7 @@ def train(
     sets = SetsInMemory(
         train, validation, test, {} if evaluations is None else evaluations, {} if rows is None else rows
     )
-    loaded, rows = load_with_rows(config, overrides, unset, sets, Naming(text, label, model))
+    loaded, rows = load_with_rows(config, overrides, unset, sets, Naming(text, label, model, preset))
     folder = RunFolder(user_path(loaded.run or Path("runs") / loaded.name if run is None else run))
     loaded = with_own_batch(loaded, folder.path, resume)
     if fast_dev_run and resume is not None:
