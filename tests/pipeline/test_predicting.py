@@ -42,7 +42,7 @@ from textune.data.reading.windows import OpenRows, Window, read_rows
 from textune.errors import DataError, ModelError, RunError, TextuneError
 from textune.model import device as device_module
 from textune.model import processor
-from textune.pipeline.predict import predict_file
+from textune.pipeline.predict_file import predict_file
 from textune.prediction.load import load
 from textune.prediction.predictor import Predictor
 from textune.prediction.scorer import Scorer

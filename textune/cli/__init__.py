@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import click
 
-from textune import __version__
 from textune.cli.chaos import chaos
 from textune.cli.comparing import compare
 from textune.cli.configs import check, init, presets, schema, show
@@ -41,6 +40,7 @@ from textune.cli.tracking import tracking
 from textune.errors import NO_MEMORY, ConfigError, Preempted, TextuneError
 from textune.exitcodes import TABLE, code_of_error, is_out_of_memory
 from textune.ranks import launched_rank
+from textune.version import __version__
 from textune.wording import escaped, nearest
 
 __all__ = ["commands", "main"]

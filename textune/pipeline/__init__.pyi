@@ -5,6 +5,12 @@ from .azureml import text_columns as text_columns
 from .azureml import write_mlflow_folder as write_mlflow_folder
 from .build import build_parts as build_parts
 from .bymetadata import evaluate_by_metadata as evaluate_by_metadata
+from .called import generate as generate
+from .called import predict as predict
+from .called import presets as presets
+from .called import schema as schema
+from .called import serve as serve
+from .called import show as show
 from .check import CheckResult as CheckResult
 from .check import check as check
 from .convert import convert as convert
@@ -30,7 +36,7 @@ from .packed import unpacked as unpacked
 from .parameters import as_tables as as_tables
 from .parameters import headline as headline
 from .parameters import parameters as parameters
-from .predict import predict_file as predict_file
+from .predict_file import predict_file as predict_file
 from .predict_files import predict_files as predict_files
 from .render import render as render
 from .renderedpage import html_page as html_page

@@ -103,6 +103,7 @@ def check(
     text: str | None = None,
     label: str | Sequence[str] | None = None,
     model: str | None = None,
+    preset: str | None = None,
     overrides: Overrides = (),
     unset: Iterable[str] = (),
     train: object = None,
@@ -117,15 +118,15 @@ def check(
     """Build every part, audit the rows, compute a few batches to predict time; writes nothing but the token cache.
 
     With a section `metadata`, documents are checked first; where the task is no language model's, or no backbone is
-    named, nothing else is. `config`, `text`, `label`, `model` and rows in memory (`train`, `validation`, `test`,
-    `evaluations`, `rows`) as in `textune.train`. `timing = False` computes no batches. `audited` receives what is
-    known before they are computed, since that takes a while. Raises TextuneError for whatever prevents the rows from
-    being audited.
+    named, nothing else is. `config`, `text`, `label`, `model`, `preset` and rows in memory (`train`, `validation`,
+    `test`, `evaluations`, `rows`) as in `textune.train`. `timing = False` computes no batches. `audited` receives what
+    is known before they are computed, since that takes a while. Raises TextuneError for whatever prevents the rows
+    from being audited.
     """
     sets = SetsInMemory(
         train, validation, test, {} if evaluations is None else evaluations, {} if rows is None else rows
     )
-    loaded, rows = load_with_rows(config, overrides, unset, sets, Naming(text, label, model))
+    loaded, rows = load_with_rows(config, overrides, unset, sets, Naming(text, label, model, preset))
     build_targets(loaded.experiment.track, Path("runs") / loaded.name)  # refuses what cannot be sent to
     trackers = Trackers([tracker or SilentTracker()])
     for note in (*loaded.notes, *require_as_launched(loaded.experiment, loaded.settled)):

@@ -111,7 +111,7 @@ def evaluate(
         experiment, section, tokens = _settings_of(run, scorer.card)
         if data is None and experiment is not None:
             require_own_sources(experiment.data, code, run)
-        read, given = None if data is None else _columns(columns, scorer.card), rows or {}
+        read, given = None if data is None else columns_of(columns, scorer.card), rows or {}
         if scorer.card.is_language_model:
             if read is None:
                 documents = documents_of_run(run, experiment, scorer, part, given)
@@ -142,7 +142,7 @@ def answer_files(
     tracker = tracker or SilentTracker()
     scorer = load_scorer(run, code=code, on_notice=tracker.notice)
     main = resolve_metric(scorer.card.metric, scorer.task.heads)
-    chosen = _rows_of(data, _columns(columns, scorer.card), scorer, on_bad_row="error", tracker=tracker)
+    chosen = _rows_of(data, columns_of(columns, scorer.card), scorer, on_bad_row="error", tracker=tracker)
     section = EvaluateSection(bootstrap=0, mistakes=0)
     return _report(Predictor(scorer), chosen, main, section, scorer.card.tokens, tracker).evaluated
 
@@ -258,7 +258,7 @@ def _tokenised(
     return found, TokenRows(store, found.indices, found.targets, None)
 
 
-def _columns(given: Columns | Mapping[str, object] | None, card: ModelCard) -> Columns:
+def columns_of(given: Columns | Mapping[str, object] | None, card: ModelCard) -> Columns:
     """The run's columns with those that are given; one label column replaces several, and vice versa."""
     if isinstance(given, Columns):
         return given

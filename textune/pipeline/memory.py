@@ -66,19 +66,19 @@ def load_with_rows(
     processes = launched_world() if launched() else None
     sets = list(given.by_key)
     if not sets:
-        return load_any(config, overrides, unset, processes=processes), given.rows  # type: ignore[arg-type]
+        return load_any(config, overrides, unset, processes=processes, preset=naming.preset), given.rows  # type: ignore[arg-type]
     in_memory = {f"{key}.{part}": value for key, name, _ in sets for part, value in _source(name)}
     overrides = _also(overrides, in_memory)
     if alone:
         return _load_alone(overrides, unset, sets, given.rows, naming, processes)
-    loaded = load_any(config, overrides, unset, processes=processes)  # type: ignore[arg-type]
+    loaded = load_any(config, overrides, unset, processes=processes, preset=naming.preset)  # type: ignore[arg-type]
     columns = loaded.experiment.data.columns
     rows = _pieces(sets, given.rows, text=columns.text, label=columns.label)
     found = {} if given.train is None else _unnamed(loaded, rows)
     if not found:
         return loaded, rows
     columns_found = {f"data.columns.{key}": name for key, name in found.items()}
-    loaded = load_any(config, _also(overrides, columns_found), unset, processes=processes)  # type: ignore[arg-type]
+    loaded = load_any(config, _also(overrides, columns_found), unset, processes=processes, preset=naming.preset)  # type: ignore[arg-type]
     said = ", ".join(f"{key} = {name!r}" for key, name in found.items())
     return replace(loaded, notes=(*loaded.notes, f"the columns of train are taken so: {said} (data.columns)")), rows
 
@@ -106,7 +106,7 @@ def _load_alone(
     label = naming.label if isinstance(naming.label, str) else "label"
     rows = _pieces(sets, known, text=naming.text or "text", label=label)
     proposed = propose_for_rows(rows, [name for _, name, _ in sets if name in ("validation", "test")], naming)
-    loaded = load_any(proposed.tree, overrides, unset, processes=processes)
+    loaded = load_any(proposed.tree, overrides, unset, processes=processes, preset=naming.preset)
     notes = (decided(proposed, loaded.experiment), *proposed.notes, *loaded.notes)
     return replace(loaded, notes=notes), rows
 

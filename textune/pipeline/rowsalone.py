@@ -22,12 +22,14 @@ _EXTENDS = "extends"
 
 @dataclass(frozen=True)
 class Naming:
-    """What a caller says in so many words: the columns to read, and the backbone."""
+    """What a caller says in so many words: the columns to read, the backbone, and how much time to train for."""
 
     text: str | None = None
     label: str | Sequence[str] | None = None
     """A column, or several of 0 and 1, one for each label."""
     model: str | None = None
+    preset: str | None = None
+    """`fast`, `balanced` or `best`: how to train."""
 
     @property
     def keys(self) -> dict[str, object]:
