@@ -20,7 +20,7 @@ from textune.errors import ConfigError, RunError
 from textune.model.averaging import average_models
 from textune.training.loop import StepResult
 
-SHORT = {"train.duration": "2 epochs", "train.optimizer.lr": 2e-3, "data.test": {"kind": "none"}}
+SHORT = {"train.duration": "1 epochs", "train.optimizer.lr": 3e-3, "data.test": {"kind": "none"}}
 SOUP = SHORT | {"train.soup.seeds": 3}
 
 
@@ -105,7 +105,7 @@ def accuracy_of(like: Path, state: dict[str, torch.Tensor], folder: Path) -> flo
 
 def test_the_run_folder_is_that_of_any_run(joined: tuple[Path, Any, Listener], home: Path) -> None:
     run, result, listener = joined
-    assert result.steps == result.best_step == sum(one["steps"] for one in told(run)["members"]) == 3 * 20
+    assert result.steps == result.best_step == sum(one["steps"] for one in told(run)["members"]) == 3 * 10
     assert [said for said in listener.notices if said.startswith("soup (greedy): the model is ")]
     assert len(listener.finished) == len(listener.started) == 1
     assert listener.words["soup"].startswith("3 runs")
@@ -129,7 +129,7 @@ def test_a_run_that_is_stopped_in_a_member_goes_on_with_the_same_command(
 
     def stop(result: StepResult) -> None:
         seen.append(result.step)
-        if len(seen) == 25:
+        if len(seen) == 13:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -137,14 +137,14 @@ def test_a_run_that_is_stopped_in_a_member_goes_on_with_the_same_command(
     assert {path.name for path in run.iterdir()} == {"lock", "members"}
     done: list[int] = []
     textune.train(home / "config.toml", run=run, overrides=SOUP, after_step=lambda result: done.append(result.step))
-    assert len(done) < 3 * 20, "what was complete is not done again"
+    assert len(done) < 3 * 10, "what was complete is not done again"
     assert told(run) == told(joined[0]) and alike(weights(run), weights(joined[0]))
 
 
 def test_a_run_that_failed_while_it_joined_goes_on_with_resume(
     home: Path, joined: tuple[Path, Any, Listener], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = home / "runs" / "failed"
+    run = with_members_of(joined[0], home / "runs" / "failed")
     with monkeypatch.context() as patch:
         patch.setattr("textune.run.joining.average_models", broken)
         with pytest.raises(RunError, match="no space"):
@@ -159,7 +159,15 @@ def test_a_run_that_failed_while_it_joined_goes_on_with_resume(
         resume="latest",
         after_step=lambda result: done.append(result.step),
     )
-    assert not done and result.steps == 60 and alike(weights(run), weights(joined[0]))
+    assert not done and result.steps == 30 and alike(weights(run), weights(joined[0]))
+
+
+def with_members_of(other: Path, run: Path) -> Path:
+    """A run folder as it is when all its members are complete."""
+    run.mkdir()
+    (run / "members").symlink_to(other / "members")
+    (run / "lock").touch()
+    return run
 
 
 def broken(*_: object, **__: object) -> None:
@@ -169,10 +177,7 @@ def broken(*_: object, **__: object) -> None:
 def test_of_a_uniform_soup_all_members_count_or_the_best_one_alone(
     home: Path, joined: tuple[Path, Any, Listener]
 ) -> None:
-    run, members = home / "runs" / "uniform", joined[0] / "members"
-    run.mkdir()
-    (run / "members").symlink_to(members)
-    (run / "lock").touch()
+    run, members = with_members_of(joined[0], home / "runs" / "uniform"), joined[0] / "members"
     textune.train(home / "config.toml", run=run, overrides=SOUP | {"train.soup.kind": "uniform"})
     chosen = [one["name"] for one in told(run)["members"] if one["chosen"]]
     assert len(chosen) in (1, 3) and told(run)["kind"] == "uniform"
@@ -217,7 +222,7 @@ def test_what_a_soup_cannot_go_with_is_refused_before_anything_is_written(
 def test_a_soup_starts_from_no_checkpoint_and_is_no_other_one(home: Path, joined: tuple[Path, Any, Listener]) -> None:
     with refused(RunError, key="resume"):
         textune.train(home / "config.toml", run=home / "runs" / "new", overrides=SOUP, resume=str(joined[0]))
-    with refused(ConfigError, key="train.soup.kind"):
+    with refused(RunError, reason="train.soup.kind was"):
         other = SOUP | {"train.soup.kind": "uniform"}
         textune.train(home / "config.toml", run=joined[0], overrides=other, resume="latest")
 

@@ -39,8 +39,8 @@ from textune.run import (
     WrittenConfig,
     build_targets,
     disk_warning,
+    join_members,
     joined_for,
-    joining,
     one_batch_of_everything,
     plan_start,
     read_manifest,
@@ -188,7 +188,7 @@ def _joined(
         members = train_members(
             loaded, folder, heard_once, lambda one, path: _trained(one, RunFolder(path), AUTO, asked, heard_once)
         )
-        resume, driving = AUTO, joining(members, soup)
+        resume, driving = AUTO, join_members(members, soup)
     heard_once.is_last = True
     return _trained(loaded, folder, resume, asked, heard_once, driving=driving)
 

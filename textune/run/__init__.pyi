@@ -6,7 +6,7 @@ from .folder import RunFolder as RunFolder
 from .header import describe as describe
 from .header import disk_warning as disk_warning
 from .joining import Member as Member
-from .joining import joining as joining
+from .joining import join_members as join_members
 from .manifest import Ending as Ending
 from .manifest import Manifest as Manifest
 from .manifest import now as now

@@ -51,7 +51,7 @@ class Member:
     seconds: float
 
 
-def joining(members: Sequence[Member], soup: Soup) -> Callable[..., Joining]:
+def join_members(members: Sequence[Member], soup: Soup) -> Callable[..., Joining]:
     """What a session drives to join these runs."""
 
     def drive(
