@@ -202,7 +202,7 @@ def test_a_development_run_and_a_dry_run_train_no_members(home: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "key"),
     [
-        ({"model.lora": {}}, "train.soup"),
+        ({"model.lora.r": 4}, "train.soup"),
         ({"task.kind": "conditional_lm"}, "train.soup"),
         ({"data.validation": {"kind": "none"}}, "train.soup"),
         ({"train.order_seed": 2**32 - 2}, "train.order_seed"),
