@@ -43,6 +43,7 @@ from .multitask import groups_of as groups_of
 from .overrides import EXTENDS as EXTENDS
 from .overrides import Overrides as Overrides
 from .overrides import listed as listed
+from .overrides import override_words as override_words
 from .parents import Layer as Layer
 from .paths import absolute as absolute
 from .paths import user_path as user_path

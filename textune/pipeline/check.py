@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -102,7 +103,7 @@ def check(
     *,
     text: str | None = None,
     label: str | Sequence[str] | None = None,
-    model: str | None = None,
+    model: str | os.PathLike[str] | None = None,
     preset: str | None = None,
     overrides: Overrides = (),
     unset: Iterable[str] = (),

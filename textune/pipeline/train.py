@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,7 @@ def train(
     *,
     text: str | None = None,
     label: str | Sequence[str] | None = None,
-    model: str | None = None,
+    model: str | os.PathLike[str] | None = None,
     preset: str | None = None,
     run: str | Path | None = None,
     overrides: Overrides = (),
