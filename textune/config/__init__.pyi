@@ -49,6 +49,7 @@ from .multitask import groups_of as groups_of
 from .overrides import EXTENDS as EXTENDS
 from .overrides import Overrides as Overrides
 from .overrides import listed as listed
+from .overrides import override_words as override_words
 from .parents import Layer as Layer
 from .paths import absolute as absolute
 from .paths import user_path as user_path
@@ -150,6 +151,7 @@ from .updaterules import RestartedCosineSchedule as RestartedCosineSchedule
 from .updaterules import Schedule as Schedule
 from .updaterules import ScheduleFree as ScheduleFree
 from .updaterules import Sgd as Sgd
+from .updaterules import Soup as Soup
 from .values import Arm as Arm
 from .values import AttentionLayout as AttentionLayout
 from .values import DeviceName as DeviceName
