@@ -131,14 +131,14 @@ def propose_for_rows(rows: GivenRows, held_out: Iterable[str], naming: Naming) -
     )
     tried = try_rows(section, guess.task, rows)
     _require_settled(tried.unsettled, read)
-    backbone, time = backbone_for(None if naming.model is None else os.fspath(naming.model), tried, near=[Path.cwd()])
+    backbone, _ = backbone_for(None if naming.model is None else os.fspath(naming.model), tried, near=[Path.cwd()])
     if backbone.unsettled:
         raise ConfigError(backbone.unsettled[0], key="model.pretrained", hint='Or name a folder: model="FOLDER".')
     facts = starter_facts(guess, tried, model=backbone.pretrained, remark=backbone.remark)
     tree = tomllib.loads(starter_config(facts))
     for name in ("train", *given):
         tree["data"].pop(name, None)
-    chosen = chosen_in_words(guess, tried.data) | {"model": backbone.in_words, "time": time}
+    chosen = chosen_in_words(guess, tried.data) | {"model": backbone.in_words}
     return Proposed(tree, chosen, (*guess.notes, *tried.notes, *backbone.notes))
 
 
@@ -149,7 +149,6 @@ def decided(proposed: Proposed, experiment: Experiment) -> str:
     named = proposed.tree["model"]["pretrained"]
     if (name := getattr(section, "pretrained", "")) and name != named and not stands_for(named, name):
         chosen["model"] = name
-        chosen.pop("time")
     said = "; ".join(f"{name}: {words}" for name, words in chosen.items())
     return f"decided from the rows: {said}; {experiment.train.duration} (others by text=, label=, model=, overrides=)"
 
