@@ -116,7 +116,7 @@ def test_bash_completes_words(tmp_path: Path) -> None:
     command.chmod(0o700)
     script = """
     eval "$(_TEXTUNE_COMPLETE=bash_source textune)"
-    compopt() { echo "compopt $*"; }
+    compopt() { echo "compopt $1 $2"; }
     COMP_WORDS=(textune train config.toml train.optim); COMP_CWORD=3
     _textune_completion textune
     echo "${COMPREPLY[@]}"

@@ -48,7 +48,7 @@ from textune.version import __version__
 from textune.wording import repeated_names
 
 if TYPE_CHECKING:
-    from textune.run import SilentTracker, Tracker
+    from textune.run import Tracker
 
 MANIFEST = "tag.json"
 """In a folder of outputs: which are complete, and of what job."""
@@ -161,7 +161,7 @@ def tag(
     for taggers that cannot be used; RunError where another process writes the same output.
     """
     settings, workers = settings or TagSettings(), workers or os.cpu_count() or 1
-    tracker = tracker or SilentTracker()
+    assert tracker is not None, "the decorator brings one"
     facts = _facts(settings, build_taggers(settings))
     every, folder = _plan(find_files(sources, key="--input"), target, facts)
     shards = [shard for shard in every if folder is None or not folder.take(shard)]
