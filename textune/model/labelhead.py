@@ -228,6 +228,21 @@ def change_head(
     return "" if lacking else change.notice
 
 
+def last_layer(hf: HuggingModel) -> nn.Linear:
+    """The linear layer whose rows are the outputs, once a head is settled; ModelError where there is none."""
+    prefix = hf.base_model_prefix + "."
+    found = [
+        module for name, module in hf.named_modules() if not name.startswith(prefix) and type(module) is nn.Linear
+    ]
+    if not found or found[-1].out_features != hf.num_labels:
+        raise ModelError(
+            f"the head of {type(hf).__name__} does not end in one linear layer, so none can be fitted.",
+            hint='Set task.few = "off".',
+            key="task.few",
+        )
+    return found[-1]
+
+
 def _has_read_head(hf: HuggingModel, new_tensors: Collection[str]) -> bool:
     """Whether any parameter outside the backbone came from the checkpoint."""
     prefix = hf.base_model_prefix + "."

@@ -5,6 +5,7 @@ from .folder import RunFolder as RunFolder
 from .header import describe as describe
 from .header import disk_warning as disk_warning
 from .manifest import Ending as Ending
+from .manifest import FewLabels as FewLabels
 from .manifest import Manifest as Manifest
 from .manifest import now as now
 from .manifest import read_manifest as read_manifest
