@@ -22,6 +22,9 @@ from bench.worker import ROOT
 PAGE, README, RESULTS = ROOT / "docs" / "performance.md", ROOT / "README.md", ROOT / "bench" / "results"
 BEGIN, END = "<!-- measurements: begin (make docs writes this part) -->", "<!-- measurements: end -->"
 
+NO_BREAK = "\0"
+"""Stands for a space where a line may not be broken."""
+
 Levels = Mapping[str, Sequence[Row]]
 """Level to its rows."""
 
@@ -102,21 +105,44 @@ def _section(name: str, levels: Levels, images: Mapping[str, str]) -> Iterator[s
     if not names:
         return
     found = {key: {level: row for level, rows in levels.items() for row in rows if row.id == key} for key in names}
-    columns, lines = ["question"], []
-    for level in levels:
-        columns += [f"{title(level)}: ours, peer", "ratio (smallest to largest pair)", "goal, met"]
-    for rows in found.values():
-        cells = [cell for level in levels for cell in _cells(rows.get(level))]
-        lines.append([_word(rows, "question"), *cells, _word(rows, "peer_name")])
-    yield f"### {name}\n\n{_table([*columns, 'peer is'], lines)}"
+    yield f"### {name}\n\n{_questions(found)}"
+    for level, rows in levels.items():
+        if lines := [[row.id, *_cells(row)] for row in rows]:
+            yield f"{title(level)}:\n\n{_table(['row', 'ours, peer', 'ratio (its pairs)', 'goal, met'], lines)}"
     yield from (f"![{_word(rows, 'question')}]({images[key]})" for key, rows in found.items() if key in images)
-    memory = [[key, *(_peaks(rows.get(level)) for level in levels)] for key, rows in found.items()]
-    yield from _remark("Peak memory in MiB, libraries and weights included:", ["row"], memory, levels)
+    yield from _memory(found)
     head = "Milliseconds of the kernel / batched products / scaled_dot_product_attention:"
     yield from _remark(head, ["dropout", "tokens of a row"], _attention(levels), levels)
     head = "Share of the predicted texts with the right label (a model of 60 steps):"
     yield from _remark(head, ["system"], _accuracy(levels), levels)
     yield from filter(None, (_dev_metrics(levels), _left_out(levels)))
+
+
+def _questions(found: Mapping[str, Mapping[str, Row]]) -> str:
+    """What each row asks, and of whom."""
+    return "\n".join(
+        _item(f"**{key}**: {_word(rows, 'question')}. Peer: {_word(rows, 'peer_name')}") for key, rows in found.items()
+    )
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, 119, break_long_words=False, break_on_hyphens=False)
+
+
+def _item(text: str) -> str:
+    """Of a list, wrapped."""
+    return textwrap.fill(f"- {text}", 119, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def _memory(found: Mapping[str, Mapping[str, Row]]) -> Iterator[str]:
+    """Peaks of each row at each level; nothing where none has any."""
+    lines = []
+    for key, rows in found.items():
+        peaks = {level: _peaks(row) for level, row in rows.items()}
+        shown = "; ".join(f"{title(level)}: {words}" for level, words in peaks.items() if words != "-")
+        lines += [_item(f"{key}: {shown}")] if shown else []
+    if lines:
+        yield "\n".join(["Peak memory in MiB, libraries and weights included:", "", *lines])
 
 
 def _remark(head: str, columns: Sequence[str], lines: Sequence[Sequence[str]], levels: Levels) -> Iterator[str]:
@@ -133,9 +159,7 @@ def _word(rows: Mapping[str, Row], read: str) -> str:
     return "; ".join(f"{title(level)}: {word}" for level, word in words.items())
 
 
-def _cells(row: Row | None) -> list[str]:
-    if row is None:
-        return ["not measured", "-", "-"]
+def _cells(row: Row) -> list[str]:
     return [f"{show_number(row.ours)}, {show_number(row.peer)} {row.unit}", show_ratio(row), show_goal(row)]
 
 
@@ -184,22 +208,15 @@ def floor(rows: Sequence[Row], name: str) -> tuple[float, float, float] | None:
 
 def _floors(levels: Levels) -> str:
     """What the products alone allow, for every row with a known number of parameters."""
-    lines = []
-    for name in dict.fromkeys(
-        name for rows in levels.values() for name in TABLE["floors"] if any(row.id == name for row in rows)
-    ):
-        cells = []
-        for found in (floor(rows, name) for rows in levels.values()):
-            shown = [" / ".join(map(show_number, found)), show_number(found[1] / found[2])] if found else ["-", "-"]
-            cells += shown
-        lines += [[name, *cells]] if set(cells) != {"-"} else []
-    columns = ["row"]
-    for level in levels:
-        columns += [
-            f"{title(level)}: ours / peer / products alone, ms a batch",
-            "ratio if nothing but products took time",
-        ]
-    return f"### The floor\n\n{_table(columns, lines)}" if lines else ""
+    parts = []
+    for level, rows in levels.items():
+        lines = []
+        for name in TABLE["floors"]:
+            if times := floor(rows, name):
+                lines.append([name, " / ".join(map(show_number, times)), show_number(times[1] / times[2])])
+        columns = ["row", "ours / peer / products alone, ms a batch", "ratio if nothing but products took time"]
+        parts += [f"{title(level)}:\n\n{_table(columns, lines)}"] if lines else []
+    return "\n\n".join(["### The floor", *parts]) if parts else ""
 
 
 def _accuracy(levels: Levels) -> list[list[str]]:
@@ -221,7 +238,7 @@ def _dev_metrics(levels: Levels) -> str:
             values = ", ".join(f"{key} {value}" for key, value in score.items() if key != "date")
             systems.append(f"{system} {values} ({score['date']})")
         if systems:
-            return f"Scores of whole runs beside the speed: {'; '.join(systems)}. Source: {source}."
+            return _filled(f"Scores of whole runs beside the speed: {'; '.join(systems)}. Source: {source}.")
     return ""
 
 
@@ -231,7 +248,7 @@ def _left_out(levels: Levels) -> str:
     for level, details in ((level, row.details) for level, rows in levels.items() for row in rows):
         found = [f"{name} left out: {reason}." for name, reason in details.get("left_out", {}).items()]
         found += [f"{name} {reason}." for name, reason in details.get("not_held", {}).items()]
-        lines |= dict.fromkeys(f"- {title(level)}: {line}" for line in found)
+        lines |= dict.fromkeys(_item(f"{title(level)}: {line}") for line in found)
     return "\n".join(lines)
 
 
@@ -247,26 +264,25 @@ def _origins(levels: Levels) -> str:
         origin = f"- {title(level)}: {row.date}, {row.machine}, {row.threads} threads; {packages}"
         grouped.setdefault(origin, []).append(row.id)
         facts.append(_facts(row))
-    columns = ["row", "level", "data", "segments", "seconds in all", "machine in use by others before", "command"]
     lines = [
         textwrap.fill(f"{origin}: {', '.join(names)}", 119, subsequent_indent="  ", break_on_hyphens=False)
         for origin, names in grouped.items()
     ]
-    return "\n".join([*lines, "", _table(columns, facts)])
+    how = "Row and level: data; segments; seconds in all; how busy others kept the machine before; the command."
+    return "\n".join([*lines, "", how, "", *facts])
 
 
-def _facts(row: Row) -> list[str]:
+def _facts(row: Row) -> str:
     segment, busy, spent = (row.details.get(key) for key in ("segment", "busy_before", "question_seconds"))
     rows_each = f" of {segment['rows']:,} rows" if segment and "rows" in segment else ""
-    return [
-        row.id,
-        title(row.level),
-        str(row.details.get("data", "-")),
-        f"{segment['segments']}{rows_each}" if segment else "-",
-        "-" if spent is None else f"{spent:.0f}",
-        "-" if busy is None else f"{show_number(100 * busy)} %",
-        f"`{row.command}`",
+    known = [
+        str(row.details.get("data", "")),
+        f"{segment['segments']}{rows_each}" if segment else "",
+        "" if spent is None else f"{spent:.0f} s",
+        "" if busy is None else f"{show_number(100 * busy)} % busy",
+        f"`{row.command}`".replace(" ", NO_BREAK),
     ]
+    return _item(f"**{row.id}**, {title(row.level)}: {'; '.join(filter(None, known))}").replace(NO_BREAK, " ")
 
 
 if __name__ == "__main__":

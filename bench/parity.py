@@ -180,13 +180,18 @@ def render(parity: Parity, tests: Mapping[str, Sequence[Test]]) -> str:
 
 
 def _table(parity: Parity, tests: Mapping[str, Sequence[Test]]) -> Iterator[str]:
-    columns = ["feature", "textune", *parity.systems.values(), "proved by"]
+    columns = ["feature", "textune", *map(_short, parity.systems.values()), "proved by"]
     yield f"| {' | '.join(columns)} |"
     yield "|" + "---|" * len(columns)
     for name, feature in parity.features.items():
         own = ["tests below"] if tests.get(name) else []
         cells = [feature.row, answer(name, parity, tests), *feature.answers, ", ".join([*feature.lines, *own])]
         yield f"| {' | '.join(cells)} |"
+
+
+def _short(system: str) -> str:
+    """The name of a system as the head of a column."""
+    return system.removesuffix(" text classification").removesuffix(" example scripts")
 
 
 def _lines(parity: Parity, tests: Mapping[str, Sequence[Test]]) -> Iterator[tuple[str, str]]:
@@ -196,6 +201,8 @@ def _lines(parity: Parity, tests: Mapping[str, Sequence[Test]]) -> Iterator[tupl
 
 
 def _item(text: str) -> str:
+    """Wrapped; where a test does not fit into a line, its name stands below its file."""
+    text = re.sub(r"`([^`\s]{112,})`", lambda found: "`" + found[1].replace("::", "` `::") + "`", text)
     return textwrap.fill(f"- {text}", 119, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 

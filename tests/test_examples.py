@@ -145,7 +145,9 @@ def test_every_question_about_metadata_is_a_command(tmp_path: Path) -> None:
     """Those of the documentation load, and each differs from the example."""
     text = (ROOT / "docs" / "metadata.md").read_text(encoding="utf-8")
     section = text.partition("### One question, one command")[2].partition("\n## ")[0]
-    commands = [shlex.split(line) for line in section.splitlines() if line.startswith("textune train ")]
+    commands = [
+        shlex.split(line) for line in section.replace("\\\n", "").splitlines() if line.startswith("textune train ")
+    ]
     assert len(commands) >= 9
     example = load_config(ROOT / "examples" / "metadata_small.toml").experiment
     found = [example]

@@ -37,6 +37,7 @@ BELOW = {
     "imports",
     "ahead",
     "ranks",
+    "version",
 }
 """Modules that every room may use; they use only each other."""
 FLOW = [
@@ -51,6 +52,7 @@ FLOW = [
     "prediction",
     "evaluation",
     "run",
+    "console",
     "exports",
     "serving",
     "pipeline",
@@ -58,7 +60,6 @@ FLOW = [
     "sklearn",
     "launch",
     "chaos",
-    "console",
     "cli",
 ]
 SEES_ONLY = {"launch": {"config"}, "adapters": {"config"}}
@@ -419,13 +420,58 @@ def test_nothing_heavy_is_imported_before_it_is_used(statement: str, absent: set
     assert done.stdout.split() == []
 
 
+VERBS = {
+    "chaos": "textune.chaos.chaos",
+    "check": "textune.check",
+    "compare": "textune.compare",
+    "convert": "textune.convert",
+    "decide": "textune.decide",
+    "doctor": "textune.doctor",
+    "evaluate": "textune.evaluate",
+    "export": "textune.export",
+    "generate": "textune.generate",
+    "glue": "textune.glue",
+    "info": "textune.info",
+    "init": "textune.init",
+    "launch": "textune.launch.prepare",
+    "predict": "textune.predict",
+    "presets": "textune.presets",
+    "push": "textune.push",
+    "render": "textune.render",
+    "repeat": "textune.repeat",
+    "report": "textune.report",
+    "runs": "textune.runs",
+    "schema": "textune.schema",
+    "serve": "textune.serve",
+    "show": "textune.show",
+    "sweep": "textune.sweep",
+    "tag": "textune.tag",
+    "test": "textune.chaos.prove_machine",
+    "tracking": "textune.replay",
+    "train": "textune.train",
+}
+"""The function of each verb of the command line."""
+
+
+def test_every_verb_is_a_function_and_the_page_says_which() -> None:
+    from textune.cli import commands
+
+    assert {name for name, command in commands.commands.items() if not command.hidden} == set(VERBS)
+    for path in VERBS.values():
+        module, _, name = path.rpartition(".")
+        function = getattr(importlib.import_module(module), name)
+        assert callable(function) and function.__doc__, path
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    said = dict(re.findall(r"^\| `(\w+)` \| `([\w.]+)` \|", page, re.MULTILINE))
+    assert said == VERBS
+
+
 def test_the_public_names_are_these_and_exist() -> None:
     import textune
 
-    verbs = ["check", "compare", "decide", "doctor", "evaluate", "load", "predict_files", "push", "repeat"]
-    verbs += ["sweep", "train"]
     types = ["Aim", "Prediction", "Report", "TextuneError", "TrainResult", "TrainedModel"]
-    assert textune.__all__ == [*types, "__version__", *verbs]
+    verbs = [path.removeprefix("textune.") for path in VERBS.values() if path.count(".") == 1]
+    assert textune.__all__ == [*types, "__version__", *sorted([*verbs, "load", "predict_files"])]
     for name in textune.__all__:
         assert getattr(textune, name) is not None
     with pytest.raises(AttributeError):

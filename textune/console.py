@@ -1,5 +1,5 @@
-"""Shows a run in a terminal: with a progress bar, or without a terminal one plain line per interval. Used only by
-`cli`.
+"""Shows a run in a terminal: with a progress bar, or without a terminal one plain line per interval. Used by
+`cli`, and the bar alone where Python calls a verb.
 """
 
 from __future__ import annotations

@@ -51,3 +51,17 @@ def _is_same(file: TextIO, path: Path) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
         return False
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the file now; True also where that cannot be known (Windows, no rights to read)."""
+    if sys.platform == "win32":
+        return path.is_file()
+    try:
+        with path.open(encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:  # BlockingIOError: somebody holds it
+        return True
+    return False

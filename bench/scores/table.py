@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 from statistics import mean, median
 
@@ -23,8 +24,8 @@ TASKS: dict[str, tuple[str, list[str]]] = {
 }
 """Task to its title and the metrics shown, the main one first."""
 HARDWARE = "one core of an AMD EPYC (Zen 4, bf16), shared with other work"
-BACKBONES = {"minilm": "all-MiniLM-L6-v2", "smollm2": "SmolLM2-135M-Instruct"}
-WAYS = {"full": "everything", "lora": "LoRA r 8", "qlora": "LoRA r 8 beside 4-bit weights (nf4)"}
+BACKBONES = {"minilm": "MiniLM-L6", "smollm2": "SmolLM2"}
+WAYS = {"full": "everything", "lora": "LoRA", "qlora": "LoRA, nf4"}
 """Ways to train the backbones on SST-2; `sst2/BACKBONE-WAY.toml` is the config of one."""
 OF_SMOLLM2 = """
 SmolLM2's weights came from a file of 4-bit blocks and were read as floats: its scores are not those of the published
@@ -92,17 +93,17 @@ def _cell(runs: Runs, metric: str) -> str:
 
 
 def _difference(ours: Runs, theirs: Runs, metric: str) -> str:
-    """The difference of the means beside the larger seed spread (largest minus smallest)."""
+    """The difference of the means beside the larger spread of the seeds (largest minus smallest)."""
     seeds = sorted(set(ours) & set(theirs))
     both = [[runs[seed]["last"][metric] for seed in seeds] for runs in (ours, theirs)]
-    spread = f" (seed spread {max(max(v) - min(v) for v in both):.3f})" if len(seeds) > 1 else ""
+    spread = f" (spread {max(max(v) - min(v) for v in both):.3f})" if len(seeds) > 1 else ""
     return f"{mean(both[0]) - mean(both[1]):+.3f}{spread}" if seeds else "-"
 
 
 def _scores(runs: dict[str, dict[str, Runs]]) -> str:
     lines = [
-        "| task | metric | textune | Trainer | difference | no encoder | seeds |",
-        "|---|---|---|---|---|---|---|",
+        "| task | metric | textune | Trainer | difference | no encoder |",
+        "|---|---|---|---|---|---|",
     ]
     for task, found in runs.items():
         ours, theirs, floor = found.values()
@@ -113,14 +114,13 @@ def _scores(runs: dict[str, dict[str, Runs]]) -> str:
                 _difference(ours, theirs, metric),
                 _cell(floor, metric),
             ]
-            lines.append(f"| {' | '.join([TASKS[task][0], metric, *cells, ', '.join(map(str, sorted(ours)))])} |")
+            lines.append(f"| {' | '.join([TASKS[task][0], metric, *cells])} |")
     return "\n".join(lines)
 
 
 def _few_numbers() -> str:
     """Training everything beside training few numbers, a line for each backbone and way that has a run."""
-    columns = ["backbone", "trained", "numbers trained", "training rows, batch size", "learning rate", "accuracy"]
-    columns += ["beside training everything", "peak memory"]
+    columns = ["backbone", "trained", "numbers", "rows, batch", "rate", "accuracy", "beside everything", "MiB"]
     lines, origins = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)], set[str]()
     for backbone, title in BACKBONES.items():
         everything = _read("textune", f"{backbone}-full")
@@ -133,14 +133,15 @@ def _few_numbers() -> str:
             cells += [f"{train['optimizer']['lr']:g}", _cell(runs, "accuracy")]
             cells += ["-" if way == "full" else _difference(runs, everything, "accuracy")]
             peak = max(other["peak_memory_mb"] for other in runs.values())
-            lines.append(f"| {' | '.join([*cells, f'{peak:,.0f} MiB'])} |")
+            lines.append(f"| {' | '.join([*cells, f'{peak:,.0f}'])} |")
             origins |= {
                 f"{other['date']}, {other['machine']}, threads: {other['threads']}, {other['precision']}, torch"
                 f" {other['versions']['torch']}, transformers {other['versions']['transformers']}"
                 for other in runs.values()
             }
     notes = [OF_SMOLLM2] if any(BACKBONES["smollm2"] in line for line in lines) else []
-    return "\n".join([*lines, "", f"Where and when: {'; '.join(sorted(origins))}.", *notes])
+    where = textwrap.fill(f"Where and when: {'; '.join(sorted(origins))}.", 119, break_on_hyphens=False)
+    return "\n".join([*lines, "", where, *notes])
 
 
 def _columns() -> str:
@@ -148,13 +149,14 @@ def _columns() -> str:
     plain, source = (_read("textune", f"reviews-{way}") for way in ("plain", "source"))
     if not (plain and source):
         return ""
-    lines = ["| before each text | accuracy | beside none | lift of `source` in the reports |", "|---|---|---|---|"]
+    lines = ["| before each text | accuracy | beside none | lift of `source` |", "|---|---|---|---|"]
     lines.append(f"| nothing | {_cell(plain, 'accuracy')} | - | - |")
     lifts = [lift for run in source.values() for lift in run["reports"]["validation"]["lifts"]]
     single = (f"{one['lift']:+.3f} in {one['interval'][0]:+.3f} to {one['interval'][1]:+.3f}" for one in lifts)
-    shown = f"{mean(one['lift'] for one in lifts):+.3f} ({', '.join(single)})"
+    shown = f"{mean(one['lift'] for one in lifts):+.3f}"
     difference = _difference(source, plain, "accuracy")
     lines.append(f"| `source` | {_cell(source, 'accuracy')} | {difference} | {shown} |")
+    lines += ["", f"The lift of each seed: {', '.join(single)}."]
     run = source[min(source)]
     rows = f"{run['rows']['train']:,} training and {run['rows']['validation']:,} validation rows"
     where = f"{run['date']}, {run['machine']}, threads: {run['threads']}, {run['precision']}"
@@ -177,22 +179,20 @@ def _rates() -> str:
 
 def _worth(runs: dict[str, dict[str, Runs]]) -> str:
     """What one gets without a model."""
-    columns = (
-        "task | rows | main metric | 95 % interval (seed 0) | method"
-        " | baseline: always the commonest answer, or the mean"
-    )
-    lines = [f"| {columns} |", "|---|---|---|---|---|---|"]
+    columns = "task | rows | main metric | 95 % interval (seed 0) | baseline: always the commonest answer, or the mean"
+    lines, methods = [f"| {columns} |", "|---|---|---|---|---|"], dict[str, list[str]]()
     for task, found in runs.items():
         report = next(iter(found["textune"].values()))["reports"]["validation"]
         main, baseline = report["main"], report["baseline"]
         low, high = main["interval_95"] or (float("nan"), float("nan"))
         # reports written before intervals named their method hold percentiles of the bootstrap
         value = f"{main['metric']} {main['value']:.3f} | {low:.3f} to {high:.3f}"
-        value += f" | {main.get('interval_method', 'percentile bootstrap')}"
+        methods.setdefault(main.get("interval_method", "percentile bootstrap"), []).append(TASKS[task][0])
         name, beaten = baseline["compared"], "" if baseline["beaten"] else ", **not beaten**"
         base = f"{name} {baseline['metrics'][name]:.3f}{beaten} ({report['metrics'][name]:.3f} by the model)"
         lines.append(f"| {TASKS[task][0]} | {report['rows']:,} | {value} | {base} |")
-    return "\n".join(lines)
+    how = "; ".join(f"{method} of {', '.join(names)}" for method, names in methods.items())
+    return "\n".join([*lines, "", textwrap.fill(f"Method of the intervals: {how}.", 119)])
 
 
 def _machines(runs: dict[str, dict[str, Runs]]) -> str:

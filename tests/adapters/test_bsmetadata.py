@@ -390,7 +390,7 @@ def test_the_command_writes_a_config_and_never_overwrites(
     assert written.code == 0 and "textune train v2.toml --run metadata_outputs/" in written.out
     assert (folder / "v2.toml").read_text(encoding="utf-8") == printed.out
     again = call(*words, "--out", "v2.toml", "--json")
-    assert again.code == 2 and json.loads(again.out)["key"] == "--out"
+    assert again.code == 2 and json.loads(again.out)["error"]["key"] == "--out"
     as_json = call(*words, "--json")
     assert json.loads(as_json.out)["config"]["train"]["batch_size"] == 256
     assert "block_size" in json.dumps(json.loads(as_json.out)["left_out"])
@@ -457,7 +457,7 @@ def section() -> str:
 def test_the_page_names_keys_that_exist_and_each_that_changes_nothing() -> None:
     text = section()
     names = {key.rpartition(".")[2] for key in KEYS}
-    rows = re.findall(r"^\| (`.+?`.*?) \|", text, re.MULTILINE)
+    rows = re.findall(r"^(?:\| |- \*\*)(`.+?`.*?)(?: \||\*\*)", text, re.MULTILINE)
     theirs = {word for row in rows for word in re.findall(r"`(\w+)`", row)}
     of_deepspeed = {"stage", "fp16", "bf16"}
     assert theirs - of_deepspeed - {"_end"} <= names | {"html_parser_config"}

@@ -14,7 +14,7 @@ from textune.config.taskkinds import AutoTask
 from textune.data.reading.streamoptions import StreamOptions, stream_format
 from textune.data.reading.windows import read_rows
 from textune.model.outofmemory import CallerBudget
-from textune.pipeline.predict import predict_file
+from textune.pipeline.predict_file import predict_file
 from textune.prediction.card import HeadCard, ModelCard
 from textune.prediction.predictor import Predictor
 from textune.ranks import ALONE

@@ -35,7 +35,20 @@ def test_help_shows_an_example(run: Any, verb: str) -> None:
 
 
 def test_verbs_stand_in_the_order_of_the_work() -> None:
-    work = ["init", "check", "train", "repeat", "sweep", "evaluate", "decide", "compare", "report", "predict", "info"]
+    work = [
+        "init",
+        "check",
+        "train",
+        "repeat",
+        "sweep",
+        "evaluate",
+        "decide",
+        "compare",
+        "report",
+        "predict",
+        "info",
+        "runs",
+    ]
     others = [
         "export",
         "push",

@@ -25,7 +25,7 @@ import textune
 from textune.config.values import OnBadRow
 from textune.data.reading.streamoptions import StreamOptions
 from textune.errors import DataError, Preempted
-from textune.pipeline.predict import predict_file
+from textune.pipeline.predict_file import predict_file
 from textune.prediction.load import load
 from textune.prediction.predictor import Predictor
 from textune.prediction.rows import predict_table

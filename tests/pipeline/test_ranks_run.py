@@ -20,7 +20,7 @@ from textune.cli import main
 from textune.config.sources import Columns, FilesSource
 from textune.data.reading.streamoptions import StreamOptions
 from textune.errors import DataError
-from textune.pipeline.predict import predict_file
+from textune.pipeline.predict_file import predict_file
 from textune.prediction.load import load
 from textune.ranks import ALONE, Ranks
 

@@ -460,7 +460,7 @@ def test_a_folder_of_outputs_and_one_of_them_are_not_written_at_once(call: Any, 
     parts.mkdir(parents=True)
     with held(parts / "lock"):
         answer = call("tag", "--input", "in-?.jsonl", "--output", "out")
-        assert answer.code == 2 and "in-1.jsonl (process" in answer.err
+        assert answer.code == 75 and "in-1.jsonl (process" in answer.err
         assert names(parts) == ["lock"]
     told = json.loads(call("tag", "--input", "in-?.jsonl", "--output", "out", "--json").out)
     assert told["kept"] >= 1 and told["pages"] == 9

@@ -151,15 +151,15 @@ def test_few_trained_numbers_stand_beside_training_everything(tmp_path: Path, mo
             run = a_run(seed, accuracy + seed / 100, trained=trained, lr=lr)
             write_json(tmp_path / "textune" / f"minilm-{way}-{seed}.json", run)
     write_json(tmp_path / "rates" / "minilm-lora.json", {"held_out": 1000, "scores": {"0.001": 0.8, "0.002": 0.85}})
-    name = "| all-MiniLM-L6-v2 |"
-    less = "-0.020 (seed spread 0.010)"
+    name = "| MiniLM-L6 |"
+    less = "-0.020 (spread 0.010)"
     found = results_table._few_numbers().splitlines()[2:]
     assert found[-1].endswith("2026-11-30, a processor, threads: 1, fp32, torch 2.13, transformers 5.23.")
     assert found[:2] == [
-        f"{name} everything | 14,000,000 | 5,000, 16 | 0.0001 | 0.905 (0.900, 0.910) | - | 701 MiB |",
-        f"{name} LoRA r 8 | 300,000 | 5,000, 16 | 0.002 | 0.885 (0.880, 0.890) | {less} | 701 MiB |",
+        f"{name} everything | 14,000,000 | 5,000, 16 | 0.0001 | 0.905 (0.900, 0.910) | - | 701 |",
+        f"{name} LoRA | 300,000 | 5,000, 16 | 0.002 | 0.885 (0.880, 0.890) | {less} | 701 |",
     ]
-    assert results_table._rates().splitlines()[2:] == [f"{name} LoRA r 8 | 0.001: 0.800, 0.002: 0.850 (1,000 rows) |"]
+    assert results_table._rates().splitlines()[2:] == [f"{name} LoRA | 0.001: 0.800, 0.002: 0.850 (1,000 rows) |"]
 
 
 def test_columns_before_the_text_stand_beside_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,8 +173,8 @@ def test_columns_before_the_text_stand_beside_none(tmp_path: Path, monkeypatch: 
             write_json(tmp_path / "textune" / f"reviews-{way}-{seed}.json", run)
     found = results_table._columns().splitlines()
     assert "| nothing | 0.805 (0.800, 0.810) | - | - |" in found
-    lifts = "+0.015 (+0.010 in -0.020 to +0.030, +0.020 in -0.020 to +0.030)"
-    assert f"| `source` | 0.835 (0.830, 0.840) | +0.030 (seed spread 0.010) | {lifts} |" in found
+    assert "| `source` | 0.835 (0.830, 0.840) | +0.030 (spread 0.010) | +0.015 |" in found
+    assert "The lift of each seed: +0.010 in -0.020 to +0.030, +0.020 in -0.020 to +0.030." in found
     assert "Where and when: seeds 0, 1, 2026-11-30, a processor, threads: 1, fp32." in found
 
 

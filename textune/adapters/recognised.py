@@ -20,8 +20,10 @@ from textune.config import (
     Overrides,
     is_preset,
     keys_of,
+    laid_over,
     load_config,
     read_tree,
+    require_suitable,
     user_path,
 )
 from textune.errors import ConfigError
@@ -117,19 +119,28 @@ def load_any(
     unset: Iterable[str] = (),
     *,
     processes: int | None = None,
+    preset: str | None = None,
 ) -> Loaded:
     """As `load_config`, where `config` may also be the file of another system.
 
     `overrides` and `unset` are keys of ours, which are laid over what the file becomes. `processes`: how many train,
-    if somebody says; the rows of a step of a foreign configuration depend on it. Raises a ConfigError for a file that
-    is no configuration of a run by itself, and all that the system's own adapter refuses.
+    if somebody says; the rows of a step of a foreign configuration depend on it. `preset`: `fast`, `balanced` or
+    `best`, laid over the configuration and under `overrides`. Raises a ConfigError for a file that is no configuration
+    of a run by itself, and all that the system's own adapter refuses.
     """
+    overrides = laid_over(overrides, preset)
+    foreign = None
     if isinstance(config, str | os.PathLike) and not is_preset(config):
-        file = user_path(config)
-        name = system_of(file)
-        if name is not None:
-            return load_foreign(_read(file, name, processes), overrides, unset)
-    return load_config(config, overrides, unset)
+        foreign = read_foreign(user_path(config), processes=processes)
+    loaded = load_config(config, overrides, unset) if foreign is None else load_foreign(foreign, overrides, unset)
+    require_suitable(loaded.experiment, preset)
+    return loaded
+
+
+def read_foreign(file: Path, *, processes: int | None = None) -> Foreign | None:
+    """Another system's file, read by its adapter; None for a file of ours. ConfigError as of `load_any`."""
+    name = system_of(file)
+    return None if name is None else _read(file, name, processes)
 
 
 def _read(file: Path, name: str, processes: int | None) -> Foreign:

@@ -28,6 +28,7 @@ from textune.errors import RunError
 from textune.model import KernelError, compiler_obstacle, load_library, processor, resolve_device
 from textune.pipeline import train
 from textune.ranks import Ranks, joined, launched
+from textune.run import SilentTracker
 from textune.wording import count
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ class _Together:
             bare = {name: value for name, value in os.environ.items() if not name.startswith(_OF_LAUNCHERS)}
             return start(self.words(run, kind="ddp"), self.world, run.with_suffix(".log"), bare)
         ranks.wait()
-        train(_TOY, run=run, overrides=self.overrides(run, kind=self.kind), unset=_UNSET)
+        train(_TOY, run=run, overrides=self.overrides(run, kind=self.kind), unset=_UNSET, tracker=SilentTracker())
         return 0
 
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import click
 
-from textune import __version__
 from textune.cli.chaos import chaos
 from textune.cli.comparing import compare
 from textune.cli.configs import check, init, presets, schema, show
@@ -24,6 +23,7 @@ from textune.cli.documents import generate, render
 from textune.cli.exporting import export
 from textune.cli.glue import glue
 from textune.cli.launching import launch
+from textune.cli.listing import list_runs
 from textune.cli.models import evaluate, info, report
 from textune.cli.options import as_setting
 from textune.cli.output import failure, print_any_character, print_json
@@ -40,6 +40,7 @@ from textune.cli.tracking import tracking
 from textune.errors import NO_MEMORY, ConfigError, Preempted, TextuneError
 from textune.exitcodes import TABLE, code_of_error, is_out_of_memory
 from textune.ranks import launched_rank
+from textune.version import __version__
 from textune.wording import escaped, nearest
 
 __all__ = ["commands", "main"]
@@ -191,6 +192,7 @@ def _name_nearest_script(ctx: click.Context, word: str) -> None:
         report,
         predict,
         info,
+        list_runs,
         export,
         push,
         serve,

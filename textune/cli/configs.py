@@ -6,8 +6,9 @@ import shlex
 
 import click
 
-from textune.cli.options import Examples, config_options, json_option, quiet_option
-from textune.cli.output import failure, print_json, print_json_value, result_console, run_tracker, say
+from textune.cli.options import config_options, json_option, preset_option
+from textune.cli.output import aside, failure, print_json, print_json_value, result_console, run_tracker, say
+from textune.cli.verbs import Examples, quiet_option
 from textune.errors import MEND
 from textune.imports import importing
 
@@ -19,7 +20,14 @@ from textune.imports import importing
     "textune init train.tsv --out config.toml --pretrained path/to/backbone",
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--out", required=True, metavar="CONFIG.toml", help="The file to write; an existing one is refused.")
+@click.option(
+    "--out",
+    "--output",
+    "out",
+    required=True,
+    metavar="CONFIG.toml",
+    help="The file to write; an existing one is refused.",
+)
 @click.option("--pretrained", metavar="BACKBONE", help="Folder or hub name of the backbone.")
 @json_option
 def init(files: tuple[str, ...], out: str, pretrained: str | None, as_json: bool) -> None:
@@ -38,9 +46,9 @@ def init(files: tuple[str, ...], out: str, pretrained: str | None, as_json: bool
     else:
         print_facts(result_console(), started.chosen)
         for note in started.notes:
-            click.echo(f"note: {note}", err=True)
+            aside(f"note: {note}")
         for what in started.unsettled:
-            click.echo(f"to set: {what}", err=True)
+            aside(f"to set: {what}")
         then = f"textune check {shlex.quote(out)}"
         ending = f"Next: {then}" if started.ok else f"It is not ready: set what is listed above, then {then}"
         click.echo(f"Wrote {out}. {ending}")
@@ -56,6 +64,7 @@ def init(files: tuple[str, ...], out: str, pretrained: str | None, as_json: bool
     "textune check config.toml --no-timing",
 )
 @config_options
+@preset_option
 @click.option(
     "--no-timing", is_flag=True, help="Do not measure a few batches to predict the time, which can take minutes."
 )
@@ -65,6 +74,7 @@ def check(
     config: str,
     overrides: tuple[str, ...],
     unset: tuple[str, ...],
+    preset: str | None,
     no_timing: bool,
     as_json: bool,
     quiet: bool,
@@ -89,6 +99,7 @@ def check(
     with run_tracker(quiet=quiet) as tracker:
         result = run_check(
             config,
+            preset=preset,
             overrides=overrides,
             unset=unset,
             timing=not no_timing,
@@ -103,7 +114,10 @@ def check(
         print_facts(console, {name: fact for name, fact in result.words.items() if name not in shown})
         counts = {level: sum(f.level == level for f in result.findings) for level in ("error", "warning")}
         verb = "render" if isinstance(result, DocumentsCheck) and not result.training else "train"
-        then = shlex.join(["textune", verb, config, *overrides, *(word for key in unset for word in ("--unset", key))])
+        laid = ["--preset", preset] if preset is not None else []
+        then = shlex.join(
+            ["textune", verb, config, *laid, *overrides, *(word for key in unset for word in ("--unset", key))]
+        )
         verdict = f"ready: {then}" if result.ok else "not ready: fix the errors first"
         say(console, f"{count(counts['error'], 'error')}, {count(counts['warning'], 'warning')}; {verdict}")
     if not result.ok:

@@ -8,18 +8,18 @@ import click
 
 from textune.cli.options import (
     OWN_RANKS,
-    Examples,
     config_options,
     json_option,
     own_ranks_option,
+    preset_option,
     processes_option,
     processes_started,
-    quiet_option,
     resume_and_overrides,
     resume_option,
     run_option,
 )
 from textune.cli.output import print_json, result_console, run_tracker, say
+from textune.cli.verbs import Examples, quiet_option
 from textune.imports import importing
 from textune.ranks import launched
 
@@ -35,12 +35,14 @@ if TYPE_CHECKING:
     short_help="Train, keep the best model, evaluate it, write the run folder.",
     examples="textune train config.toml --run runs/first\n"
     "textune train config.toml --run runs/second train.optimizer.lr=3e-5 'train.duration=2 epochs'\n"
+    "textune train config.toml --preset fast\n"
     "textune train config.toml --run runs/first --resume\n"
     "textune train config.toml --run runs/branch --resume runs/first/checkpoints/step-120\n"
     "textune train config.toml --fast-dev-run\n"
     "textune train training-wizard.toml --processes 4",
 )
 @config_options
+@preset_option
 @run_option
 @resume_option
 @click.option("--dry-run", is_flag=True, help="Build and check everything, show what would be trained, write nothing.")
@@ -55,6 +57,7 @@ def train(
     config: str,
     overrides: tuple[str, ...],
     unset: tuple[str, ...],
+    preset: str | None,
     run: str | None,
     resume: str | None,
     dry_run: bool,
@@ -72,7 +75,9 @@ def train(
     from textune.adapters import load_any
 
     resume, overrides = resume_and_overrides(resume, overrides)
-    loaded = load_any(config, overrides, unset, processes=processes_started(processes, own_ranks=own_ranks))
+    loaded = load_any(
+        config, overrides, unset, processes=processes_started(processes, own_ranks=own_ranks), preset=preset
+    )
     if processes is not None and not loaded.kept:
         raise click.UsageError(
             "--processes is for files of other systems, whose rows of a step depend on it; train.distributed.devices"

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from textune.cli.options import Examples, decision_option, device_options, options_in_errors
-from textune.errors import ModelError
+from textune.cli.options import decision_option, device_options, options_in_errors
+from textune.cli.output import aside
+from textune.cli.verbs import Examples
 from textune.imports import importing
-from textune.serving import let_threads_sleep
+from textune.serving import let_threads_sleep, needing_packages
 
 
 @click.command(
@@ -84,7 +83,7 @@ def serve(models: tuple[str, ...], token: str | None, token_file: Path | None, *
     if token is not None and token_file is not None:
         raise click.UsageError("--token and --token-file are two ways to say the same: give only one of them.")
     let_threads_sleep()
-    with importing(for_good=True), _extra():
+    with importing(for_good=True), needing_packages():
         from textune.serving import LoadOptions, Models, Settings, named_folders, read_token
         from textune.serving import serve as run_server
 
@@ -93,25 +92,12 @@ def serve(models: tuple[str, ...], token: str | None, token_file: Path | None, *
     }
     settings = Settings(token=token if token_file is None else read_token(token_file), **options)
     if settings.is_open:
-        click.echo(f"note: everyone who reaches {settings.host} is answered; --token keeps others out", err=True)
+        aside(f"note: everyone who reaches {settings.host} is answered; --token keeps others out")
 
     def note(sentence: str) -> None:
-        click.echo(f"note: {sentence}", err=True)
+        aside(f"note: {sentence}")
 
     with options_in_errors():
         served = Models(named_folders(models), settings, LoadOptions(**loading), on_notice=note)
     names = ", ".join(one.name for one in served)
-    run_server(served, settings, on_start=lambda address: click.echo(f"Serving {names} at {address}", err=True))
-
-
-@contextlib.contextmanager
-def _extra() -> Iterator[None]:
-    """ModelError with the command where the packages of a server are missing."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in {"fastapi", "starlette", "uvicorn", "prometheus_client"}:
-            raise
-        raise ModelError(
-            f"a server needs {error.name}, which is not installed.", hint='Run `pip install "textune[serve]"`.'
-        ) from error
+    run_server(served, settings, on_start=lambda address: aside(f"Serving {names} at {address}"))

@@ -43,6 +43,7 @@ from .multitask import groups_of as groups_of
 from .overrides import EXTENDS as EXTENDS
 from .overrides import Overrides as Overrides
 from .overrides import listed as listed
+from .overrides import override_words as override_words
 from .parents import Layer as Layer
 from .paths import absolute as absolute
 from .paths import user_path as user_path
@@ -52,6 +53,9 @@ from .presets import preset_names as preset_names
 from .problems import Problem as Problem
 from .problems import keys_called as keys_called
 from .problems import refuse as refuse
+from .problems import setting_names as setting_names
+from .quality import laid_over as laid_over
+from .quality import require_suitable as require_suitable
 from .reference import json_schema as json_schema
 from .reference import reference_markdown as reference_markdown
 from .rendering import arm_of_set as arm_of_set

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 
 from textune.config.fields import (
     REQUIRED,
@@ -52,7 +53,7 @@ pretrained = "sentence-transformers/all-MiniLM-L6-v2"
 - **Paths** start from the folder of the file they are written in (on the command line: from the current folder);
   those under `data` start from `data.folder` if it is set. `~` is the home folder, `package:NAME/PATH` a file inside
   an installed Python package.
-- **On resume** a run refuses a value that differs from the one it was started with. The column `resume` marks the
+- **On resume** a run refuses a value that differs from the one it was started with. `on resume` marks the
   exceptions: `free` keys may change (they control how and where the same result is computed, watched and saved); for
   `content` keys the run compares the content, which may have moved.
 - **Durations** are text with a unit: `"500 steps"` (optimizer steps), `"2 epochs"`, `"0.25 epochs"`, or `"6 %"`, a
@@ -87,7 +88,7 @@ def json_schema() -> Tree:
 
 
 def reference_markdown() -> str:
-    """The reference page: one table per section, with key, type, default and meaning."""
+    """The reference page: a list for each section, with key, type, default and meaning."""
     pages: list[str] = []
     _write_section(Experiment, "", pages, known={})
     return _HEADER + "\n" + "\n".join(pages)
@@ -143,7 +144,7 @@ def _write_section(
                 _write_section(choice, here, pages, known, tag)
         if repeated:
             kinds = "; ".join(f"{', '.join(tags)} as for `{owner}`" for owner, tags in repeated.items())
-            pages.append(f"Further kinds of `{here}`: {kinds}.\n")
+            pages.append(_wrapped(f"Further kinds of `{here}`: {kinds}.") + "\n")
         if (
             any(RowSelection in choice.__mro__ for choice in variants(annotation).values())
             and RowSelection not in known
@@ -154,37 +155,49 @@ def _write_section(
 
 def _page(section: type[Section], title: str, names: list[str], place: str) -> str:
     level = "#" * min(4, 2 + place.count("."))
-    page = f"{level} {title}\n\n{' '.join((section.__doc__ or '').split())}\n"
+    page = f"{level} {title}\n\n{_wrapped(' '.join((section.__doc__ or '').split()))}\n"
     if names:
-        page += "\n| key | type | default | resume | meaning |\n|---|---|---|---|---|\n"
-        page += "".join(f"{_row(section, name, place)}\n" for name in names)
+        page += "\n" + "".join(f"{_entry(section, name, place)}\n" for name in names)
     return page
 
 
-def _row(section: type[Section], name: str, place: str) -> str:
+def _entry(section: type[Section], name: str, place: str) -> str:
+    """A key, what it takes in brackets, and its meaning: an item of a list, since cells of a table cannot be
+    wrapped."""
     annotation, default = keys_of(section)[name], default_of(section, name)
     choices = variants(annotation)
     takes = expected(annotation).removeprefix("one of ").removeprefix("a ")
     shown = (
         "required"
         if default is REQUIRED
-        else "not set"
+        else "not set by default"
         if default is None
-        else f"`{format_value(default, one_line=True)}`"
+        else f"default `{format_value(default, one_line=True)}`"
     )
     key = f"`{name}`"
     if choices:
-        shown = f'kind `"{getattr(default, "kind", "")}"`' if len(choices) > 1 else ""
+        shown = f'default kind `"{getattr(default, "kind", "")}"`' if len(choices) > 1 else ""
         title = f"{place}.{name}" if len(choices) == 1 else f'{place}.{name}, kind = "{next(iter(choices))}"'
         key = f"[`{name}`](#{_anchor(title)})" if name != "test" else key
     resume = _ON_RESUME[role_of(f"{place}.{name}")]
-    return f"| {key} | {_cell(takes)} | {_cell(shown)} | {resume} | {_cell(description_of(section, name))} |"
+    facts = "; ".join(filter(None, (takes, shown, resume and f"on resume: {resume}")))
+    return _wrapped(f"**{key}** ({facts}) {description_of(section, name)}", "- ")
+
+
+def _wrapped(text: str, lead: str = "") -> str:
+    """Lines of at most 119 characters, with the spaces of code and links kept in one line where they fit."""
+    text = re.sub(r"`[^`]{1,90}`|\]\([^)]*\)", lambda found: found[0].replace(" ", "\0"), text)
+    lines = textwrap.fill(
+        text,
+        119,
+        initial_indent=lead,
+        subsequent_indent=" " * len(lead),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return lines.replace("\0", " ")
 
 
 def _anchor(title: str) -> str:
     """The anchor that GitHub gives a heading."""
     return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")

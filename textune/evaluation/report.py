@@ -118,6 +118,12 @@ class Report:
     def __repr__(self) -> str:
         return f"<Report{f' of {self.dataset}' if self.dataset else ''}: {self.headline()}>"
 
+    def _repr_html_(self) -> str:
+        """As a notebook shows it."""
+        from textune.evaluation.render import cell
+
+        return cell.render({"": self})
+
     @property
     def unit(self) -> str:
         """What a row is."""

@@ -14,13 +14,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from textune import __version__
 from textune.data import text_columns
 from textune.errors import RunError
 from textune.exports.pyfuncform import ALL_SCORES, CONFIG, DECISION, MODEL, takes_lists
 from textune.imports import quietly
 from textune.prediction import ModelCard, Probe, Scores, no_classifier, prediction_fields, read_card
 from textune.run import GOOD_MANNERS, import_client
+from textune.version import __version__
 from textune.wording import listing
 
 PACKAGES = (

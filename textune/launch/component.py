@@ -8,7 +8,7 @@ from typing import Dict, List, Optional  # noqa: UP035
 
 from torchx import specs
 
-from textune import errors
+from textune.errors import TextuneError
 from textune.launch import job
 from textune.launch.application import application
 
@@ -65,5 +65,5 @@ def train(
             max_retries=max_retries,
         )
         return application(job.checked(asked))
-    except errors.TextuneError as error:
+    except TextuneError as error:
         sys.exit(f"Error: {error}")  # TorchX would show a traceback

@@ -30,6 +30,7 @@ from textune.errors import ConfigError, DataError, ModelError
 from textune.evaluation import CompareGroup, Comparison, compare, render
 from textune.metadata import DocumentSet, NothingToScore, Written
 from textune.model import Recipe, find_pretrained, load_language_model, load_tokenizer, prepare, require_weights
+from textune.pipeline.heard import heard
 from textune.pipeline.ownsources import require_own_sources
 from textune.pipeline.reportdocuments import (
     ChosenDocuments,
@@ -64,6 +65,7 @@ class Choice(NamedTuple):
     prompt: bool
 
 
+@heard
 def evaluate_by_metadata(
     run: str | Path,
     *,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,8 +16,9 @@ from textune.batches import TextEncoder
 from textune.config import ConditionalLmTask, Experiment, Overrides
 from textune.data import Finding, GivenRows, TokenFacts, audit_data
 from textune.pipeline.build import build_parts
-from textune.pipeline.cautions import require_as_launched
+from textune.pipeline.cautions import rate_findings, require_as_launched
 from textune.pipeline.documents import DocumentsCheck, check_documents
+from textune.pipeline.heard import heard
 from textune.pipeline.memory import SetsInMemory, load_with_rows
 from textune.pipeline.rowsalone import Naming
 from textune.run import Facts, Parts, SilentTracker, Tracker, Trackers, batches_of, build_targets, describe, run_facts
@@ -50,7 +52,7 @@ class Costs:
             else {"time": f"about {_minutes(seconds)} of forward and backward passes here, from {measured}"}
         )
         memory = (
-            f"{self.memory_bytes / 1e9:.2f} GB for weights, gradients and optimizer, plus the activations of at most"
+            f"{_size(self.memory_bytes)} for weights, gradients and optimizer, plus the activations of at most"
             f" {facts.max_tokens:,} tokens at once"
         )
         return time | {"memory": memory}
@@ -95,12 +97,14 @@ class CheckResult:
         }
 
 
+@heard
 def check(
     config: object = None,
     *,
     text: str | None = None,
     label: str | Sequence[str] | None = None,
-    model: str | None = None,
+    model: str | os.PathLike[str] | None = None,
+    preset: str | None = None,
     overrides: Overrides = (),
     unset: Iterable[str] = (),
     train: object = None,
@@ -115,15 +119,15 @@ def check(
     """Build every part, audit the rows, compute a few batches to predict time; writes nothing but the token cache.
 
     With a section `metadata`, documents are checked first; where the task is no language model's, or no backbone is
-    named, nothing else is. `config`, `text`, `label`, `model` and rows in memory (`train`, `validation`, `test`,
-    `evaluations`, `rows`) as in `textune.train`. `timing = False` computes no batches. `audited` receives what is
-    known before they are computed, since that takes a while. Raises TextuneError for whatever prevents the rows from
-    being audited.
+    named, nothing else is. `config`, `text`, `label`, `model`, `preset` and rows in memory (`train`, `validation`,
+    `test`, `evaluations`, `rows`) as in `textune.train`. `timing = False` computes no batches. `audited` receives what
+    is known before they are computed, since that takes a while. Raises TextuneError for whatever prevents the rows
+    from being audited.
     """
     sets = SetsInMemory(
         train, validation, test, {} if evaluations is None else evaluations, {} if rows is None else rows
     )
-    loaded, rows = load_with_rows(config, overrides, unset, sets, Naming(text, label, model))
+    loaded, rows = load_with_rows(config, overrides, unset, sets, Naming(text, label, model, preset))
     build_targets(loaded.experiment.track, Path("runs") / loaded.name)  # refuses what cannot be sent to
     trackers = Trackers([tracker or SilentTracker()])
     for note in (*loaded.notes, *require_as_launched(loaded.experiment, loaded.settled)):
@@ -139,7 +143,8 @@ def check(
     with deterministic(loaded.experiment.train):
         parts = build_parts(loaded.experiment, tracker=trackers, audit=False, given=rows)
         learner = learner_alone(parts.model, parts.settings.train, parts.device)
-        findings = audit_data(parts.data, tokens=_token_facts(parts))
+        findings = rate_findings(loaded.experiment.model, parts.settings.train, parts.model)
+        findings += audit_data(parts.data, tokens=_token_facts(parts))
         result = CheckResult(run_facts(parts), findings, tuple(trackers.notices))
         if audited is not None:
             audited(result)
@@ -160,9 +165,16 @@ def _with_costs(
         learner = learner_alone(parts.model, parts.settings.train, parts.device)
         facts, costs = run_facts(parts), Costs(_memory_bytes(parts))
         costs = _measured(costs, parts, learner, trackers) if timing else costs
+    findings = [*rate_findings(experiment.model, parts.settings.train, parts.model), *checked.findings]
     words = {name: word for name, word in describe(facts).items() if name not in ("documents", "chunks")}
     numbers = facts.to_dict() | costs.to_dict()
-    return replace(checked, notices=tuple(trackers.notices), training=words | costs.words(facts), numbers=numbers)
+    return replace(
+        checked,
+        findings=findings,
+        notices=tuple(trackers.notices),
+        training=words | costs.words(facts),
+        numbers=numbers,
+    )
 
 
 def _token_facts(parts: Parts) -> TokenFacts:
@@ -222,6 +234,10 @@ def _memory_bytes(parts: Parts) -> int:
     trained = trained_in(parts.model)
     gradients = 4 * sum(weight.numel() for weight in trained.values())
     return parts.model.num_bytes + gradients + state_bytes(parts.settings.train.optimizer, trained)
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.2g} MB"
 
 
 def _minutes(seconds: float) -> str:

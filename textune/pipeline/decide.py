@@ -31,6 +31,7 @@ from textune.evaluation import (
 )
 from textune.pipeline.evaluate import answer_files
 from textune.pipeline.guarantees import Guarantee, read_guarantees, weights_hash, write_guarantees
+from textune.pipeline.heard import heard
 from textune.pipeline.proofrows import rows_of_proof
 from textune.prediction import (
     ModelCard,
@@ -60,6 +61,7 @@ class Checked:
         return {"guarantee": self.guarantee.model_dump(mode="json"), "verdict": self.verdict, "measured": numbers}
 
 
+@heard
 def decide(
     run: str | Path,
     aim: Aim,

@@ -49,6 +49,7 @@ from textune.errors import ConfigError, DataError, InputError, RunError
 from textune.evaluation import EvaluatedSet, MainMetric, Report, read_rows, resolve_metric, write_rows
 from textune.jsontext import parse_json
 from textune.owncode import article
+from textune.pipeline.heard import heard
 from textune.pipeline.ownsources import require_own_sources
 from textune.pipeline.reportdocuments import documents_of_files, documents_of_run, report_documents
 from textune.prediction import ModelCard, Predictor, Scorer, data_source, load_scorer
@@ -58,6 +59,7 @@ from textune.tasks import USUAL
 from textune.wording import listing
 
 
+@heard
 def evaluate(
     run: str | Path,
     *,
@@ -109,7 +111,7 @@ def evaluate(
         experiment, section, tokens = _settings_of(run, scorer.card)
         if data is None and experiment is not None:
             require_own_sources(experiment.data, code, run)
-        read, given = None if data is None else _columns(columns, scorer.card), rows or {}
+        read, given = None if data is None else columns_of(columns, scorer.card), rows or {}
         if scorer.card.is_language_model:
             if read is None:
                 documents = documents_of_run(run, experiment, scorer, part, given)
@@ -140,7 +142,7 @@ def answer_files(
     tracker = tracker or SilentTracker()
     scorer = load_scorer(run, code=code, on_notice=tracker.notice)
     main = resolve_metric(scorer.card.metric, scorer.task.heads)
-    chosen = _rows_of(data, _columns(columns, scorer.card), scorer, on_bad_row="error", tracker=tracker)
+    chosen = _rows_of(data, columns_of(columns, scorer.card), scorer, on_bad_row="error", tracker=tracker)
     section = EvaluateSection(bootstrap=0, mistakes=0)
     return _report(Predictor(scorer), chosen, main, section, scorer.card.tokens, tracker).evaluated
 
@@ -256,7 +258,7 @@ def _tokenised(
     return found, TokenRows(store, found.indices, found.targets, None)
 
 
-def _columns(given: Columns | Mapping[str, object] | None, card: ModelCard) -> Columns:
+def columns_of(given: Columns | Mapping[str, object] | None, card: ModelCard) -> Columns:
     """The run's columns with those that are given; one label column replaces several, and vice versa."""
     if isinstance(given, Columns):
         return given

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from textune.adapters import load_any
-from textune.config import DEFAULT, Loaded, Overrides, format_key, format_value, has_label_column, listed
+from textune.config import DEFAULT, Loaded, Overrides, format_key, has_label_column, listed, override_words
 from textune.data import GivenRows, memory_piece, read_source, texts_with_labels, unnamed_columns
 from textune.errors import InputError
 from textune.owncode import article
@@ -66,19 +66,19 @@ def load_with_rows(
     processes = launched_world() if launched() else None
     sets = list(given.by_key)
     if not sets:
-        return load_any(config, overrides, unset, processes=processes), given.rows  # type: ignore[arg-type]
+        return load_any(config, overrides, unset, processes=processes, preset=naming.preset), given.rows  # type: ignore[arg-type]
     in_memory = {f"{key}.{part}": value for key, name, _ in sets for part, value in _source(name)}
     overrides = _also(overrides, in_memory)
     if alone:
         return _load_alone(overrides, unset, sets, given.rows, naming, processes)
-    loaded = load_any(config, overrides, unset, processes=processes)  # type: ignore[arg-type]
+    loaded = load_any(config, overrides, unset, processes=processes, preset=naming.preset)  # type: ignore[arg-type]
     columns = loaded.experiment.data.columns
     rows = _pieces(sets, given.rows, text=columns.text, label=columns.label)
     found = {} if given.train is None else _unnamed(loaded, rows)
     if not found:
         return loaded, rows
     columns_found = {f"data.columns.{key}": name for key, name in found.items()}
-    loaded = load_any(config, _also(overrides, columns_found), unset, processes=processes)  # type: ignore[arg-type]
+    loaded = load_any(config, _also(overrides, columns_found), unset, processes=processes, preset=naming.preset)  # type: ignore[arg-type]
     said = ", ".join(f"{key} = {name!r}" for key, name in found.items())
     return replace(loaded, notes=(*loaded.notes, f"the columns of train are taken so: {said} (data.columns)")), rows
 
@@ -106,7 +106,7 @@ def _load_alone(
     label = naming.label if isinstance(naming.label, str) else "label"
     rows = _pieces(sets, known, text=naming.text or "text", label=label)
     proposed = propose_for_rows(rows, [name for _, name, _ in sets if name in ("validation", "test")], naming)
-    loaded = load_any(proposed.tree, overrides, unset, processes=processes)
+    loaded = load_any(proposed.tree, overrides, unset, processes=processes, preset=naming.preset)
     notes = (decided(proposed, loaded.experiment), *proposed.notes, *loaded.notes)
     return replace(loaded, notes=notes), rows
 
@@ -135,10 +135,7 @@ def _also(overrides: Overrides, values: Mapping[str, object]) -> Overrides:
     if isinstance(overrides, Mapping):
         return {**overrides, **values}
     words = listed("overrides", overrides)
-    if not words:
-        return dict(values)
-    named = {key: value if isinstance(value, str) else format_value(value) for key, value in values.items()}
-    return [*words, *(f"{key}={value}" for key, value in named.items())]
+    return [*words, *override_words(values)] if words else dict(values)
 
 
 def _unnamed(loaded: Loaded, rows: GivenRows) -> Mapping[str, str]:

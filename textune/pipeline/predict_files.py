@@ -24,6 +24,7 @@ from textune.data import (
 )
 from textune.errors import RunError
 from textune.partfiles import PartFiles, alone, job_key, no_output
+from textune.pipeline.heard import heard
 from textune.pipeline.sharded import (
     LISTING,
     MANIFEST,
@@ -80,6 +81,7 @@ class FilesPredicted:
         return vars(self) | {"outputs": [str(path) for path in self.outputs]}
 
 
+@heard
 def predict_files(
     model: str | Path,
     sources: str | Path | Sequence[str | Path],

@@ -41,6 +41,7 @@ from textune.metadata import (
 )
 from textune.metadata import render as as_text
 from textune.model import load_tokenizer
+from textune.pipeline.heard import heard
 from textune.pipeline.shown import ShownDocument, shown_chunks
 from textune.run import SilentTracker, Tracker
 from textune.wording import count, listing, nearest
@@ -72,6 +73,7 @@ class RenderedRows:
         }
 
 
+@heard
 def render(
     config: Config | None = None,
     *,

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textune import __version__
 from textune.ahead import ahead
 from textune.atomic import write_text
 from textune.config import OnBadRow
@@ -43,7 +42,9 @@ from textune.metadata import (
 )
 from textune.owncode import fingerprint
 from textune.partfiles import alone, job_key, no_output
+from textune.pipeline.heard import heard
 from textune.pipeline.targets import require_folder, require_target
+from textune.version import __version__
 from textune.wording import repeated_names
 
 if TYPE_CHECKING:
@@ -136,17 +137,21 @@ class _Shard:
         return counts, skipped
 
 
+@heard
 def tag(
     sources: Sequence[str],
     target: str,
     *,
-    settings: TagSettings,
-    workers: int,
+    settings: TagSettings | None = None,
+    workers: int | None = None,
     force: bool = False,
     on_bad_row: OnBadRow = "error",
-    tracker: Tracker,
+    tracker: Tracker | None = None,
 ) -> TagResult:
     """Tag the pages of `sources` (files, patterns); `target` is a file for one of them, else a folder.
+
+    `settings`: what is found, by default all that needs no other file; `workers`: processes, by default one for each
+    processor core.
 
     Output rows are those of the input, in its order, with the columns of the taggers; pages that a tagger cannot read
     say so in its columns of errors. An existing output is replaced only with `force`. With `on_bad_row` "skip", lines
@@ -155,6 +160,8 @@ def tag(
     DataError for a file that cannot be read, a row that is none, a column that is missing; ConfigError and CodeError
     for taggers that cannot be used; RunError where another process writes the same output.
     """
+    settings, workers = settings or TagSettings(), workers or os.cpu_count() or 1
+    assert tracker is not None, "the decorator brings one"
     facts = _facts(settings, build_taggers(settings))
     every, folder = _plan(find_files(sources, key="--input"), target, facts)
     shards = [shard for shard in every if folder is None or not folder.take(shard)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING
 from textune.config import Experiment, Overrides, show, user_path
 from textune.data import GivenRows
 from textune.errors import RunError
-from textune.evaluation import Report, read_report
+from textune.evaluation import Report, read_report, render
 from textune.pipeline.build import build_parts
 from textune.pipeline.cautions import require_as_launched
 from textune.pipeline.few import built_for_few
+from textune.pipeline.heard import heard
 from textune.pipeline.keptbatch import with_own_batch
 from textune.pipeline.layouts import write_layout
 from textune.pipeline.memory import SetsInMemory, load_with_rows
@@ -45,12 +47,13 @@ from textune.run import (
     stopping_at_once,
 )
 from textune.training import StepResult, deterministic, learner_alone
+from textune.wording import count
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainResult:
     """The result of a run; of a dry run, what the run would have been."""
 
@@ -73,6 +76,21 @@ class TrainResult:
     dry_run: bool = False
     """Whether this was a dry run: nothing was trained or written."""
 
+    def __repr__(self) -> str:
+        said = [f"{name}: {report.headline()}" for name, report in self.reports.items()]
+        return f"<TrainResult {'; '.join([self._done(), *said])}>"
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it: the reports of every set."""
+        return render.cell.render(self.reports, self._done())
+
+    def _done(self) -> str:
+        if self.dry_run:
+            return f"{self.run}: a dry run, nothing was trained or written"
+        if self.complete_before:
+            return f"{self.run}: complete before, {count(self.steps, 'step')}, the best one {self.best_step:,}"
+        return f"{self.run}: {count(self.steps, 'step')} in {self.seconds:.0f} s, the best one {self.best_step:,}"
+
     def to_dict(self) -> dict[str, JsonValue]:
         """As a JSON object."""
         return {
@@ -88,12 +106,14 @@ class TrainResult:
         }
 
 
+@heard
 def train(
     config: object = None,
     *,
     text: str | None = None,
     label: str | Sequence[str] | None = None,
-    model: str | None = None,
+    model: str | os.PathLike[str] | None = None,
+    preset: str | None = None,
     run: str | Path | None = None,
     overrides: Overrides = (),
     unset: Iterable[str] = (),
@@ -114,7 +134,8 @@ def train(
     in memory to train on, in any of the forms below: then everything that `textune init` proposes for a file is
     decided from them (columns, kind of task, rows set aside, backbone), and a notice says what.
     `text`, `label` (or several columns of 0 and 1, one for each label), `model`: the columns to read and the backbone,
-    whatever the configuration says. `overrides`: values by dotted key, or `key=value` strings.
+    whatever the configuration says. `preset`: `fast`, `balanced` or `best`, which say how to train, laid over the
+    configuration. `overrides`: values by dotted key, or `key=value` strings.
     `run`: the run folder; by default `runs/<name of the config>`, or the one that a foreign configuration names.
     `train`, `validation`, `test`, `evaluations` (by name): rows in memory, which stand in for what the configuration
     says of these sets (`kind = "given"`): a table of pandas, polars, Arrow or the datasets library, a dictionary of
@@ -129,7 +150,7 @@ def train(
     sets = SetsInMemory(
         train, validation, test, {} if evaluations is None else evaluations, {} if rows is None else rows
     )
-    loaded, rows = load_with_rows(config, overrides, unset, sets, Naming(text, label, model))
+    loaded, rows = load_with_rows(config, overrides, unset, sets, Naming(text, label, model, preset))
     folder = RunFolder(user_path(loaded.run or Path("runs") / loaded.name if run is None else run))
     loaded = with_own_batch(loaded, folder.path, resume)
     if fast_dev_run and resume is not None:

@@ -43,6 +43,7 @@ from .spoken import counted as counted
 from .spoken import evaluation_line as evaluation_line
 from .spoken import figures as figures
 from .spoken import notice_line as notice_line
+from .spoken import plain as plain
 from .start import AUTO as AUTO
 from .start import LATEST as LATEST
 from .start import Earlier as Earlier

@@ -15,7 +15,6 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException as AnyHTTPException
 
-from textune import __version__
 from textune.data import LabelMap
 from textune.errors import TextuneError
 from textune.serving import page
@@ -26,6 +25,7 @@ from textune.serving.refusals import Refusal
 from textune.serving.settings import Settings
 from textune.serving.shapes.table import SHAPES
 from textune.serving.shapes.tei import refused, write_error
+from textune.version import __version__
 
 
 class Health(BaseModel):

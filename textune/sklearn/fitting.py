@@ -22,7 +22,7 @@ from textune.errors import ConfigError, DataError, InputError
 from textune.owncode import article
 from textune.pipeline import TemporaryFolder, TrainResult, train
 from textune.prediction import ModelCard, read_card
-from textune.run import RunFolder
+from textune.run import RunFolder, SilentTracker
 from textune.sklearn.kept import KeptModel
 
 _KEYS = {
@@ -108,7 +108,9 @@ def fit(job: Job, X: Any, labels: list[Any], sample_weight: Any) -> Fitted:
     try:
         with value_errors():
             rows = _with_columns(texts_or_table(X), more, columns)
-            result = train(job.config, run=run, overrides=overrides, unset=_NOT_OF_THE_CONFIG, train=rows)
+            result = train(
+                job.config, run=run, overrides=overrides, unset=_NOT_OF_THE_CONFIG, train=rows, tracker=SilentTracker()
+            )
     except BaseException:
         if temporary is not None:
             temporary.remove()

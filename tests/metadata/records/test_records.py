@@ -216,7 +216,7 @@ def test_the_page_lists_every_type_and_every_kind_of_bad_entry() -> None:
     listed_types = re.findall(r"^\| `(\w+)` \| `(\w+)` \| (global|local) \|$", page, re.MULTILINE)
     assert listed_types == [(one.name, one.key, one.scope) for one in TYPES.values()]
     kinds = page.partition("### What cannot be rendered")[2].partition("With `compat")[0]
-    assert re.findall(r"^\| `(\w+)` \|", kinds, re.MULTILINE) == list(TITLES) == list(HINTS)
+    assert re.findall(r"^- \*\*`(\w+)`\*\*:", kinds, re.MULTILINE) == list(TITLES) == list(HINTS)
 
 
 @pytest.mark.parametrize("first", ["a.parquet", "a.jsonl", "a.arrow"])

@@ -1,3 +1,4 @@
+from . import cell as cell
 from . import comparison as comparison
 from . import console as console
 from . import json as json

@@ -17,7 +17,7 @@ import pyarrow as pa
 from textune.data import Rows, Window, inside_archive
 from textune.errors import RunError
 from textune.metadata import file_state
-from textune.pipeline.predict import most_rows
+from textune.pipeline.predict_file import most_rows
 from textune.pipeline.sharded.plan import FileState, Plan, Shard
 from textune.pipeline.sharded.settings import Settings
 from textune.prediction import InputPass, ModelCard

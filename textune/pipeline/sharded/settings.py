@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from textune import __version__
 from textune.config import Columns, DeviceName, PredictionPrecision, Switch
 from textune.data import StreamOptions
 from textune.errors import ModelError
 from textune.jsontext import parse_json
 from textune.prediction import Input, ModelCard, Predictor, load, precision_of, prediction_fields
+from textune.version import __version__
 
 _BLOCK = 1 << 20
 
