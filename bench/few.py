@@ -179,7 +179,7 @@ def main() -> None:
                 if is_setfit
                 else of_textune(Path(scratch), point, given.few)
             )
-        target.write_text(json.dumps(result, indent=1) + "\n")
+        target.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
         print(given.side, point.name, result, file=sys.stderr, flush=True)
 
 

@@ -58,7 +58,7 @@ def main(folder: Path, backbone: str, seed: int) -> None:
         "training_seconds": round(trained - started, 1),
         "versions": {name: version(name) for name in packages},
     }
-    print(json.dumps(result))
+    print(json.dumps(result, allow_nan=False))
 
 
 if __name__ == "__main__":

@@ -150,7 +150,6 @@ def test_other_ways_resume_with_the_same_bits(place: Path, few: str, monkeypatch
     assert ("cross-validated accuracy" in said) == (few == "auto")
     before = (run / "best" / "model.safetensors").read_bytes()
     set_status(run, "interrupted")
-    monkeypatch.setattr("textune.pipeline.few.choosing._chosen", None)  # a resumed run knows its choice
     textune.train(place / "config.toml", run=run, overrides=[f"task.few={few}"])
     assert (run / "best" / "model.safetensors").read_bytes() == before
 

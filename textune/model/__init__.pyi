@@ -23,6 +23,7 @@ from .exporting import called_padded as called_padded
 from .faces import ClassifierFace as ClassifierFace
 from .heldonce import hold_once as hold_once
 from .labelhead import last_layer as last_layer
+from .labelhead import read_by_head as read_by_head
 from .language import language_skeleton as language_skeleton
 from .language import load_language_model as load_language_model
 from .language import require_language_model as require_language_model

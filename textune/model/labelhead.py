@@ -6,8 +6,9 @@ All other layers of a head are kept unchanged.
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -241,6 +242,17 @@ def last_layer(hf: HuggingModel) -> nn.Linear:
             key="task.few",
         )
     return found[-1]
+
+
+@contextlib.contextmanager
+def read_by_head(layer: nn.Linear) -> Iterator[list[torch.Tensor]]:
+    """A list of what the last layer reads, [B, F] of each pass of its model within the context."""
+    caught: list[torch.Tensor] = []
+    handle = layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+    try:
+        yield caught
+    finally:
+        handle.remove()
 
 
 def _has_read_head(hf: HuggingModel, new_tensors: Collection[str]) -> bool:

@@ -17,8 +17,7 @@ from torch.nn import functional
 
 from textune.batches import Assembler, TokenRows
 from textune.draws import Draws
-from textune.model import last_layer, settled_names
-from textune.pipeline.few.settling import read_by_head
+from textune.model import last_layer, read_by_head, settled_names
 from textune.run import Parts
 
 TEXTS = 32
@@ -63,7 +62,7 @@ def learn_pairs(parts: Parts, rows: TokenRows, *, seed: int) -> None:
                 chosen_B = drawn(targets_N, seed, step, num_texts=num_texts)
                 chosen_B = chosen_B[np.argsort(rows.lengths[chosen_B], kind="stable")]
                 tokens = assembler.tokens(rows.store, rows.examples[chosen_B], parts.budget.max_tokens)
-                with read_by_head(parts.model, last_layer(hf)) as caught, parts.device.autocast():
+                with read_by_head(last_layer(hf)) as caught, parts.device.autocast():
                     parts.model(tokens.to(parts.device.torch))
                 loss = loss_of_pairs(caught[0].float(), torch.from_numpy(targets_N[chosen_B]).to(caught[0].device))
                 loss.backward()

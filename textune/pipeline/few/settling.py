@@ -3,36 +3,21 @@ head that fits it; between `linear.py`, `contrastive.py` and `choosing.py`."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import numpy as np
 import torch
-from torch import nn
 
 from textune.batches import TokenRows
 from textune.errors import ModelError
-from textune.model import last_layer
+from textune.model import last_layer, read_by_head
 from textune.pipeline.few.linear import Labelled, Linear, as_outputs, choose_strength, fit_linear
 from textune.run import Parts, scorer_of
-
-
-@contextlib.contextmanager
-def read_by_head(model: nn.Module, layer: nn.Linear) -> Iterator[list[torch.Tensor]]:
-    """A list of what the last layer of the head reads, [B, F] of each pass of the model within the context."""
-    caught: list[torch.Tensor] = []
-    handle = layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
-    try:
-        yield caught
-    finally:
-        handle.remove()
 
 
 def features_of(parts: Parts, rows: TokenRows) -> np.ndarray:
     """float64 [N, F]: what the last layer of the head reads of each row, without dropout."""
     layer = last_layer(parts.model.hf)
     found_NF = np.zeros((len(rows), layer.in_features))
-    with read_by_head(parts.model, layer) as caught:
+    with read_by_head(layer) as caught:
         for batch in scorer_of(parts).score_batches(rows.store, rows.examples):
             read_BF = caught.pop()
             if read_BF.ndim != 2:
