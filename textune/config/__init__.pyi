@@ -144,6 +144,7 @@ from .updaterules import RestartedCosineSchedule as RestartedCosineSchedule
 from .updaterules import Schedule as Schedule
 from .updaterules import ScheduleFree as ScheduleFree
 from .updaterules import Sgd as Sgd
+from .updaterules import Soup as Soup
 from .values import Arm as Arm
 from .values import AttentionLayout as AttentionLayout
 from .values import DeviceName as DeviceName

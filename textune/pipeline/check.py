@@ -223,10 +223,17 @@ def _measured(costs: Costs, parts: Parts, learner: Learner, tracker: Tracker) ->
     speed = float(np.median(speeds))
     return replace(
         costs,
-        seconds=round(parts.plan.num_tokens(parts.rows["train"], streamed=parts.maker is not None) / speed, 1),
+        seconds=round(_num_tokens(parts) / speed, 1),
         tokens_per_second=round(speed, 1),
         batches_measured=len(speeds),
     )
+
+
+def _num_tokens(parts: Parts) -> int:
+    """About how many tokens are computed, by all runs of a soup."""
+    soup = parts.settings.train.soup
+    tokens = parts.plan.num_tokens(parts.rows["train"], streamed=parts.maker is not None)
+    return tokens * (1 if soup is None else soup.seeds)
 
 
 def _memory_bytes(parts: Parts) -> int:
