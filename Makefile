@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 KERNELS := textune/model/native/libraries/index.json
 
-.PHONY: setup kernels demo demo-short wheel wheel-test test test-slow test-avx2 test-ort check format bench bench-gpu bench-one bench-ort bench-ways bench-scores docs
+.PHONY: setup kernels demo demo-short wheel wheel-test test test-slow test-avx2 test-ort check format bench bench-gpu bench-one bench-ort bench-ways bench-scores docs site
 
 # pip would make the byte code of every file, one after the other, and take as long for it as for the rest.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt
@@ -18,7 +18,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt
 # Everything, with byte code made by all cores; a file for a later Python than this one has none.
 setup: .venv/all $(KERNELS)
 .venv/all: .venv/demo
-	$(INSTALL) -e ".[starter,datasets,dev,bench,8bit,lora,qlora,launch,tag,tensorboard,mlflow,accelerate,plots,sklearn,doctor,optuna,onnx,openvino,text,serve,ray]"
+	$(INSTALL) -e ".[starter,datasets,dev,bench,8bit,lora,qlora,launch,tag,tensorboard,mlflow,accelerate,plots,sklearn,doctor,optuna,onnx,openvino,text,serve,ray,docs]"
 	$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	touch $@
 
@@ -136,6 +136,11 @@ SEEDS ?= 0
 bench-scores: setup
 	$(BIN)/python -m bench.scores examples/$(TASK).toml --seeds $(SEEDS) --data-folder $(DATA)
 	$(BIN)/python -m bench.page
+
+# The documentation as a site in site/. BUILDER=zensical builds the same with Zensical.
+BUILDER ?= mkdocs
+site: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m $(BUILDER) build --clean --strict -f mkdocs.yml
 
 # Rebuild the generated pages.
 docs: setup

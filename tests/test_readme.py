@@ -1,7 +1,9 @@
 """What the README prints is what the commands print: each of its commands is run on small data, and each line is
-looked for."""
+looked for. What it says of extras, versions and families is compared with what is there."""
 
 import csv
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,9 @@ from kits.backbones import tiny_backbone
 from kits.pages import ROOT, Place, blocks_of
 from kits.runs import reviews
 
+from textune.model.families import PACKED_FAMILIES
+
 README = ROOT / "README.md"
-DEMO = "[data.test]\nkind = 'split'\ncount = 40\n[data.validation]\ncount = 40\n[train]\nduration = '8 epochs'\n"
 
 
 @pytest.fixture
@@ -23,19 +26,44 @@ def place(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
             writer.writerow(["review", "sentiment"])
             words = {"pos": "positive", "neg": "negative"}
             writer.writerows([row["text"], words[row["label"]]] for row in reviews(rows, seed))
-    source = "[data.train]\nfiles = 'reviews.csv'\n[data.columns]\ntext = 'review'\nlabel = 'sentiment'\n"
-    model = "[model]\npretrained = 'backbone'\n"
-    (tmp_path / "demo.toml").write_text(source + DEMO + model, encoding="utf-8")
     instead = {
-        "make demo": "textune train demo.toml --run runs/demo",
-        "--out config.toml": "--out config.toml --pretrained backbone",  # the starter may not be there, and is slow
-    }
+        "--out config.toml": "--out config.toml --pretrained backbone"
+    }  # the starter is slow, and may be absent
     return Place(tmp_path, capsys, monkeypatch, labels=("negative", "positive"), instead=instead)
 
 
 def test_every_command_of_the_readme_prints_what_it_shows(place: Place) -> None:
-    blocks = blocks_of(README, "console")
+    blocks = [*blocks_of(README, "console"), *blocks_of(README, "python")]
     for block in blocks:
         place.run(block)
-    assert sum(len(list(block.commands())) for block in blocks) >= 7
-    assert "train.optimizer.rl=3e-5" in README.read_text(encoding="utf-8")
+    assert [block.language for block in blocks] == ["console", "python"]
+    assert len(list(blocks[0].commands())) >= 7
+    assert len([line for line in blocks[1].text.splitlines() if line]) <= 10
+
+
+def test_what_the_readme_says_of_installing_is_there() -> None:
+    text = README.read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {name for names in re.findall(r'"\.\[([\w,]+)\]"', text) for name in names.split(",")}
+    assert extras and extras <= project["optional-dependencies"].keys()
+    targets = set(re.findall(r"(?m)^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8")))
+    assert set(re.findall(r"`?\bmake ([a-z-]+)", text)) <= targets
+    lowest = project["requires-python"].removeprefix(">=")
+    highest = project["classifiers"][2].rpartition(" ")[2]
+    assert f"Python {lowest} or later" in text and f"Python {lowest} to {highest}" in text
+    assert (ROOT / "Dockerfile").is_file()
+
+
+def test_the_readme_is_one_page() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 170
+
+
+def test_the_families_that_the_readme_names_run_packed() -> None:
+    names = re.search(r"tokenizer\. (.*?)\s+and their relatives", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert names is not None
+    families = [name.strip().lower().replace("-", "") for name in names[1].replace("\n", " ").split(",")]
+    known = {family.replace("-", "").replace("_", "") for family in PACKED_FAMILIES}
+    assert len(families) >= 12
+    assert [
+        name for name in families if not any(family.startswith(name.replace("xlmr", "xlmroberta")) for family in known)
+    ] == []

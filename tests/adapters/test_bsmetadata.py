@@ -390,7 +390,7 @@ def test_the_command_writes_a_config_and_never_overwrites(
     assert written.code == 0 and "textune train v2.toml --run metadata_outputs/" in written.out
     assert (folder / "v2.toml").read_text(encoding="utf-8") == printed.out
     again = call(*words, "--out", "v2.toml", "--json")
-    assert again.code == 2 and json.loads(again.out)["key"] == "--out"
+    assert again.code == 2 and json.loads(again.out)["error"]["key"] == "--out"
     as_json = call(*words, "--json")
     assert json.loads(as_json.out)["config"]["train"]["batch_size"] == 256
     assert "block_size" in json.dumps(json.loads(as_json.out)["left_out"])

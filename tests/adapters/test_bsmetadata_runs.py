@@ -159,7 +159,7 @@ def test_a_file_alone_is_a_word_for_train_which_keeps_it(home: Path, call: Any) 
 def test_a_folder_of_textunes_own_is_resumed_with_resume(direct: Result, call: Any, folder: str) -> None:
     done = call("bsmetadata/train.py", *DIRECT, f"resume_from_checkpoint_dir={folder}", "--json")
     assert done.code == 2
-    assert json.loads(done.out)["key"] == "resume_from_checkpoint_dir" and f"--resume {folder}" in done.out
+    assert json.loads(done.out)["error"]["key"] == "resume_from_checkpoint_dir" and f"--resume {folder}" in done.out
     branch = (f"out_dir=from-{Path(folder).name}", "--resume", folder)
     assert call("bsmetadata/train.py", *DIRECT, *branch).code == 0
 

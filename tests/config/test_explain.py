@@ -95,6 +95,7 @@ def test_show_gives_each_value_its_origin(tmp_path: Path) -> None:
         "data.metadata=['a']",
         "track=[{}]",
         "decide.thresholds='f1'",
+        "train.soup={}",
     ]
     loaded = load_config(file, ["train.optimizer.lr=3e-5", "model.config.y=2", *tables])
     lines = [re.sub(r"\s+", " ", line) for line in show(loaded).splitlines()]

@@ -370,7 +370,7 @@ def test_the_verb_shows_files_and_card(
     assert pushed.code == 0 and f"{hub.url}/{NAME} (private)" in pushed.err and pushed.out == ""
     assert hub.repos[NAME].commits[0]["summary"] == "First"
     refused_ = call("push", run, "reviews", "--json")
-    assert refused_.code == 2 and json.loads(refused_.out)["key"] == "name"
+    assert refused_.code == 2 and json.loads(refused_.out)["error"]["key"] == "name"
     assert TOKEN not in shown.out + shown.err + pushed.err
 
 

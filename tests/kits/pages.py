@@ -1,6 +1,7 @@
 """Runs a page of the documentation as it stands, block by block, in a folder, and looks for each line that it prints.
 
-    ```console              `$ COMMAND` with what it prints; `...` stands for any other lines
+    ```console              `$ COMMAND` with what it prints; `...` stands for any other lines, and a line that begins
+                            with two blanks goes on with the error or fact (`name: ...`) above it
     ```bash                 commands alone, a line each; what they print is not looked at
     ```toml title="NAME"    a file of the folder, in any language
     ```python               code; all blocks of a page share their names
@@ -27,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 OF_THE_MACHINE = ("kernels", "device", "at once", "vocabulary", "layout", "model", "memory", "machine", "versions")
 """Facts that are worded after the machine, the model or the size of the data: only their names are looked for."""
+_FACT = re.compile(r"(Error|[a-z][a-z ]*): ")
 _BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -47,7 +49,18 @@ class Block:
             return
         starts = [number for number, line in enumerate(lines) if line.startswith("$ ")]
         for start, stop in zip(starts, [*starts[1:], len(lines)], strict=True):
-            yield lines[start][2:], lines[start + 1 : stop]
+            yield lines[start][2:], _joined(lines[start + 1 : stop])
+
+
+def _joined(lines: Sequence[str]) -> list[str]:
+    """The lines as they are printed: long errors and facts in one."""
+    found: list[str] = []
+    for line in lines:
+        if found and re.match(r"  \S", line) and _FACT.match(found[-1]):
+            found[-1] += line[1:]
+        else:
+            found.append(line)
+    return found
 
 
 def blocks_of(page: Path, language: str = "") -> list[Block]:

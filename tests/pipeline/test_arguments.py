@@ -147,9 +147,7 @@ def test_options_of_a_trained_model_are_named_as_options(
     assert "--delimiter is for csv and tsv files, but standard input is read as text" in said
     assert "one document" in (said := error("predict", run, "--data", "rows.json")) and "an object per line" in said
     assert "--metric foo: there is no such metric" in error("evaluate", run, "--data", "rows.jsonl", "--metric", "foo")
-    assert "--part chooses among the run's own rows" in error(
-        "evaluate", run, "--data", "rows.jsonl", "--part", "test"
-    )
+    assert "--set chooses among the run's own rows" in error("evaluate", run, "--data", "rows.jsonl", "--part", "test")
     answer = call("evaluate", run, "--data", "splits.json", "--split", "a", "--json")
     assert answer.code == 0 and json.loads(answer.out)["rows"] == 4
 

@@ -103,9 +103,8 @@ def test_a_run_resumes_whether_its_length_was_written_out_or_not(short: Path, tm
 
 def test_a_rate_that_no_backbone_bears_is_said(short: Path) -> None:
     def notices(*overrides: str) -> list[str]:
-        listener = Listener()
-        textune.check(short / "config.toml", overrides=list(overrides), tracker=listener)
-        return [notice for notice in listener.notices if "train.optimizer.lr" in notice]
+        found = textune.check(short / "config.toml", overrides=list(overrides), timing=False).findings
+        return [one.message for one in found if one.code == "learning-rate" and one.level == "warning"]
 
     [said] = notices("train.optimizer.lr=5")
     assert "train.optimizer.lr = 5 is very high for a pretrained backbone" in said
@@ -119,9 +118,9 @@ def test_a_rate_that_no_backbone_bears_is_said(short: Path) -> None:
 @pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="peft is not installed")
 def test_adapters_have_rates_of_their_own(short: Path) -> None:
     def notices(*overrides: str) -> list[str]:
-        listener = Listener()
-        textune.check(short / "config.toml", overrides=["model.lora.r=4", *overrides], tracker=listener)
-        return [notice for notice in listener.notices if "train.optimizer.lr" in notice]
+        words = ["model.lora.r=4", *overrides]
+        found = textune.check(short / "config.toml", overrides=words, timing=False).findings
+        return [one.message for one in found if one.code == "learning-rate" and one.level == "warning"]
 
     for rate in ("1e-4", "2e-3", "5e-3"):
         assert notices(f"train.optimizer.lr={rate}") == []

@@ -16,7 +16,7 @@ import textune
 from textune.errors import ModelError
 
 ASKED = ("--metadata", "title=A film", "--metadata", "url=https://x.org/a=b")
-DRAWN = ("--num", 3, "--temperature", 1, "--top-p", 0.9, "--seed", 5, "--max-tokens", 8)
+DRAWN = ("--num", 3, "--temperature", 1, "--top-p", 0.9, "--seed", 5, "--max-new-tokens", 8)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_texts_are_printed_behind_their_prompt(run: Any) -> None:
     answer = run("generate", "best", *ASKED, "--prompt", "the plot", *DRAWN)
     assert answer.code == 0 and answer.out.count("the plot") == 3
     assert [line for line in answer.out.splitlines() if line.startswith("---")] == [f"--- {n} of 3" for n in (1, 2, 3)]
-    alone = run("generate", "best", "--prompt", "the plot", "--max-tokens", 4)
+    alone = run("generate", "best", "--prompt", "the plot", "--max-new-tokens", 4)
     assert alone.code == 0 and alone.out.startswith("the plot")
 
 
@@ -57,7 +57,7 @@ def test_texts_are_printed_behind_their_prompt(run: Any) -> None:
         (["--metadata", "title=a", "--metadata", "title=b"], "--metadata title"),
         (["--metadata", "html=<b>"], "html"),
         (["--metadata", "titel=a"], "Did you mean title?"),
-        (["--max-tokens", "100000"], "max_tokens"),
+        (["--max-new-tokens", "100000"], "max_tokens"),
         (["--num", "2"], "num"),
         ([], "prompt"),
     ],

@@ -13,6 +13,7 @@ from kits.runs import Listener, reviews
 
 import textune
 from textune.pipeline import heard
+from textune.run import SilentTracker
 
 ROWS = reviews(40)
 
@@ -107,7 +108,7 @@ def test_other_processes_of_a_run_say_nothing(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(heard, "launched_rank", lambda: 1)
     fake_notebook(monkeypatch)
     with heard.speaking() as tracker:
-        assert type(tracker) is heard.SilentTracker
+        assert type(tracker) is SilentTracker
 
 
 def test_a_verb_keeps_its_signature() -> None:

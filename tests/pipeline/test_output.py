@@ -25,7 +25,7 @@ def run(capsys: pytest.CaptureFixture[str], home: Path, monkeypatch: pytest.Monk
 
 def test_help_shows_whole_summaries_at_80_columns(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    listed = run("--help").out.partition("Commands:\n")[2].splitlines()
+    listed = run("--help").out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
     assert [line.split()[0] for line in listed] == list(commands.commands)
     assert all(line.endswith(".") and not line.endswith("...") and len(line) <= 80 for line in listed)
 

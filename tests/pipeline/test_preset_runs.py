@@ -64,7 +64,7 @@ def test_an_unknown_preset_is_refused_with_the_nearest(call: Any) -> None:
 def test_a_preset_for_gpus_is_refused_without_one(call: Any, tmp_path: Path) -> None:
     for name in ("one_gpu", "gpus"):
         answer = call("train", "preset:tiny", f"extends=preset:{name}", "--json")
-        assert answer.code == 2 and parse_json(answer.out)["key"] == "train.device"
+        assert answer.code == 2 and parse_json(answer.out)["error"]["key"] == "train.device"
     assert list(tmp_path.iterdir()) == []
 
 

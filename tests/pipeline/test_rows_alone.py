@@ -112,6 +112,12 @@ def test_what_does_not_fit_is_a_sentence(model: str) -> None:
         textune.train(["a fine film", "a dull film"], model=model)
     with pytest.raises(DataError, match="holds no rows"):
         textune.train([], model=model)
+    with refused(InputError, key="text", value=3):
+        textune.train(ROWS, text=3, model=model)  # type: ignore[arg-type]
+    with refused(InputError, key="label", value=[]):
+        textune.train(ROWS, label=[], model=model)
+    with refused(InputError, key="model", value=3):
+        textune.train(ROWS, model=3)  # type: ignore[arg-type]
     with refused(InputError, key="train", reason="given twice"):
         textune.train(ROWS, train=ROWS, model=model)
 

@@ -13,7 +13,7 @@ from textune.config.adapters import Lora, Quantize
 from textune.config.deciding import Costs, DecideSection, F1Thresholds, PrecisionThresholds
 from textune.config.documents import AllTypes, IndependentTypes, MetadataSection, UniformTypes
 from textune.config.fields import item_variants, keys_of, role_of, variants
-from textune.config.schema import Experiment, ModelSection, PythonModel
+from textune.config.schema import Experiment, ModelSection, PythonModel, TrainSection
 from textune.config.section import Role, Section
 from textune.config.sharing import DeepSpeed, Sharded
 from textune.config.sources import (
@@ -52,6 +52,7 @@ from textune.config.updaterules import (
     RestartedCosineSchedule,
     ScheduleFree,
     Sgd,
+    Soup,
     WarmedUpConstantSchedule,
 )
 from textune.config.values import Duration
@@ -86,6 +87,8 @@ ROLES = {
     "evaluate.best_by": Role.LEARNED,
     "evaluate.keep": Role.LEARNED,
     "train.rounding": Role.LEARNED,
+    "train.order_seed": Role.LEARNED,
+    "train.soup.seeds": Role.LEARNED,
     "train.evaluate_at": Role.COMPUTED,
     "evaluate.arms": Role.COMPUTED,
     "evaluate.plots": Role.COMPUTED,
@@ -162,6 +165,7 @@ EXPERIMENTS = {
         f"documents, {sampling.kind}": Experiment(metadata=MetadataSection(types=("html", "url"), sampling=sampling))
         for sampling in (AllTypes(), UniformTypes(), IndependentTypes())
     },
+    "soup": Experiment(train=TrainSection(order_seed=1, soup=Soup())),
     "few bits": Experiment(model=ModelSection(lora=Lora(), quantize=Quantize())),
     "adapters": Experiment(model=ModelSection(lora=Lora(options={"use_rslora": True}))),
     **{

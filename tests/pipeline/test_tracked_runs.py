@@ -246,7 +246,7 @@ def test_a_run_that_had_no_trackers_is_sent_afterwards(
     [said] = json.loads(answer.out)["trackers"]
     assert (said["tracker"], said["records"], said["files"], said["trouble"]) == ("python", 0, 0, "")
     answer = call("tracking", "replay", run, override, "--only", "mlflow", "--json")
-    assert answer.code == 2 and json.loads(answer.out)["key"] == "only"
+    assert answer.code == 2 and json.loads(answer.out)["error"]["key"] == "only"
 
 
 def test_a_run_that_was_killed_is_sent_as_interrupted_and_one_at_work_is_not(tmp_path: Path, untracked: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 from textune.errors import RunError
 from textune.run.folder import RunFolder
-from textune.run.manifest import Manifest, Resumption, read_manifest
+from textune.run.manifest import Manifest, Resumption, command_line, read_manifest
 
 OLD = Path(__file__).parents[1] / "data-of-versions" / "0.1.0" / "run"
 
@@ -89,3 +90,13 @@ def test_files_and_reports_are_found_by_their_sets(tmp_path: Path) -> None:
         (tmp_path / f"{name}.md").write_text("")
     assert list(folder.reports()) == ["validation", "test", "a-b", "news"]
     assert folder.files().keys() == {"manifest.json", *(path.name for path in tmp_path.glob("report*"))}
+
+
+def test_the_command_is_one_that_can_be_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for program, named in [
+        ("/x/textune/__main__.py", "textune"),
+        ("/usr/bin/textune", "textune"),
+        ("/y/train.py", "train.py"),
+    ]:
+        monkeypatch.setattr(sys, "argv", [program, "train", "config.toml"])
+        assert command_line() == (named, "train", "config.toml")

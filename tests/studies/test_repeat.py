@@ -288,7 +288,7 @@ def test_the_command(
     told = call("repeat", place / "config.toml", "--folds", 2, "--run", "x", "--json", "--quiet")
     assert told.code == 0 and told.err == "" and parse_json(told.out)["held_out"]["rows"] == 60
     refused_it = call("repeat", place / "config.toml", "--folds", 2, "--run", "x", "--json", "train.seed=9")
-    assert refused_it.code == 2 and "train.seed" in parse_json(refused_it.out)["reason"]
+    assert refused_it.code == 2 and "train.seed" in parse_json(refused_it.out)["error"]["reason"]
 
 
 def test_each_document_of_a_language_model_is_held_out_once(tmp_path: Path) -> None:

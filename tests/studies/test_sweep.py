@@ -513,7 +513,7 @@ def test_the_command_prints_the_table_and_its_exit_code_says_what_failed(
     written = call("sweep", "rates.toml", "--write", "jobs", "--keep-going")
     assert written.code == 0 and "sh jobs/sweep.sh" in written.out
     assert call("sweep", "rates.toml", "--write", "jobs", "--jobs", "2").code == 2
-    error = json.loads(call("sweep", "rates.toml", "--json").out)
+    error = json.loads(call("sweep", "rates.toml", "--json").out)["error"]
     assert (error["key"], error["value"]) == (LR, "-1")
 
 

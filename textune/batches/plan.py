@@ -34,7 +34,12 @@ class Plan:
     def of(cls, section: TrainSection, num_rows: int | None) -> Plan:
         """The plan of a run with this section `train` and this number of training rows."""
         return cls(
-            num_rows, section.batch_size, section.duration, section.order, section.seed, rounding=section.rounding
+            num_rows,
+            section.batch_size,
+            section.duration,
+            section.order,
+            section.drawing_seed,
+            rounding=section.rounding,
         )
 
     def resumed(self, state: Mapping[str, Any]) -> Plan:

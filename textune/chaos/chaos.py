@@ -25,7 +25,7 @@ from textune.chaos.process import POLL_SECONDS, Launcher, Process, Starter
 from textune.chaos.reference import Pace, Reference, is_complete, learn, require_same
 from textune.chaos.result import ChaosResult, Kill
 from textune.chaos.watch import Phase, Watcher
-from textune.config import Checkpointing, Loaded, load_config, user_path
+from textune.config import Checkpointing, Loaded, Overrides, load_config, override_words, user_path
 from textune.errors import ConfigError, Preempted, RunError
 from textune.run import RunFolder, noting_signals, read_manifest, stop_saying
 from textune.training import newest
@@ -42,7 +42,7 @@ def chaos(
     seed: int = 0,
     folder: str | Path | None = None,
     reference: str | Path | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     unset: Sequence[str] = (),
     say: Callable[[str], None] = lambda line: None,
     start: Starter = Process,
@@ -67,7 +67,7 @@ def chaos(
         target = RunFolder(target.next_free())
     target.require_free()
     target.path.mkdir(parents=True, exist_ok=True)
-    words = ["train", str(config), *(word for key in unset for word in ("--unset", key)), *overrides]
+    words = ["train", str(config), *(word for key in unset for word in ("--unset", key)), *override_words(overrides)]
     words.append(f"tokens.cache={(target.path / 'tokens').absolute()}")
     with noting_signals() as asked:
         workplace = _Workplace(target.path, Launcher(words, start), say, asked)

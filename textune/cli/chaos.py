@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from textune.cli.options import Examples, config_options, json_option, quiet_option
-from textune.cli.output import failure_if, print_json
+from textune.cli.options import config_options, json_option
+from textune.cli.output import aside, failure_if, print_json
+from textune.cli.verbs import Examples, quiet_option
 from textune.errors import FAULT
 from textune.imports import importing
 
@@ -54,7 +55,7 @@ def chaos(
         reference=reference,
         overrides=overrides,
         unset=unset,
-        say=lambda line: None if quiet else click.echo(line, err=True),
+        say=lambda line: None if quiet else aside(line),
     )
     if as_json:
         failed = failure_if(FAULT if result.difference else 0, f"Not the same: {result.difference}")

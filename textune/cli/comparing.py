@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from textune.cli.options import Examples, json_option
+from textune.cli.options import json_option
 from textune.cli.output import print_json, result_console
+from textune.cli.verbs import Examples
 from textune.imports import importing
 
 
@@ -18,12 +19,21 @@ from textune.imports import importing
 )
 @click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...")
 @click.option(
-    "--set", "sets", multiple=True, metavar="SET", help="Which set; by default all that every run has rows of."
+    "--set",
+    "--part",
+    "sets",
+    multiple=True,
+    metavar="SET",
+    help="Which set; by default all that every run has rows of.",
 )
 @click.option("--metric", help="Main metric; by default that of the first run.")
 @click.option("--common", is_flag=True, help="Leave out rows that not all runs have, instead of refusing them.")
 @click.option(
-    "--out", metavar="FILE", help="Write the rows that are answered differently: .parquet, .csv, .tsv, .jsonl."
+    "--out",
+    "--output",
+    "out",
+    metavar="FILE",
+    help="Write the rows that are answered differently: .parquet, .csv, .tsv, .jsonl.",
 )
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
 @json_option

@@ -6,8 +6,9 @@ import shlex
 
 import click
 
-from textune.cli.options import Examples, config_options, json_option, preset_option, quiet_option
-from textune.cli.output import failure, print_json, print_json_value, result_console, run_tracker, say
+from textune.cli.options import config_options, json_option, preset_option
+from textune.cli.output import aside, failure, print_json, print_json_value, result_console, run_tracker, say
+from textune.cli.verbs import Examples, quiet_option
 from textune.errors import MEND
 from textune.imports import importing
 
@@ -19,7 +20,14 @@ from textune.imports import importing
     "textune init train.tsv --out config.toml --pretrained path/to/backbone",
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--out", required=True, metavar="CONFIG.toml", help="The file to write; an existing one is refused.")
+@click.option(
+    "--out",
+    "--output",
+    "out",
+    required=True,
+    metavar="CONFIG.toml",
+    help="The file to write; an existing one is refused.",
+)
 @click.option("--pretrained", metavar="BACKBONE", help="Folder or hub name of the backbone.")
 @json_option
 def init(files: tuple[str, ...], out: str, pretrained: str | None, as_json: bool) -> None:
@@ -38,9 +46,9 @@ def init(files: tuple[str, ...], out: str, pretrained: str | None, as_json: bool
     else:
         print_facts(result_console(), started.chosen)
         for note in started.notes:
-            click.echo(f"note: {note}", err=True)
+            aside(f"note: {note}")
         for what in started.unsettled:
-            click.echo(f"to set: {what}", err=True)
+            aside(f"to set: {what}")
         then = f"textune check {shlex.quote(out)}"
         ending = f"Next: {then}" if started.ok else f"It is not ready: set what is listed above, then {then}"
         click.echo(f"Wrote {out}. {ending}")

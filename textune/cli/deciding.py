@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from textune.cli.options import Examples, code_option, json_option, options_in_errors, quiet_option
+from textune.cli.options import code_option, json_option, options_in_errors
 from textune.cli.output import failure_if, print_json, result_console, run_tracker, say
+from textune.cli.verbs import Examples, quiet_option
 from textune.errors import FAULT
 from textune.imports import importing
 
@@ -38,7 +39,9 @@ _AIMS: tuple[AimName, ...] = ("precision", "recall", "coverage", "cost")
 @click.option("--label", multiple=True, help="The label that the promise is about; may be repeated.")
 @click.option("--task", help="Which task of a model of several.")
 @click.option("--confidence", type=float, default=0.95, show_default=True, help="How sure the promise is.")
-@click.option("--part", metavar="SET", help="Which of the run's own rows prove it: test, or else validation.")
+@click.option(
+    "--set", "--part", "part", metavar="SET", help="Which of the run's own rows prove it: test, or else validation."
+)
 @click.option("--data", metavar="FILE", multiple=True, help="Labelled rows that prove it instead.")
 @click.option("--check", metavar="FILE", multiple=True, help="Say whether the promises hold on these labelled rows.")
 @click.option("--force", is_flag=True, help="Replace a threshold that an earlier promise locks.")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from textune.cli.options import Examples, config_options, json_option, quiet_option
-from textune.cli.output import print_json, result_console, run_tracker
+from textune.cli.options import config_options, json_option
+from textune.cli.output import aside, print_json, result_console, run_tracker
+from textune.cli.verbs import Examples, quiet_option
 from textune.imports import importing
 from textune.wording import escaped
 
@@ -33,7 +34,13 @@ PLAIN_COLUMNS = 120
     "--rows", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="Most documents to show."
 )
 @click.option(
-    "--set", "part", default="train", show_default=True, metavar="NAME", help="train, validation, or another set."
+    "--set",
+    "--part",
+    "part",
+    default="train",
+    show_default=True,
+    metavar="NAME",
+    help="train, validation, or another set.",
 )
 @click.option(
     "--epoch",
@@ -49,7 +56,7 @@ PLAIN_COLUMNS = 120
     type=click.Choice(["text", "html"]),
     help="By default html where --output ends with .html, else text.",
 )
-@click.option("--output", "target", metavar="FILE", help="A file to write instead of printing.")
+@click.option("--output", "--out", "target", metavar="FILE", help="A file to write instead of printing.")
 @click.option("--force", is_flag=True, help="Replace an --output that exists.")
 @json_option
 @quiet_option
@@ -93,7 +100,7 @@ def render(
     if target is not None:
         text = html_page(rendered) if is_page else plain_text(rendered, width=PLAIN_COLUMNS)
         write_text(Path(target), text)
-        click.echo(f"Wrote {target}.", err=True)
+        aside(f"Wrote {target}.")
     elif is_page:
         click.echo(html_page(rendered), nl=False)
     elif console.is_terminal:
@@ -121,7 +128,8 @@ def render(
 @click.option("--prompt", default="", metavar="TEXT", help="How the text begins.")
 @click.option("--num", type=int, default=1, show_default=True, metavar="NUMBER", help="How many texts to write.")
 @click.option(
-    "--max-tokens",
+    "--max-new-tokens",
+    "max_tokens",
     type=int,
     metavar="NUMBER",
     help="Most tokens of a text; by default 100, or what there is room for.",

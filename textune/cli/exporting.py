@@ -7,8 +7,9 @@ from typing import Literal
 
 import click
 
-from textune.cli.options import Examples, code_option, json_option
-from textune.cli.output import print_json
+from textune.cli.options import code_option, json_option
+from textune.cli.output import aside, print_json
+from textune.cli.verbs import Examples
 from textune.imports import importing
 
 KINDS_HELP = "What to write: hf (a plain Hugging Face folder)."
@@ -22,7 +23,14 @@ KINDS_HELP = "What to write: hf (a plain Hugging Face folder)."
 )
 @click.argument("run", metavar="RUN")
 @code_option
-@click.option("--out", required=True, metavar="FOLDER", help="The folder to write; an existing one is refused.")
+@click.option(
+    "--out",
+    "--output",
+    "out",
+    required=True,
+    metavar="FOLDER",
+    help="The folder to write; an existing one is refused.",
+)
 @click.option("--to", metavar="KIND", default="hf", show_default=True, help=KINDS_HELP)
 @click.option("--merge", is_flag=True, help="Whole weights, adapters put into them.")
 @click.option("--adapter", is_flag=True, help="Adapters by themselves, as peft opens them beside their backbone.")
@@ -54,11 +62,11 @@ def export(run: str, out: str, to: str, code: tuple[str, ...], merge: bool, adap
         return
     step = "" if done.step is None else f" (step {done.step:,})"
     what = "the adapters" if done.form == "adapter" else "the model"
-    click.echo(f"Wrote {done.folder}: {what} of {done.source}{step}.", err=True)
-    click.echo(done.parity.in_words(), err=True)
+    aside(f"Wrote {done.folder}: {what} of {done.source}{step}.")
+    aside(done.parity.in_words())
     if done.change is not None:
-        click.echo(change_in_words(done.change), err=True)
+        aside(change_in_words(done.change))
 
 
 def _note(message: str) -> None:
-    click.echo(f"note: {message}", err=True)
+    aside(f"note: {message}")

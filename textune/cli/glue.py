@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from textune.cli.options import Examples, json_option, names_in, quiet_option
+from textune.cli.options import json_option, names_in
 from textune.cli.output import RunLines, failure_if, print_json, result_console, say
+from textune.cli.verbs import Examples, quiet_option
 from textune.imports import importing
 
 
@@ -27,7 +28,13 @@ from textune.imports import importing
 @click.option("--pretrained", required=True, metavar="BACKBONE", help="Folder or hub name of the backbone.")
 @click.option("--tasks", metavar="A,B,...", help="Only these tasks, such as mrpc,rte; by default all that have rows.")
 @click.option(
-    "--out", default="runs/glue", show_default=True, metavar="FOLDER", help="For the runs, glue.md and glue.json."
+    "--out",
+    "--output",
+    "out",
+    default="runs/glue",
+    show_default=True,
+    metavar="FOLDER",
+    help="For the runs, glue.md and glue.json.",
 )
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @json_option

@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
-from textune.cli.options import Examples, config_options, json_option
+from textune.cli.options import config_options, json_option
 from textune.cli.output import print_json
+from textune.cli.verbs import Examples
 from textune.errors import LaunchError
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from textune.cli.options import Examples, json_option
+from textune.cli.options import json_option
 from textune.cli.output import print_json, result_console, say
+from textune.cli.verbs import Examples
 from textune.imports import importing
 
 

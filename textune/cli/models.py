@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from textune.cli.options import (
-    Examples,
     by_metadata_options,
     comparison_options,
     decision_option,
@@ -15,11 +14,11 @@ from textune.cli.options import (
     evaluation_columns,
     json_option,
     options_in_errors,
-    quiet_option,
     read_files,
     reading_options,
 )
-from textune.cli.output import print_json, result_console, run_tracker, say
+from textune.cli.output import aside, print_json, result_console, run_tracker, say
+from textune.cli.verbs import Examples, quiet_option
 from textune.imports import importing
 
 if TYPE_CHECKING:
@@ -40,7 +39,11 @@ if TYPE_CHECKING:
     help="Labelled rows; by default the run's own test rows, else its validation rows.",
 )
 @click.option(
-    "--part", metavar="SET", help="Which of the run's own rows: validation, test, train or a set of data.evaluations."
+    "--set",
+    "--part",
+    "part",
+    metavar="SET",
+    help="Which of the run's own rows: validation, test, train or a set of data.evaluations.",
 )
 @click.option("--metric", help="Main metric, such as f1, or mean_of_f1_and_accuracy; by default the run's.")
 @click.option("--label", metavar="COLUMN", help="Label column of --data, if not the run's.")
@@ -62,7 +65,7 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool, quiet: bool, **opti
     """
     if data and options["part"]:
         raise click.UsageError(
-            "--part chooses among the run's own rows, but --data names other rows: give only one of them."
+            "--set chooses among the run's own rows, but --data names other rows: give only one of them."
         )
     with options_in_errors():
         source, said = read_files(run, data, options) if data else (None, "")
@@ -121,7 +124,7 @@ def report(run: str, plots: bool, as_json: bool) -> None:
         print_json({name: str(path) for name, path in written.items()})
         return
     for path in written.values():
-        click.echo(f"Wrote {path}.", err=True)
+        aside(f"Wrote {path}.")
 
 
 @click.command(
@@ -179,4 +182,4 @@ def _show_parameters(source: str, overrides: tuple[str, ...], unset: tuple[str, 
         say(console, "")
         print_table(console, *table)
     for note in found.notes:
-        click.echo(f"note: {note}", err=True)
+        aside(f"note: {note}")

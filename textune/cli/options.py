@@ -18,36 +18,6 @@ if TYPE_CHECKING:
     from textune.config import Columns, FilesSource
 
 
-class Examples(click.Command):
-    """A command whose help ends with examples, printed verbatim."""
-
-    def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.examples = examples
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Examples, one per line."""
-        _write_examples(formatter, self.examples)
-
-
-class GroupExamples(click.Group):
-    """The same for a verb with commands of its own."""
-
-    def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.examples = examples
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Examples, one per line."""
-        _write_examples(formatter, self.examples)
-
-
-def _write_examples(formatter: click.HelpFormatter, examples: str) -> None:
-    with formatter.section("Examples"):
-        for line in examples.splitlines():
-            formatter.write(f"{' ' * formatter.current_indent}{line}\n")
-
-
 def config_options(function: Callable[..., None]) -> Callable[..., None]:
     """The config and its overrides."""
     function = click.option(
@@ -109,7 +79,7 @@ def processes_started(given: int | None, *, own_ranks: bool) -> int | None:
 
 
 json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print the result as JSON, or the error: error, hint, exit_code."
+    "--json", "as_json", is_flag=True, help="Print one JSON document: ok, then the result or the error."
 )
 jobs_option = click.option(
     "--jobs",
@@ -119,7 +89,6 @@ jobs_option = click.option(
     metavar="NUMBER",
     help="Runs at once, each in a process of its own, on the devices in turn.",
 )
-quiet_option = click.option("--quiet", is_flag=True, help="Print only errors on standard error.")
 
 
 def as_setting(error: click.NoSuchOption, words: list[str]) -> str:
@@ -313,6 +282,8 @@ def by_metadata_options(function: Callable[..., None]) -> Callable[..., None]:
     for decorate in (
         click.option(
             "--out",
+            "--output",
+            "out",
             type=click.Path(dir_okay=False),
             metavar="FILE",
             help="With --by-metadata: where to write the result as well, .json or .md.",

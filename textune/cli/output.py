@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from textune.cli.verbs import is_quiet
 from textune.exitcodes import FIRST_AGAIN
 from textune.ranks import launched_rank
 from textune.wording import escaped
@@ -71,6 +72,12 @@ class RunLines:
 def say(console: Console, text: str) -> None:
     """A sentence or a few lines, verbatim."""
     console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def aside(line: str) -> None:
+    """A line on standard error, unless `--quiet` was given."""
+    if not (is_quiet() or launched_rank()):
+        click.echo(line, err=True)
 
 
 def print_json(result: Mapping[str, object], *, failure: Mapping[str, object] | None = None) -> None:

@@ -12,17 +12,16 @@ import click
 from click.core import ParameterSource
 
 from textune.cli.options import (
-    Examples,
     decision_option,
     device_options,
     json_option,
     options_in_errors,
     predict_columns,
-    quiet_option,
     read_files,
     reading_options,
 )
-from textune.cli.output import print_json, result_console, run_tracker, say
+from textune.cli.output import aside, print_json, result_console, run_tracker, say
+from textune.cli.verbs import Examples, quiet_option
 from textune.errors import RunError
 from textune.imports import importing
 from textune.ranks import joined
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--output",
+    "--out",
     "target",
     default="-",
     metavar="PATH",
@@ -170,7 +170,7 @@ def _predict_in_shards(
     if as_json:
         print_json(result.to_dict())
     elif not quiet:
-        click.echo(f"Wrote {count(result.rows, 'row')} to {target}.", err=True)
+        aside(f"Wrote {count(result.rows, 'row')} to {target}.")
 
 
 def _predict_one(
@@ -224,7 +224,7 @@ def _predict_one(
     if as_json:
         print_json({"rows": count, "output": target})
     elif target != "-" and ranks.is_first and not quiet:
-        click.echo(f"Wrote {count:,} row{'' if count == 1 else 's'} to {target}.", err=True)
+        aside(f"Wrote {count:,} row{'' if count == 1 else 's'} to {target}.")
 
 
 _OF_TEXTS = {"run", "texts", "all_scores", "decision", "device", "precision", "max_tokens", "compile", "code"}

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from textune.cli.options import Examples, code_option, json_option
-from textune.cli.output import print_json, result_console, say
+from textune.cli.options import code_option, json_option
+from textune.cli.output import aside, print_json, result_console, say
+from textune.cli.verbs import Examples
 from textune.imports import importing
 from textune.wording import count
 
@@ -65,7 +66,7 @@ def push(
         form="merged" if merge else "adapter" if adapter else None,
         code=code,
         dry_run=dry_run,
-        on_notice=lambda said: click.echo(f"note: {said}", err=True),
+        on_notice=lambda said: aside(f"note: {said}"),
     )
     if as_json:
         print_json(done.to_dict())
@@ -75,7 +76,7 @@ def push(
         return
     files, size = count(len(done.files), "file"), _in_units(sum(done.files.values()))
     seen = "" if done.private is None else " (private)" if done.private else " (public)"
-    click.echo(f"Pushed {files} ({size}) to {done.url}{seen}, branch {done.revision}, commit {done.commit}.", err=True)
+    aside(f"Pushed {files} ({size}) to {done.url}{seen}, branch {done.revision}, commit {done.commit}.")
 
 
 def _show(done: Pushed) -> None:
@@ -85,7 +86,7 @@ def _show(done: Pushed) -> None:
     for path, size in done.files.items():
         say(console, f"  {path:<{width}}  {_in_units(size):>9}")
     say(console, f"\nREADME.md\n\n{done.card}")
-    click.echo("Nothing was sent; leave --dry-run out to push.", err=True)
+    aside("Nothing was sent; leave --dry-run out to push.")
 
 
 def _in_units(size: int) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from textune.cli.options import Examples, config_options, jobs_option, json_option, quiet_option
+from textune.cli.options import config_options, jobs_option, json_option
 from textune.cli.output import RunLines, failure_if, print_json, result_console, say
+from textune.cli.verbs import Examples, quiet_option
 from textune.imports import importing
 
 

@@ -8,19 +8,18 @@ import click
 
 from textune.cli.options import (
     OWN_RANKS,
-    Examples,
     config_options,
     json_option,
     own_ranks_option,
     preset_option,
     processes_option,
     processes_started,
-    quiet_option,
     resume_and_overrides,
     resume_option,
     run_option,
 )
 from textune.cli.output import print_json, result_console, run_tracker, say
+from textune.cli.verbs import Examples, quiet_option
 from textune.imports import importing
 from textune.ranks import launched
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
-from textune.cli.options import Examples, decision_option, device_options, options_in_errors
+from textune.cli.options import decision_option, device_options, options_in_errors
+from textune.cli.output import aside
+from textune.cli.verbs import Examples
 from textune.imports import importing
 from textune.serving import let_threads_sleep, needing_packages
 
@@ -90,12 +92,12 @@ def serve(models: tuple[str, ...], token: str | None, token_file: Path | None, *
     }
     settings = Settings(token=token if token_file is None else read_token(token_file), **options)
     if settings.is_open:
-        click.echo(f"note: everyone who reaches {settings.host} is answered; --token keeps others out", err=True)
+        aside(f"note: everyone who reaches {settings.host} is answered; --token keeps others out")
 
     def note(sentence: str) -> None:
-        click.echo(f"note: {sentence}", err=True)
+        aside(f"note: {sentence}")
 
     with options_in_errors():
         served = Models(named_folders(models), settings, LoadOptions(**loading), on_notice=note)
     names = ", ".join(one.name for one in served)
-    run_server(served, settings, on_start=lambda address: click.echo(f"Serving {names} at {address}", err=True))
+    run_server(served, settings, on_start=lambda address: aside(f"Serving {names} at {address}"))

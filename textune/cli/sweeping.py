@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from textune.cli.options import Examples, json_option, quiet_option
+from textune.cli.options import json_option
 from textune.cli.output import RunLines, failure_if, print_json, result_console, say
+from textune.cli.verbs import Examples, quiet_option
 from textune.imports import importing
 from textune.wording import count
 

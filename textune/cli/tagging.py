@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from textune.cli.options import Examples, json_option, quiet_option
+from textune.cli.options import json_option
 from textune.cli.output import print_json, result_console, run_tracker, say
+from textune.cli.verbs import Examples, quiet_option
 from textune.imports import importing
 
 if TYPE_CHECKING:
@@ -25,9 +26,17 @@ if TYPE_CHECKING:
     "textune tag --input texts.jsonl --output tagged.jsonl --without html --without title",
 )
 @click.option(
-    "--input", "sources", multiple=True, required=True, metavar="FILE", help="jsonl or parquet, or a pattern."
+    "--data",
+    "--input",
+    "sources",
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    help="jsonl or parquet, or a pattern.",
 )
-@click.option("--output", "target", required=True, metavar="PATH", help="A file; a folder for several inputs.")
+@click.option(
+    "--output", "--out", "target", required=True, metavar="PATH", help="A file; a folder for several inputs."
+)
 @click.option("--html", default="html", show_default=True, metavar="COLUMN", help="The HTML of the pages.")
 @click.option("--url", default="url", show_default=True, metavar="COLUMN", help="Their addresses.")
 @click.option(

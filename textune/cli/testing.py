@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from textune.cli.options import Examples, json_option, quiet_option
+from textune.cli.options import json_option
 from textune.cli.output import failure_if, print_json
+from textune.cli.verbs import Examples, quiet_option
 from textune.errors import FAULT
 from textune.imports import importing
 from textune.ranks import launched_rank

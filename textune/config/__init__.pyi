@@ -43,6 +43,7 @@ from .multitask import groups_of as groups_of
 from .overrides import EXTENDS as EXTENDS
 from .overrides import Overrides as Overrides
 from .overrides import listed as listed
+from .overrides import override_words as override_words
 from .parents import Layer as Layer
 from .paths import absolute as absolute
 from .paths import user_path as user_path
@@ -52,6 +53,7 @@ from .presets import preset_names as preset_names
 from .problems import Problem as Problem
 from .problems import keys_called as keys_called
 from .problems import refuse as refuse
+from .problems import setting_names as setting_names
 from .quality import laid_over as laid_over
 from .quality import require_suitable as require_suitable
 from .reference import json_schema as json_schema
@@ -142,6 +144,7 @@ from .updaterules import RestartedCosineSchedule as RestartedCosineSchedule
 from .updaterules import Schedule as Schedule
 from .updaterules import ScheduleFree as ScheduleFree
 from .updaterules import Sgd as Sgd
+from .updaterules import Soup as Soup
 from .values import Arm as Arm
 from .values import AttentionLayout as AttentionLayout
 from .values import DeviceName as DeviceName

@@ -34,6 +34,7 @@ from textune.config.rates import loss_problems, rate_problems
 from textune.config.rendering import document_problems, rendering_problems
 from textune.config.schema import Experiment, PythonModel
 from textune.config.section import Section
+from textune.config.soups import soup_problems
 from textune.config.sources import ConcatSource, FilesSource, StreamSource
 from textune.config.streams import split_problems, stream_problems
 from textune.config.taskkinds import PythonTask
@@ -217,7 +218,7 @@ def require_runnable(experiment: Experiment) -> None:
     problems += [*rate_problems(experiment), *loss_problems(experiment), *window_problems(experiment)]
     problems += [*lora_problems(experiment), *low_bit_problems(experiment), *engine_problems(experiment)]
     problems += [*rendering_problems(experiment), *language_problems(experiment), *prefix_problems(experiment)]
-    problems += [*decide_problems(experiment), *token_id_problems(experiment)]
+    problems += [*decide_problems(experiment), *token_id_problems(experiment), *soup_problems(experiment)]
     refuse(problems)
 
 

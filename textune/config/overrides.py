@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from textune.config.fields import annotations_at, bare, is_text_only, variants
 from textune.config.problems import Problem
-from textune.config.toml import Tree, format_key, parse_key, parse_value, shorten
+from textune.config.toml import Tree, format_key, format_value, parse_key, parse_value, shorten
 from textune.errors import ConfigError
 
 COMMAND_LINE = "command line"
@@ -33,6 +33,20 @@ def listed(name: str, words: Iterable[str]) -> tuple[str, ...]:
         )
     if not isinstance(words, Iterable):
         raise ConfigError(f"{name} = {shorten(repr(words))} is not a list of words.", key=name, value=words)
+    return tuple(words)
+
+
+def override_words(overrides: Overrides) -> tuple[str, ...]:
+    """Overrides in either form as `key=value` words, for a command line. ConfigError for None, which no word says."""
+    if not isinstance(overrides, Mapping):
+        return listed("overrides", overrides)
+    words = []
+    for key, value in overrides.items():
+        if value is None:
+            raise ConfigError(
+                f"overrides[{key!r}] is None.", hint=f"Unset the key instead: unset=[{key!r}].", key=str(key)
+            )
+        words.append(f"{key}={value if isinstance(value, str) else format_value(value)}")
     return tuple(words)
 
 

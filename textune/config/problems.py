@@ -153,6 +153,11 @@ def keys_called(name: str) -> list[str]:
     return suggest((name,), Experiment)
 
 
+def setting_names() -> list[str]:
+    """Every key of the schema as it is written, such as `train.optimizer.lr`, in order."""
+    return list(dict.fromkeys(format_key(*key.place) for key in all_keys()))
+
+
 def unknown_kind(place: Place, kind: object, choices: Iterable[str], origin: str) -> Problem:
     """A `kind` that the table at `place` cannot be."""
     kinds = list(choices)

@@ -19,7 +19,7 @@ from textune.config.sharing import Checkpointing, DataParallel, Distributed
 from textune.config.sources import DataSection
 from textune.config.taskkinds import AutoTask, ConditionalLmTask, Task
 from textune.config.tracking import Track
-from textune.config.updaterules import AdamW, EarlyStopping, LinearSchedule, Optimizer, Schedule
+from textune.config.updaterules import AdamW, EarlyStopping, LinearSchedule, Optimizer, Schedule, Soup
 from textune.config.values import (
     Arms,
     AttentionLayout,
@@ -204,6 +204,10 @@ class TrainSection(Section):
     drawn with replacement in proportion to `data.columns.weight`, which then affects the draw and not the loss."""
     seed: Seed = 0
     """Seed of the head's weights, the order and dropout."""
+    order_seed: Seed | None = None
+    """Seed of the order and dropout, if it is not `seed`: runs that differ in it alone begin with the same weights."""
+    soup: Soup | None = None
+    """Train several times and join the models into one; a table, which may be empty (`[train.soup]`)."""
     deterministic: Computed[bool] = False
     """Use only algorithms that give the same bits in every run on the same machine, also on a GPU, where that takes
     longer; runs on a processor do so anyway."""
@@ -244,6 +248,11 @@ class TrainSection(Section):
     layout: Computed[Literal["textune", "huggingface", "training-wizard", "azureml"]] = "textune"
     """Which files a finished run has beside its own: none, or those that another system writes
     (docs/migrating.md)."""
+
+    @property
+    def drawing_seed(self) -> int:
+        """Seed of the order and dropout."""
+        return self.seed if self.order_seed is None else self.order_seed
 
 
 class EvaluateSection(Section):

@@ -1,4 +1,4 @@
-"""The keys of `train.optimizer` and `train.schedule`: how gradients change the weights; part of `schema.py`."""
+"""The keys of `train.optimizer`, `train.schedule` and `train.soup`: how the weights are found; part of `schema.py`."""
 
 from __future__ import annotations
 
@@ -248,3 +248,15 @@ class EarlyStopping(Section):
     """Evaluations without improvement before training stops; 0 never stops early."""
     threshold: Annotated[float, Field(ge=0)] = 0.0
     """Smallest change that counts as an improvement."""
+
+
+class Soup(Section):
+    """Train several times from the same weights, with the rows in another order and other dropout, and keep one model
+    whose weights are a mean of those (Wortsman et al. 2022, arXiv:2203.05482)."""
+
+    seeds: Annotated[int, Field(ge=2)] = 3
+    """How many runs: with `train.order_seed`, or else `train.seed`, and the numbers that follow it."""
+    kind: Literal["greedy", "uniform"] = "greedy"
+    """Whose weights are averaged. `greedy`: those of the best run, and of each other one, from the best down, that
+    does not make the main metric on the rows of `evaluate.best_by` worse. `uniform`: those of all runs; where that is
+    worse there than the best run, the model is that of the best run."""

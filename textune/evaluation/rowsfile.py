@@ -219,7 +219,7 @@ def read_rows(path: Path) -> EvaluatedSet:
         raise RunError(f"{path} is damaged: {reason}.", hint=_AGAIN, place=str(path), reason=reason) from error
 
 
-_AGAIN = "Make it again: `textune evaluate RUN --part SET`."
+_AGAIN = "Make it again: `textune evaluate RUN --set SET`."
 
 
 def _read(file: pq.ParquetFile, path: Path) -> EvaluatedSet:

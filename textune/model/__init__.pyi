@@ -3,6 +3,7 @@ from .adapters import is_adapter as is_adapter
 from .adapters import plain_name as plain_name
 from .adapters import require_adapters as require_adapters
 from .attention import attention_written_out as attention_written_out
+from .averaging import average_models as average_models
 from .backbone import TextModel as TextModel
 from .beneath import starts_from_few_bits as starts_from_few_bits
 from .budget import TokenBudget as TokenBudget

@@ -46,7 +46,8 @@ from textune.pipeline.buildtexts import lay_texts
 from textune.pipeline.cautions import (
     budget_notice,
     device_of,
-    warnings,
+    notices_before,
+    rate_findings,
 )
 from textune.pipeline.continuing import differences, earlier_card
 from textune.pipeline.groundwork import Building, Groundwork
@@ -97,7 +98,9 @@ def build_parts(
     said = [*ground.notices, *(() if earlier else ground.model.notes)]
     said += differences(building.before, experiment.model, card, ground.tokenizer)
     said += budget_notice(train, prepared.budget) if earlier is None else []
-    for notice in (*said, *warnings(experiment.model, train, ground.model, ground.plan)):
+    if audit or earlier is not None:  # else `check` says it among its findings
+        said += [finding.message for finding in rate_findings(experiment.model, train, ground.model)]
+    for notice in (*said, *notices_before(experiment.model, train, ground.model, ground.plan)):
         tracker.notice(notice)
     return Parts(
         settings=_settings(experiment),

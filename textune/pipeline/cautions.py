@@ -33,7 +33,7 @@ from textune.config import (
     format_value,
     settings_of,
 )
-from textune.data import PreparedData, Split
+from textune.data import Finding, PreparedData, Split
 from textune.errors import ConfigError, DataError
 from textune.evaluation import MainMetric, labelled_rows
 from textune.model import Device, TextModel, TokenBudget, resolve_device
@@ -107,10 +107,16 @@ def require_labelled(rows: Mapping[str, TokenRows], data: PreparedData, metric: 
             )
 
 
-def warnings(section: Model, train: TrainSection, model: TextModel, plan: Plan) -> list[str]:
-    """What a person should know before the first step."""
+def rate_findings(section: Model, train: TrainSection, model: TextModel) -> list[Finding]:
+    """A learning rate that does not suit the backbone, as the audit says it of rows."""
     drawn = isinstance(section, ModelSection) and section.init == "scratch"
-    found = rate_warning(train, model) if section.pretrained and not drawn else []
+    said = rate_warning(train, model) if section.pretrained and not drawn else []
+    return [Finding("warning", "learning-rate", f"{sentence}.", 1) for sentence in said]
+
+
+def notices_before(section: Model, train: TrainSection, model: TextModel, plan: Plan) -> list[str]:
+    """What a person should know before the first step."""
+    found = []
     warmup, total = train.schedule.warmup, plan.total_steps
     if plan.steps(warmup) >= total > 1:
         found.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +16,7 @@ from textune.batches import TextEncoder
 from textune.config import ConditionalLmTask, Experiment, Overrides
 from textune.data import Finding, GivenRows, TokenFacts, audit_data
 from textune.pipeline.build import build_parts
-from textune.pipeline.cautions import require_as_launched
+from textune.pipeline.cautions import rate_findings, require_as_launched
 from textune.pipeline.documents import DocumentsCheck, check_documents
 from textune.pipeline.heard import heard
 from textune.pipeline.memory import SetsInMemory, load_with_rows
@@ -51,7 +52,7 @@ class Costs:
             else {"time": f"about {_minutes(seconds)} of forward and backward passes here, from {measured}"}
         )
         memory = (
-            f"{self.memory_bytes / 1e9:.2f} GB for weights, gradients and optimizer, plus the activations of at most"
+            f"{_size(self.memory_bytes)} for weights, gradients and optimizer, plus the activations of at most"
             f" {facts.max_tokens:,} tokens at once"
         )
         return time | {"memory": memory}
@@ -102,7 +103,7 @@ def check(
     *,
     text: str | None = None,
     label: str | Sequence[str] | None = None,
-    model: str | None = None,
+    model: str | os.PathLike[str] | None = None,
     preset: str | None = None,
     overrides: Overrides = (),
     unset: Iterable[str] = (),
@@ -142,7 +143,8 @@ def check(
     with deterministic(loaded.experiment.train):
         parts = build_parts(loaded.experiment, tracker=trackers, audit=False, given=rows)
         learner = learner_alone(parts.model, parts.settings.train, parts.device)
-        findings = audit_data(parts.data, tokens=_token_facts(parts))
+        findings = rate_findings(loaded.experiment.model, parts.settings.train, parts.model)
+        findings += audit_data(parts.data, tokens=_token_facts(parts))
         result = CheckResult(run_facts(parts), findings, tuple(trackers.notices))
         if audited is not None:
             audited(result)
@@ -163,9 +165,16 @@ def _with_costs(
         learner = learner_alone(parts.model, parts.settings.train, parts.device)
         facts, costs = run_facts(parts), Costs(_memory_bytes(parts))
         costs = _measured(costs, parts, learner, trackers) if timing else costs
+    findings = [*rate_findings(experiment.model, parts.settings.train, parts.model), *checked.findings]
     words = {name: word for name, word in describe(facts).items() if name not in ("documents", "chunks")}
     numbers = facts.to_dict() | costs.to_dict()
-    return replace(checked, notices=tuple(trackers.notices), training=words | costs.words(facts), numbers=numbers)
+    return replace(
+        checked,
+        findings=findings,
+        notices=tuple(trackers.notices),
+        training=words | costs.words(facts),
+        numbers=numbers,
+    )
 
 
 def _token_facts(parts: Parts) -> TokenFacts:
@@ -214,10 +223,17 @@ def _measured(costs: Costs, parts: Parts, learner: Learner, tracker: Tracker) ->
     speed = float(np.median(speeds))
     return replace(
         costs,
-        seconds=round(parts.plan.num_tokens(parts.rows["train"], streamed=parts.maker is not None) / speed, 1),
+        seconds=round(_num_tokens(parts) / speed, 1),
         tokens_per_second=round(speed, 1),
         batches_measured=len(speeds),
     )
+
+
+def _num_tokens(parts: Parts) -> int:
+    """About how many tokens are computed, by all runs of a soup."""
+    soup = parts.settings.train.soup
+    tokens = parts.plan.num_tokens(parts.rows["train"], streamed=parts.maker is not None)
+    return tokens * (1 if soup is None else soup.seeds)
 
 
 def _memory_bytes(parts: Parts) -> int:
@@ -225,6 +241,10 @@ def _memory_bytes(parts: Parts) -> int:
     trained = trained_in(parts.model)
     gradients = 4 * sum(weight.numel() for weight in trained.values())
     return parts.model.num_bytes + gradients + state_bytes(parts.settings.train.optimizer, trained)
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.2g} MB"
 
 
 def _minutes(seconds: float) -> str:

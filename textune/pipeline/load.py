@@ -14,6 +14,7 @@ from textune.config import Columns, DeviceName, PredictionPrecision, Switch
 from textune.data import choices_of
 from textune.errors import InputError, ModelError
 from textune.model import Device
+from textune.pipeline.heard import LOG
 from textune.pipeline.packed import TemporaryFolder, packed, unpacked
 from textune.prediction import (
     Continuation,
@@ -44,7 +45,7 @@ class Opening:
 
     def open(self, folder: Path) -> Predictor | LanguagePredictor:
         """The model in this folder; errors as in `textune.prediction.load_scorer`."""
-        scorer = load_scorer(folder, **asdict(self))
+        scorer = load_scorer(folder, **asdict(self), on_notice=LOG.warning)
         return LanguagePredictor(scorer) if scorer.card.is_language_model else Predictor(scorer)
 
 
@@ -195,7 +196,7 @@ def load(
     decision: bool = True,
 ) -> TrainedModel:
     """Open a run folder (its best model) or a model folder that textune saved; options as in
-    `textune.prediction.load_scorer`."""
+    `textune.prediction.load_scorer`. What is to be said of it goes to the logger `textune`, as a warning."""
     codes = (code,) if isinstance(code, str) else tuple(code)
     opening = Opening(device, precision, max_tokens, compile, codes, decision)
     return TrainedModel(find_model(folder), opening)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from textune.adapters import load_any
-from textune.config import DEFAULT, Loaded, Overrides, format_key, format_value, has_label_column, listed
+from textune.config import DEFAULT, Loaded, Overrides, format_key, has_label_column, listed, override_words
 from textune.data import GivenRows, memory_piece, read_source, texts_with_labels, unnamed_columns
 from textune.errors import InputError
 from textune.owncode import article
@@ -135,10 +135,7 @@ def _also(overrides: Overrides, values: Mapping[str, object]) -> Overrides:
     if isinstance(overrides, Mapping):
         return {**overrides, **values}
     words = listed("overrides", overrides)
-    if not words:
-        return dict(values)
-    named = {key: value if isinstance(value, str) else format_value(value) for key, value in values.items()}
-    return [*words, *(f"{key}={value}" for key, value in named.items())]
+    return [*words, *override_words(values)] if words else dict(values)
 
 
 def _unnamed(loaded: Loaded, rows: GivenRows) -> Mapping[str, str]:

@@ -14,7 +14,9 @@ from textune.config import (
     Experiment,
     ModelSection,
     Optimizer,
+    Overrides,
     load_config,
+    override_words,
     require_adaptable,
     user_path,
 )
@@ -96,7 +98,7 @@ class Parameters:
         return {**found, "whole": asdict(self.whole)}
 
 
-def parameters(source: str | Path, overrides: Sequence[str] = (), unset: Sequence[str] = ()) -> Parameters:
+def parameters(source: str | Path, overrides: Overrides = (), unset: Sequence[str] = ()) -> Parameters:
     """The parameters of what a config would train, of a run, a checkpoint or a model folder.
 
     Errors are those of `load_config` and of `outline`; RunError for a folder that is none of these.
@@ -130,7 +132,7 @@ def parameters(source: str | Path, overrides: Sequence[str] = (), unset: Sequenc
     )
 
 
-def _experiment(source: str | Path, overrides: Sequence[str], unset: Sequence[str]) -> tuple[Experiment, Path | None]:
+def _experiment(source: str | Path, overrides: Overrides, unset: Sequence[str]) -> tuple[Experiment, Path | None]:
     """The configuration behind `source`, and a folder of a model that it has saved, whose head has its final size."""
     folder = user_path(source)
     if not folder.is_dir():
@@ -140,10 +142,10 @@ def _experiment(source: str | Path, overrides: Sequence[str], unset: Sequence[st
         saved = next((path for path in found if path is not None and (path / "config.json").is_file()), None)
         # A run may come from anybody: what it trusted is not trusted here.
         distrust = "model.trust_remote_code=false"
-        return load_config(folder / "config.toml", [distrust, *overrides], unset).experiment, saved
+        return load_config(folder / "config.toml", [distrust, *override_words(overrides)], unset).experiment, saved
     if (folder / "config.json").is_file():
         saved = folder if (folder / "textune.json").is_file() else None
-        return load_config(None, [f"model.pretrained={folder}", *overrides], unset).experiment, saved
+        return load_config(None, [f"model.pretrained={folder}", *override_words(overrides)], unset).experiment, saved
     raise RunError(
         f"{folder} holds neither config.toml, as a run does, nor config.json, as a model folder does.",
         hint=hint_for_no_run(folder),

@@ -5,6 +5,7 @@ rows --what `init` proposes for files--> the configuration that `init` would wri
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,8 @@ from typing import Any
 
 from textune.config import Absent, DataSection, Experiment, GivenSource, SplitOff, starter_config, validation_ratio
 from textune.data import GivenRows, Rows, column_names, guess_rows, read_source
-from textune.errors import DataError
+from textune.errors import DataError, InputError
+from textune.owncode import article
 from textune.pipeline.proposing import backbone_for, chosen_in_words, starter_facts, try_rows
 from textune.wording import listing, nearest
 
@@ -27,9 +29,27 @@ class Naming:
     text: str | None = None
     label: str | Sequence[str] | None = None
     """A column, or several of 0 and 1, one for each label."""
-    model: str | None = None
+    model: str | os.PathLike[str] | None = None
     preset: str | None = None
     """`fast`, `balanced` or `best`: how to train."""
+
+    def __post_init__(self) -> None:
+        """InputError for what is no name."""
+        several = isinstance(self.label, list | tuple) and bool(self.label)
+        for argument, given in (
+            ("text", self.text),
+            ("model", self.model if not isinstance(self.model, os.PathLike) else None),
+            *(("label", one) for one in (self.label if several else (self.label,))),  # type: ignore[union-attr]
+        ):
+            if given is not None and not isinstance(given, str):
+                what = "a name" if argument == "model" else "the name of a column"
+                raise InputError(
+                    f"{argument} = {given!r:.60} is {article(given)}, not {what}.",
+                    hint=f'Write {argument}="...".',
+                    key=argument,
+                    value=given,
+                    reason=f"not {what}",
+                )
 
     @property
     def keys(self) -> dict[str, object]:
@@ -40,7 +60,7 @@ class Naming:
             "data.columns.labels" if several else "data.columns.label": list(self.label or ())
             if several
             else self.label,
-            "model.pretrained": self.model,
+            "model.pretrained": None if self.model is None else os.fspath(self.model),
         }
         return {key: value for key, value in named.items() if value is not None}
 
@@ -101,7 +121,7 @@ def propose_for_rows(rows: GivenRows, held_out: Iterable[str], naming: Naming) -
     )
     tried = try_rows(section, guess.task, rows)
     _require_settled(tried.unsettled, read)
-    model, remark, notes = backbone_for(naming.model, guess)
+    model, remark, notes = backbone_for(None if naming.model is None else os.fspath(naming.model), guess)
     tree = tomllib.loads(starter_config(starter_facts(guess, tried, model=model, remark=remark)))
     for name in ("train", *given):
         tree["data"].pop(name, None)

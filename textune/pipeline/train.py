@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textune.config import Experiment, Overrides, show, user_path
+from textune.config import Experiment, Loaded, Overrides, Soup, show, user_path
 from textune.data import GivenRows
 from textune.errors import RunError
 from textune.evaluation import Report, read_report, render
@@ -17,12 +18,16 @@ from textune.pipeline.cautions import require_as_launched
 from textune.pipeline.heard import heard
 from textune.pipeline.keptbatch import with_own_batch
 from textune.pipeline.layouts import write_layout
+from textune.pipeline.members import HeardOnce, resume_of_soup, train_members
 from textune.pipeline.memory import SetsInMemory, load_with_rows
 from textune.pipeline.rowsalone import Naming
 from textune.ranks import Ranks, launched_rank
 from textune.run import (
     AS_BEFORE,
+    AUTO,
     NOT_YET,
+    Drive,
+    Driving,
     Facts,
     Parts,
     RunFolder,
@@ -34,6 +39,7 @@ from textune.run import (
     WrittenConfig,
     build_targets,
     disk_warning,
+    join_members,
     joined_for,
     one_batch_of_everything,
     plan_start,
@@ -109,7 +115,7 @@ def train(
     *,
     text: str | None = None,
     label: str | Sequence[str] | None = None,
-    model: str | None = None,
+    model: str | os.PathLike[str] | None = None,
     preset: str | None = None,
     run: str | Path | None = None,
     overrides: Overrides = (),
@@ -155,39 +161,83 @@ def train(
             "--fast-dev-run and --resume cannot be combined.",
             hint="A fast development run always starts from scratch.",
         )
+    asked = _Asked(rows, dry_run=dry_run, fast_dev_run=fast_dev_run, after_step=after_step)
+    tracker = SilentTracker() if tracker is None else tracker
+    soup = loaded.experiment.train.soup
+    if soup is None or dry_run or fast_dev_run:
+        return _trained(loaded, folder, resume, asked, tracker)
+    return _joined(loaded, folder, resume, asked, tracker, soup)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of a run, beside its configuration."""
+
+    rows: GivenRows
+    dry_run: bool
+    fast_dev_run: bool
+    after_step: Callable[[StepResult], None]
+
+
+def _joined(
+    loaded: Loaded, folder: RunFolder, resume: str | None, asked: _Asked, tracker: Tracker, soup: Soup
+) -> TrainResult:
+    """The runs of a soup, one after the other, and the run that joins them."""
+    heard_once, resume, driving = HeardOnce(tracker, loaded), resume_of_soup(folder, resume), None
+    if plan_start(folder, loaded.resolved, resume).kind != "complete":
+        members = train_members(
+            loaded, folder, heard_once, lambda one, path: _trained(one, RunFolder(path), AUTO, asked, heard_once)
+        )
+        resume, driving = AUTO, join_members(members, soup)
+    heard_once.is_last = True
+    return _trained(loaded, folder, resume, asked, heard_once, driving=driving)
+
+
+def _trained(
+    loaded: Loaded,
+    folder: RunFolder,
+    resume: str | None,
+    asked: _Asked,
+    tracker: Tracker,
+    *,
+    driving: Driving | None = None,
+) -> TrainResult:
+    """One run. `driving`: what makes its model, where that is not training."""
     if launched_rank() == 0:
         build_targets(loaded.experiment.track, folder.path)  # refuses what cannot be sent to
     with joined_for(loaded.experiment.train) as ranks, deterministic(loaded.experiment.train):
-        trackers = Trackers([tracker if tracker is not None and ranks.is_first else SilentTracker()])
-        start = Start("new") if fast_dev_run else plan_start(folder, loaded.resolved, resume)
+        trackers = Trackers([tracker if ranks.is_first else SilentTracker()])
+        start = Start("new") if asked.fast_dev_run else plan_start(folder, loaded.resolved, resume)
         require_same_start(ranks, start)
         for note in (*loaded.notes, *start.notices):
             trackers.notice(note)
         if start.kind == "complete":
             result = _complete_before(folder, trackers)
-            if ranks.is_first and not dry_run:
+            if ranks.is_first and not asked.dry_run:
                 write_layout(folder, result, loaded.experiment)
             return result
         for note in require_as_launched(loaded.experiment, loaded.settled):
             trackers.notice(note)
-        parts = _built(loaded.experiment, start, ranks, trackers, rows)
-        if dry_run:
+        parts = _built(loaded.experiment, start, ranks, trackers, asked.rows)
+        if asked.dry_run:
             learner_alone(parts.model, loaded.experiment.train, parts.device)  # refuses what its engine cannot take
             return TrainResult(
                 folder.path, 0, 0, 0.0, {}, tuple(trackers.notices), facts=run_facts(parts), dry_run=True
             )
         with contextlib.ExitStack() as stack:
-            if fast_dev_run:
+            if asked.fast_dev_run:
                 parts, folder = one_batch_of_everything(parts), stack.enter_context(scratch_folder(folder.path, ranks))
             elif warning := disk_warning(run_facts(parts), folder.path):
                 trackers.notice(warning)
             written = WrittenConfig(show(loaded, diff=False), loaded.resolved, loaded.kept)
-            done = Session(folder, written, parts, start, trackers, after_step=after_step).run()
+            done = Session(
+                folder, written, parts, start, trackers, driving=driving or Drive, after_step=asked.after_step
+            ).run()
             notices = tuple(trackers.notices)
             result = TrainResult(
                 folder.path, done.steps, done.best_step, done.seconds, done.reports, notices, facts=done.facts
             )
-            if ranks.is_first and not fast_dev_run:
+            if ranks.is_first and not asked.fast_dev_run:
                 write_layout(folder, result, loaded.experiment)
     return result
 

@@ -1,9 +1,12 @@
 from .deciding import GUARANTEES as GUARANTEES
+from .drive import Drive as Drive
 from .facts import Facts as Facts
 from .facts import run_facts as run_facts
 from .folder import RunFolder as RunFolder
 from .header import describe as describe
 from .header import disk_warning as disk_warning
+from .joining import Member as Member
+from .joining import join_members as join_members
 from .manifest import Ending as Ending
 from .manifest import Manifest as Manifest
 from .manifest import now as now
@@ -26,6 +29,7 @@ from .rowfacts import facts_of as facts_of
 from .rowfacts import slices_here as slices_here
 from .same import compare as compare
 from .same import flat as flat
+from .session import Driving as Driving
 from .session import Session as Session
 from .session import WrittenConfig as WrittenConfig
 from .signals import AS_BEFORE as AS_BEFORE

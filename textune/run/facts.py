@@ -107,6 +107,8 @@ class Facts:
     """The sets that are evaluated while training."""
     best_by: str | None
     """The one that chooses the best model; None where the last step does."""
+    soup_seeds: int | None = None
+    """Runs like this one that are joined into its model; None where it is trained itself."""
 
     def to_dict(self) -> dict[str, JsonValue]:
         """As JSON holds it."""
@@ -177,6 +179,7 @@ def run_facts(parts: Parts) -> Facts:
         metric=parts.metric.name,
         evaluated=[name for name in parts.settings.evaluated if name in parts.rows],
         best_by=parts.settings.evaluate.best_by if parts.settings.evaluate.best_by in parts.rows else None,
+        soup_seeds=None if section.soup is None else section.soup.seeds,
     )
 
 

@@ -9,6 +9,7 @@ runs/x/
   tracking/       how far each tracker of `[[track]]` came: mlflow.json and the like
   best/           the best model: a plain Hugging Face folder plus textune.json
   checkpoints/    all that a run needs to resume where it stopped: step-120/ and the like
+  members/        of a run with train.soup: the runs whose models were joined; soup.json: which, and how good each is
   lock            held by the process that is writing here
   report.html     a page to look at: all of the reports, how training went, what the audit found
   plots/          its plots as PNG files, where `evaluate.plots` or `textune report --plots` asks for them
@@ -39,6 +40,10 @@ PAGE = "report.html"
 """The page about a run."""
 CARD = "model-card.md"
 """The card of its model, as the Hugging Face hub knows them."""
+SOUP = "soup.json"
+"""Which runs a model was joined from."""
+_MEMBERS = "members"
+"""Folder of these runs."""
 PLOTS = "plots"
 """Folder of the plots, by set."""
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -46,7 +51,7 @@ _REPORT = "report"
 _FIRST = ("validation", "test")
 FOREIGN = "foreign"
 """Folder of the files and words of another system that the run's configuration was made from."""
-_BEFORE_THE_MANIFEST = {"lock", "config.toml", "config.toml.writing", "manifest.json.writing"}
+_BEFORE_THE_MANIFEST = {"lock", "config.toml", "config.toml.writing", "manifest.json.writing", _MEMBERS}
 _BEFORE_THE_MANIFEST |= {FOREIGN + end for end in ("", ".writing", ".new", ".old")}
 
 
@@ -75,6 +80,11 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.path / "checkpoints"
+
+    @property
+    def members(self) -> Path:
+        """Folder of the runs whose models are joined into the best one, where there are such."""
+        return self.path / _MEMBERS
 
     @property
     def evaluations(self) -> Path:
@@ -245,7 +255,7 @@ class RunFolder:
     def files(self) -> dict[str, Path]:
         """What the run has left so far, by name: its configuration, manifest and metrics, the best model's folder,
         reports, rows of reported sets; plots and the files of another system by their path in the run folder."""
-        found = [self.path / name for name in ("config.toml", "manifest.json")]
+        found = [self.path / name for name in ("config.toml", "manifest.json", SOUP)]
         found += [self.metrics, self.best, self.path / CARD, *sorted(self.path.glob(f"{_REPORT}*"))]
         found += [self.rows_of(name) for name in self.reports()]
         named = {path.name: path for path in found if path.exists()}

@@ -40,6 +40,7 @@ def describe(facts: Facts) -> dict[str, str]:
         + (", gradient checkpointing" if facts.gradient_checkpointing else ""),
         "steps": f"{facts.steps:,} of {count(facts.batch_size, 'row')}{_in_epochs(facts)}",
         "rates": _rates(facts),
+        **({} if facts.soup_seeds is None else {"soup": _soup(facts.soup_seeds)}),
         "saved": _saved(facts),
         "best by": _best_by(facts),
     }
@@ -138,6 +139,11 @@ def _rates(facts: Facts) -> str:
     names = {min(facts.warmup_steps, facts.steps - 1) + 1: "end of warm-up", facts.steps: "last step", 1: "first step"}
     shown = (f"{rate:.3g} at step {step:,} ({names[step]})" for step, rate in facts.rates.items())
     return f"{facts.schedule}: " + ", ".join(shown)
+
+
+def _soup(seeds: int) -> str:
+    """How many runs become one model."""
+    return f"{count(seeds, 'run')} like this one, from the same weights in other orders, joined into one model"
 
 
 def _saved(facts: Facts) -> str:

@@ -162,7 +162,9 @@ def command_line() -> tuple[str, ...]:
     hidden = [
         "…" if _TOKEN.fullmatch(flag) else _without_secrets(word) for flag, word in zip(flags, words, strict=False)
     ]
-    return (Path(sys.argv[0]).name, *hidden)
+    program = Path(sys.argv[0])
+    as_module = program.parts[-2:] == ("textune", "__main__.py")  # `python -m textune`
+    return ("textune" if as_module else program.name, *hidden)
 
 
 _TOKEN = re.compile(r"--((hub|push.to.hub)[-_])?token|--use[-_]auth[-_]token")

@@ -52,6 +52,25 @@ class Reporting(Protocol):
         """The reports by the name of their set; called by all ranks together."""
 
 
+class Driven(Protocol):
+    """What makes the model of a run."""
+
+    progress: Progress
+    """How far it has come."""
+
+    def run(self) -> float:
+        """Make it, and save the best one; returns the seconds of all sessions together."""
+
+
+class Driving(Protocol):
+    """Begins that with everything open, where a checkpoint left it."""
+
+    def __call__(
+        self, setup: Setup, progress: Progress, *, kept: BestModel | None, after_step: Callable[[StepResult], None]
+    ) -> Driven:
+        """As of `Drive`, which trains."""
+
+
 @dataclass(frozen=True)
 class WrittenConfig:
     """The configuration as a run keeps it."""
@@ -89,15 +108,18 @@ class Session:
         tracker: Trackers,
         *,
         report: Reporting = write_reports,
+        driving: Driving = Drive,
         after_step: Callable[[StepResult], None] = lambda result: None,
     ) -> None:
-        """`tracker` has heard everything that was said so far. `after_step` is called after every optimizer step."""
+        """`tracker` has heard everything that was said so far. `driving` makes the model; `after_step` is called after
+        every optimizer step."""
         self._folder = folder
         self._config = config
         self._parts = parts
         self._start = start
         self._tracker = tracker
         self._report = report
+        self._driving = driving
         self._after_step = after_step
         self._ranks = parts.ranks
         self._facts = run_facts(parts)
@@ -146,7 +168,7 @@ class Session:
         trackers = state.trackers if state is not None and self._start.is_within(self._folder) else {}
         self._is_told = True
         tracker.start(setup.config, self._facts, trackers)
-        drive = Drive(setup, self._restore(setup), kept=self._adopt_best(setup), after_step=self._after_step)
+        drive = self._driving(setup, self._restore(setup), kept=self._adopt_best(setup), after_step=self._after_step)
         try:
             seconds = drive.run()
         finally:

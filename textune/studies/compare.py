@@ -131,7 +131,7 @@ def _shared_sets(folders: Sequence[Path], names: Sequence[str]) -> list[str]:
     each = "; ".join(f"{name} has {listing(some) or 'none'}" for name, some in zip(names, having, strict=True))
     raise RunError(
         f"no set has rows in every run: {each}.",
-        hint="`textune evaluate RUN --part SET` writes the rows of a set, `--data FILE` those of a file.",
+        hint="`textune evaluate RUN --set SET` writes the rows of a set, `--data FILE` those of a file.",
         key="runs",
         value=tuple(names),
         reason="no set is common",
@@ -145,7 +145,7 @@ def _read(folder: Path, name: str, run: str) -> EvaluatedSet:
     known = RunFolder(folder).evaluated_sets()
     raise RunError(
         f"{run} keeps no rows of {name}; it has those of {listing(known) or 'no set'}.",
-        hint=f"Write them with `textune evaluate {folder} --part {name}`, or name another set with --set.",
+        hint=f"Write them with `textune evaluate {folder} --set {name}`, or name another set with --set.",
         key="sets",
         value=name,
         place=str(folder),

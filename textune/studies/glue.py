@@ -14,7 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textune.atomic import write_text
-from textune.config import Experiment, FilesSource, load_config, preset_names, require_runnable, user_path
+from textune.config import (
+    Experiment,
+    FilesSource,
+    Overrides,
+    load_config,
+    override_words,
+    preset_names,
+    require_runnable,
+    user_path,
+)
 from textune.data import find_files
 from textune.errors import ConfigError, DataError
 from textune.studies.gluetable import SAMPLE, TASKS, GlueResult, TaskResult
@@ -31,7 +40,7 @@ def glue(
     *,
     tasks: Sequence[str] = (),
     out: str | Path = "runs/glue",
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     watch: Watch | None = None,
 ) -> GlueResult:
     """Train and evaluate the tasks of GLUE that `data` has rows of, each in its own run folder in `out`.
@@ -42,7 +51,7 @@ def glue(
     exist, DataError if there are no rows of any task.
     """
     folder = user_path(out)
-    words = [*overrides, f"model.pretrained={os.fspath(pretrained)}"]
+    words = [*override_words(overrides), f"model.pretrained={os.fspath(pretrained)}"]
     names = _asked(tasks)
     chosen = {name: _choose(name, [os.fspath(place) for place in data], words) for name in names}
     if not any(found.preset for found in chosen.values()):

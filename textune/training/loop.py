@@ -68,7 +68,7 @@ def steps(
                 total_steps=total_steps,
             )
             learner.set_learning_rate(lr)
-            seed = _step_seed(section.seed, batch.step, learner.ranks.rank)
+            seed = _step_seed(section.drawing_seed, batch.step, learner.ranks.rank)
             loss, notices = gradients_in_memory(learner, task, loader, batch, seed=seed)
             try:
                 grad_norm = learner.step()

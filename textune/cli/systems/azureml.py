@@ -20,7 +20,8 @@ from textune.adapters import (
     read_finetune,
     resumed_run,
 )
-from textune.cli.options import Examples, processes_started
+from textune.cli.options import processes_started
+from textune.cli.output import aside
 from textune.cli.systems.shared import (
     Training,
     converting,
@@ -29,6 +30,7 @@ from textune.cli.systems.shared import (
     train_foreign,
     training,
 )
+from textune.cli.verbs import Examples
 from textune.pipeline import half_precision, require_mlflow_folder, text_columns, write_mlflow_folder
 from textune.ranks import launched_rank
 
@@ -152,7 +154,7 @@ def _save_as_mlflow_model(run: str, folder: str, *, quiet: bool) -> None:
     """Write the MLflow model of a complete run, once."""
     written = write_mlflow_folder(run, folder) if launched_rank() == 0 else None
     if written is not None and not quiet:
-        click.echo(f"Wrote {written.folder}: the best model as an MLflow model.", err=True)
+        aside(f"Wrote {written.folder}: the best model as an MLflow model.")
 
 
 def _automl(kind: Literal["multiclass", "multilabel"]) -> click.Command:

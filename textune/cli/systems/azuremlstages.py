@@ -9,17 +9,18 @@ from typing import Any
 import click
 
 from textune.adapters import CONVERT, FINETUNE, LATER, MODEL_IMPORT, PIPELINE, PREPROCESS
-from textune.cli.options import Examples, json_option
-from textune.cli.output import print_json
+from textune.cli.options import json_option
+from textune.cli.output import aside, print_json
 from textune.cli.systems.azureml import finetune, given_of, inputs_of
 from textune.cli.systems.shared import Training, training
+from textune.cli.verbs import Examples
 from textune.errors import ConfigError
 from textune.ranks import launched
 from textune.wording import count, listing
 
 
 def _say(message: str) -> None:
-    click.echo(f"note: {message}", err=True)
+    aside(f"note: {message}")
 
 
 @click.command(

@@ -13,8 +13,10 @@ import click
 from textune.adapters import FLAGS, named_config, read_flags
 from textune.adapters import convert_bsmetadata as convert_files
 from textune.cli.models import evaluate
-from textune.cli.options import Examples, json_option, quiet_option, resume_and_overrides
+from textune.cli.options import json_option, resume_and_overrides
+from textune.cli.output import aside
 from textune.cli.systems.shared import Training, converting, print_converted, train_foreign, training
+from textune.cli.verbs import Examples, quiet_option
 from textune.launch import accelerated
 
 
@@ -154,8 +156,8 @@ def evaluate_as_bsmetadata(data: tuple[str, ...], as_json: bool, quiet: bool, **
     call = read_flags({name: value for name, value in flags.items() if value})
     words = [*call.words, *(word for file in data for word in ("--data", file))]
     if not quiet:
-        click.echo(f"note: as {shlex.join(['textune', 'evaluate', *words])}", err=True)
+        aside(f"note: as {shlex.join(['textune', 'evaluate', *words])}")
         for note in (*call.notes, *(f"{one.key}: {one.reason}" for one in call.left_out)):
-            click.echo(f"note: {note}", err=True)
+            aside(f"note: {note}")
     words += ["--json"] * as_json + ["--quiet"] * quiet
     evaluate.main(words, prog_name="textune evaluate", standalone_mode=False)

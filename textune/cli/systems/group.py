@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from textune.cli.options import GroupExamples
 from textune.cli.systems.table import SYSTEMS
+from textune.cli.verbs import GroupExamples
 
 
 class _Systems(GroupExamples):

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from textune.adapters import HuggingFaceCall, read_huggingface
-from textune.cli.options import Examples, resume_and_overrides
+from textune.cli.options import resume_and_overrides
 from textune.cli.systems.shared import (
     Training,
     converting,
@@ -18,6 +18,7 @@ from textune.cli.systems.shared import (
     train_foreign,
     training,
 )
+from textune.cli.verbs import Examples
 from textune.errors import ConfigError
 from textune.launch import accelerated
 

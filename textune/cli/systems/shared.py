@@ -10,16 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from textune.cli.options import (
-    json_option,
-    own_ranks_option,
-    processes_option,
-    processes_started,
-    quiet_option,
-    resume_option,
-)
-from textune.cli.output import print_json
+from textune.cli.options import json_option, own_ranks_option, processes_option, processes_started, resume_option
+from textune.cli.output import aside, print_json
 from textune.cli.runs import share_among_devices, train_and_report
+from textune.cli.verbs import quiet_option
 from textune.ranks import launched
 
 if TYPE_CHECKING:
@@ -36,6 +30,8 @@ def converting(function: Callable[..., None]) -> Callable[..., None]:
     """Options of every command of `convert`: `out`, `as_json`."""
     return click.option(
         "--out",
+        "--output",
+        "out",
         metavar="CONFIG.toml",
         help="The file to write; by default standard output. An existing one is refused.",
     )(json_option(function))
@@ -80,7 +76,7 @@ def print_converted(foreign: Foreign, *, out: str | None, as_json: bool) -> None
         click.echo(text, nl=False)
     else:
         for note in foreign.notes:
-            click.echo(f"note: {note}", err=True)
+            aside(f"note: {note}")
         follow = ["--run", foreign.run] if foreign.run else []
         click.echo(f"Wrote {out}. Next: {shlex.join(['textune', 'train', out, *follow])}")
 

@@ -11,7 +11,8 @@ import click
 
 from textune.adapters import convert_torchrecipes as convert_recipe
 from textune.adapters import launcher_variables, named_recipe
-from textune.cli.options import Examples, resume_and_overrides
+from textune.cli.options import resume_and_overrides
+from textune.cli.output import aside
 from textune.cli.systems.shared import (
     Training,
     converting,
@@ -20,6 +21,7 @@ from textune.cli.systems.shared import (
     train_foreign,
     training,
 )
+from textune.cli.verbs import Examples
 
 if TYPE_CHECKING:
     from textune.adapters import Recipe
@@ -131,7 +133,7 @@ def _predict(foreign: Recipe, *, quiet: bool) -> None:
     files = foreign.tree["data"].get("validation", {}).get("files")
     if not files:
         answers = Path(foreign.run) / "evaluations" / "validation.rows.parquet"
-        click.echo(f"The answer to every validation row is in {answers}.", err=True)
+        aside(f"The answer to every validation row is in {answers}.")
         return
     output = Path(foreign.run) / "predictions.jsonl"
     words = [foreign.run, *(word for file in files for word in ("--data", file)), "--output", str(output), "--force"]

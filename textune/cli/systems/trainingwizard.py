@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from textune.cli.options import Examples, json_option
+from textune.cli.options import json_option
 from textune.cli.output import print_json
 from textune.cli.systems.shared import (
     Training,
@@ -17,6 +17,7 @@ from textune.cli.systems.shared import (
     train_foreign,
     training,
 )
+from textune.cli.verbs import Examples
 from textune.errors import ConfigError
 from textune.imports import importing
 
