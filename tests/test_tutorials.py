@@ -53,7 +53,8 @@ def place(
     (tmp_path / "decoder").symlink_to(ROOT / "examples" / "decoder")
     for owner in ("sentence-transformers", "HuggingFaceTB"):
         (folder / owner).symlink_to(backbones / owner)
-    made = Place(folder, capsys, monkeypatch, labels=LABELS)
+    python = {"python nightly.py": f"{sys.executable} nightly.py"}
+    made = Place(folder, capsys, monkeypatch, labels=LABELS, instead=python)
     monkeypatch.setenv("PYTHONPATH", f"{backbones}:{ROOT}")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.syspath_prepend(str(backbones))
@@ -75,6 +76,6 @@ def test_every_tutorial_has_the_same_parts(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     parts = ("**The problem.**", "## What to look at", "## What to try next")
     assert [part for part in parts if part not in text] == []
-    assert {block.language for block in blocks_of(page)} <= {"console", "python", "toml", "bash"}
+    assert {block.language for block in blocks_of(page)} <= {"console", "python", "toml", "text"}
     assert blocks_of(page, "console")
     assert [line for line in text.splitlines() if len(line) > 119] == []

@@ -38,9 +38,9 @@ def is_worse(models: Path, night: str) -> bool:
     """Whether the model of the night is worse than the current one on the same test rows, by more than chance."""
     compared = textune("compare", models / "current", models / night, "--set", "test")["sets"]["test"]
     against = compared["against"][night]
-    difference = against["main"]["difference"]  # the model of the night minus the current one
-    print(f"compare: {compared['metric']} {difference:+.4f} on the test rows, p = {against['p_value']:.3f}")
-    return bool(against["differs"]) and (difference < 0) == compared["higher_is_better"]
+    main = against["main"]
+    print(f"compare: {main['metric']} {main['first']:.4f} -> {main['other']:.4f} on the test rows")
+    return bool(against["differs"]) and (main["difference"] < 0) == compared["higher_is_better"]
 
 
 def publish(models: Path, night: str) -> None:
