@@ -1,6 +1,6 @@
 """The backbones that have a short name: `model.pretrained = "minilm"`; shown by `textune models`.
 
-A new one is a row of `BACKBONES`. Its repository on the hub must hold `model.safetensors`, since nothing is unpickled,
+To add one: a row of `BACKBONES`. Its repository on the hub must hold `model.safetensors`, since nothing is unpickled,
 and its family must run without code from the hub. So DeBERTa-v3 (microsoft/deberta-v3-base) and mmBERT
 (jhu-clsp/mmBERT-base), whose main branches hold `pytorch_model.bin` alone, are not here.
 
