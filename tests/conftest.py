@@ -5,6 +5,7 @@ import runpy
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -62,9 +63,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if terminalreporter.config.option.collectonly:
         return
     # The module alone: where other processes ran the tests, nothing is imported here yet.
-    processor = runpy.run_path(str(Path(__file__).parents[1] / "textune" / "model" / "processor.py"))
+    package = find_spec("textune")
+    assert package is not None and package.origin is not None
+    processor = runpy.run_path(str(Path(package.origin).parent / "model" / "processor.py"))
     found = [name for name in FEATURES if processor[f"has_{name}"]()]
     capped = " (capped)" if processor["is_capped"]() else ""
+    terminalreporter.write_line(f"textune: {Path(package.origin).parent}")
     terminalreporter.write_line(
         f"processor: {processor['vectors']()}{capped}, {', '.join(found) or 'none'} of {FEATURES}"
     )

@@ -162,3 +162,14 @@ def test_two_holders_are_kept_apart(tmp_path: Path) -> None:
     with held(tmp_path / "lock"), pytest.raises(RunError) as caught, RunFolder(tmp_path).lock():
         pass
     assert code_of_error(caught.value) == AGAIN
+
+
+def test_a_file_that_is_written_aside_is_named_as_it_would_be(
+    capsys: pytest.CaptureFixture[str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(folder: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", f"{folder}/x.toml.writing")
+
+    monkeypatch.setattr(textune.pipeline, "info", fail)
+    answer = runner(capsys, monkeypatch, home)("info", "y")
+    assert answer.code == MEND and answer.err == "Error: y/x.toml cannot be written: Permission denied.\n"

@@ -26,6 +26,7 @@ from kits.webpages import FILLER, OneProcess, pages, read_pages, write_pages
 from textune.config.sources import FilesSource
 from textune.data.reading.columnar import arrow_piece
 from textune.data.reading.sources import read_source
+from textune.errors import AGAIN, NO_ROOM
 from textune.locks import held
 from textune.metadata.taggers import shards
 from textune.metadata.types import TYPES
@@ -298,7 +299,7 @@ def test_a_full_disk_is_told(call: Any, tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr("textune.metadata.taggers.worker.write_part", full)
     answer = call("tag", "--input", "in.jsonl", "--output", "out.jsonl")
-    assert answer.code == 2 and os.strerror(28) in answer.err
+    assert answer.code == NO_ROOM and os.strerror(28) in answer.err
     assert names(tmp_path) == ["in.jsonl"]
 
 
@@ -314,7 +315,8 @@ def test_a_disk_that_is_full_when_the_parts_are_put_together(
         during.setattr("textune.metadata.taggers.partfiles.shutil.copyfileobj", full)
         answer = call("tag", "--input", "in.jsonl", "--output", "out.jsonl", "--json")
     told = json.loads(answer.out)
-    assert answer.code == 2 and (told["place"], told["reason"]) == (
+    why = told["error"]
+    assert answer.code == NO_ROOM and (why["place"], why["reason"]) == (
         "out.jsonl",
         f"it cannot be written: {os.strerror(28)}",
     )
@@ -442,7 +444,7 @@ def test_two_processes_do_not_write_one_output(call: Any, tmp_path: Path) -> Non
     (tmp_path / "out.jsonl.parts").mkdir()
     with held(tmp_path / "out.jsonl.parts" / "lock"):
         answer = call("tag", "--input", "in.jsonl", "--output", "out.jsonl")
-    assert answer.code == 2 and f"process {os.getpid()}" in answer.err
+    assert answer.code == AGAIN and f"process {os.getpid()}" in answer.err
     assert names(tmp_path / "out.jsonl.parts") == ["lock"]
     # Killed before it had begun: that is nothing to go on with, and what is there is not replaced.
     (tmp_path / "out.jsonl").write_text("mine")
@@ -460,7 +462,7 @@ def test_a_folder_of_outputs_and_one_of_them_are_not_written_at_once(call: Any, 
     parts.mkdir(parents=True)
     with held(parts / "lock"):
         answer = call("tag", "--input", "in-?.jsonl", "--output", "out")
-        assert answer.code == 75 and "in-1.jsonl (process" in answer.err
+        assert answer.code == AGAIN and "in-1.jsonl (process" in answer.err
         assert names(parts) == ["lock"]
     told = json.loads(call("tag", "--input", "in-?.jsonl", "--output", "out", "--json").out)
     assert told["kept"] >= 1 and told["pages"] == 9

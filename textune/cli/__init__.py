@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import click
 
+from textune.atomic import WRITING
 from textune.cli.chaos import chaos
 from textune.cli.comparing import compare
 from textune.cli.configs import check, init, list_backbones, presets, schema, show
@@ -91,14 +92,21 @@ def _ending(error: BaseException, words: list[str]) -> _Ending:
     if isinstance(error, click.ClickException):
         return _Ending(error.format_message(), "", error.exit_code)
     if isinstance(error, OSError):
-        place = f"{error.filename}: " if error.filename else ""
-        return _Ending(f"{place}{error.strerror or error}.", "", code_of_error(error))
+        return _Ending(f"{_where(error)}{error.strerror or error}.", "", code_of_error(error))
     if is_out_of_memory(error):
         hint = "Use a smaller backbone or fewer rows, or a machine with more memory."
         return _Ending("out of memory.", hint, NO_MEMORY)
     # the last resort: even our own bugs end in a sentence
     message = f"internal error in textune: {type(error).__name__}: {error}"
     return _Ending(message, "Run it again with --debug and report what it prints.", 1)
+
+
+def _where(error: OSError) -> str:
+    """The file of the error; of one that is written aside, the file that it would become."""
+    name = str(error.filename or "")
+    if name.endswith(WRITING):
+        return f"{name.removesuffix(WRITING)} cannot be written: "
+    return f"{name}: " if name else ""
 
 
 def _tell(ending: _Ending, error: BaseException, *, as_json: bool) -> None:

@@ -123,6 +123,7 @@ from .taskkinds import MultilabelTask as MultilabelTask
 from .taskkinds import MultitaskTask as MultitaskTask
 from .taskkinds import PythonTask as PythonTask
 from .taskkinds import RegressionTask as RegressionTask
+from .taskkinds import SingleLabel as SingleLabel
 from .taskkinds import Task as Task
 from .taskkinds import has_label_column as has_label_column
 from .toml import align as align

@@ -163,7 +163,7 @@ def tag(
     settings, workers = settings or TagSettings(), workers or os.cpu_count() or 1
     assert tracker is not None, "the decorator brings one"
     facts = _facts(settings, build_taggers(settings))
-    every, folder = _plan(find_files(sources, key="--input"), target, facts)
+    every, folder = _plan(find_files(sources, key="--data"), target, facts)
     shards = [shard for shard in every if folder is None or not folder.take(shard)]
     for shard in shards:
         shard.require(force=force)
@@ -300,7 +300,7 @@ def _plan(sources: Sequence[Path], output: str, facts: Mapping[str, Any]) -> tup
     several = len(sources) > 1 or target.is_dir() or output.endswith(("/", os.sep))
     if twice := repeated_names(path.name for path in sources):
         raise DataError(
-            f"--input: two files are called {twice[0]}, and so would be their outputs.",
+            f"--data: two files are called {twice[0]}, and so would be their outputs.",
             hint="Tag them one after the other, into two folders.",
             key="input",
             value=twice[0],

@@ -17,6 +17,7 @@ import pyarrow as pa
 from textune.crew import NOWHERE
 from textune.data import as_json, parse_line, plain_rows, reason_of, undecodable
 from textune.errors import DataError
+from textune.exitcodes import code_of_error
 from textune.metadata.taggers.fields import ARROW_TYPES
 from textune.metadata.taggers.partfiles import write_part
 from textune.metadata.taggers.shards import PageFormat, Part
@@ -137,7 +138,7 @@ def tag_part(task: Task, tagger: PageTagger, settings: TagSettings, watch: Watch
             else:
                 counts.add_page(page, place)
     except DataError as error:
-        fields = {name: getattr(error, name) for name in ("hint", "key", "value", "place", "reason")}
+        fields = {name: getattr(error, name) for name in ("hint", "key", "value", "place", "reason", "exit_code")}
         return Refused(error.message, fields)
     finally:
         watch.rest()
@@ -146,7 +147,8 @@ def tag_part(task: Task, tagger: PageTagger, settings: TagSettings, watch: Watch
     except OSError as error:
         reason = error.strerror or str(error)
         hint = "Make room, and start the same command again: what is done is kept."
-        return Refused(f"{task.target} cannot be written: {reason}.", {"hint": hint, "reason": reason})
+        fields = {"hint": hint, "reason": reason, "exit_code": code_of_error(error)}
+        return Refused(f"{task.target} cannot be written: {reason}.", fields)
     return Done(counts, skipped)
 
 

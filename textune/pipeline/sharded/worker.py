@@ -22,7 +22,7 @@ import torch
 from textune.crew import At, Crew, ending
 from textune.data import Rows, RowWriter, Window, given_fields
 from textune.errors import RunError, TextuneError
-from textune.exitcodes import is_out_of_memory
+from textune.exitcodes import code_of_error, is_out_of_memory
 from textune.partfiles import PartFiles, write_part
 from textune.pipeline.sharded.inputs import IN_WORKER, WORKER
 from textune.pipeline.sharded.plan import Plan
@@ -212,6 +212,7 @@ def keep_part(parts: PartFiles, number: int, part: Part) -> None:
             hint="Make room, and start the same command again: what is done is kept.",
             place=str(parts.path(number)),
             reason=reason,
+            exit_code=code_of_error(error),  # what it came from stays in this process
         ) from error
 
 
