@@ -78,7 +78,7 @@ class StarterFacts:
     num_rows: int | None = None
     """How many rows there are."""
     pretrained: str = ""
-    """Folder or hub name of the backbone."""
+    """Name, folder or hub name of the backbone."""
     model_remark: str = ""
     """The comment on the backbone."""
     config_name: str = "config.toml"
@@ -103,7 +103,7 @@ def starter_config(facts: StarterFacts) -> str:
         (
             "[train]",
             [
-                (f'duration = "{_num_epochs(facts)} epochs"', 'or "500 steps"'),
+                (f'duration = "{num_epochs(facts.num_rows)} epochs"', 'or "500 steps"'),
                 ("batch_size = 32", "rows per step"),
                 ("seed = 0", "another seed, another run"),
             ],
@@ -122,9 +122,9 @@ def validation_ratio(num_rows: int | None) -> float:
     return 0.2 if num_rows is not None and num_rows < 500 else 0.1
 
 
-def _num_epochs(facts: StarterFacts) -> int:
+def num_epochs(num_rows: int | None) -> int:
     """More epochs for small data."""
-    return 10 if facts.num_rows is not None and facts.num_rows < 1000 else 3
+    return 10 if num_rows is not None and num_rows < 1000 else 3
 
 
 def _header(facts: StarterFacts) -> list[str]:
@@ -219,5 +219,5 @@ def _label_lines(facts: StarterFacts) -> list[tuple[str, str]]:
 
 
 def _model_lines(facts: StarterFacts) -> list[tuple[str, str]]:
-    remark = facts.model_remark or "a folder, or a name on the Hugging Face hub"
+    remark = facts.model_remark or "a name of `textune models`, a folder, or a name on the hub"
     return [(f"pretrained = {format_string(facts.pretrained)}", remark if facts.pretrained else f"fill in: {remark}")]
