@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from textune.atomic import write_text
-from textune.config import FilesSource, starter_config, user_path
+from textune.config import FilesSource, require_quality, starter_config, user_path
 from textune.data import guess_layout
 from textune.errors import ConfigError
 from textune.pipeline.proposing import backbone_for, chosen_in_words, starter_facts, try_files, with_names
@@ -37,8 +37,10 @@ class Started:
         return {**vars(self), "ok": self.ok}
 
 
-def init(files: Sequence[str], out: str | Path, *, pretrained: str | None = None) -> Started:
-    """Write a config for `files` to `out`.
+def init(
+    files: Sequence[str], out: str | Path, *, pretrained: str | None = None, preset: str | None = None
+) -> Started:
+    """Write a config for `files` to `out`. `preset`: `fast`, `balanced` or `best`, which then says how to train.
 
     Paths are written relative to the config's folder. Raises ConfigError where `out` exists, DataError where a file
     cannot be read or holds no text.
@@ -64,6 +66,7 @@ def init(files: Sequence[str], out: str | Path, *, pretrained: str | None = None
         is_lines=bool(guess.unsettled) and guess.source.format in {"text", "auto"} and guess.columns.text == "text",
         names_file=_relative(guess.labels.names_file, out) if guess.labels.names_file else None,
         config_name=str(out),
+        preset="" if preset is None else require_quality(preset),
     )
     if tried.section is not None and isinstance(tried.section.validation, FilesSource):
         facts = replace(facts, validation=_options(tried.section.validation, out, with_files=True))
@@ -72,7 +75,7 @@ def init(files: Sequence[str], out: str | Path, *, pretrained: str | None = None
     chosen = chosen_in_words(guess, tried.data)
     if model:
         chosen["model"] = replace(proposed, pretrained=model).in_words
-    if time:
+    if time and preset is None:  # it is foretold of the starter's own epochs
         chosen["time"] = time
     return Started(str(out), chosen, (*guess.notes, *tried.notes, *proposed.notes), unsettled)
 
