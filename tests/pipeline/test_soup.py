@@ -18,6 +18,7 @@ from textune.config.load import load_config
 from textune.config.schema import TrainSection
 from textune.errors import ConfigError, RunError
 from textune.model.averaging import average_models
+from textune.run import read_manifest
 from textune.training.loop import StepResult
 
 SHORT = {"train.duration": "1 epochs", "train.optimizer.lr": 3e-3, "data.test": {"kind": "none"}}
@@ -174,6 +175,17 @@ def broken(*_: object, **__: object) -> None:
     raise RunError("no space")
 
 
+def test_members_that_learned_from_other_rows_are_not_joined(
+    home: Path, joined: tuple[Path, Any, Listener], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = with_members_of(joined[0], home / "runs" / "other-rows")
+    learned = read_manifest(joined[0]).model_copy(update={"data": {"train": "other", "validation": "other"}})
+    monkeypatch.setattr("textune.run.joining.read_manifest", lambda _: learned)
+    with refused(RunError, key="data.train", reason="changed since it was trained"):
+        textune.train(home / "config.toml", run=run, overrides=SOUP)
+    assert not (run / "best").exists()
+
+
 def test_of_a_uniform_soup_all_members_count_or_the_best_one_alone(
     home: Path, joined: tuple[Path, Any, Listener]
 ) -> None:
@@ -206,9 +218,10 @@ def test_a_development_run_and_a_dry_run_train_no_members(home: Path) -> None:
         ({"task.kind": "conditional_lm"}, "train.soup"),
         ({"data.validation": {"kind": "none"}}, "train.soup"),
         ({"train.order_seed": 2**32 - 2}, "train.order_seed"),
-        ({"train.soup.seeds": 1}, "train.soup.seeds"),
+        ({"train.soup.seeds": 0}, "train.soup.seeds"),
+        ({"task.kind": "binary", "task.few": "auto"}, "train.soup"),
     ],
-    ids=["adapters", "language model", "no validation rows", "largest seed", "one seed"],
+    ids=["adapters", "language model", "no validation rows", "largest seed", "no seed", "few labels"],
 )
 def test_what_a_soup_cannot_go_with_is_refused_before_anything_is_written(
     home: Path, changed: dict[str, object], key: str
@@ -227,5 +240,9 @@ def test_a_soup_starts_from_no_checkpoint_and_is_no_other_one(home: Path, joined
         textune.train(home / "config.toml", run=joined[0], overrides=other, resume="latest")
 
 
-def test_the_preset_best_is_a_soup() -> None:
-    assert load_config("preset:best").experiment.train.soup is not None
+def test_the_preset_best_is_a_soup_and_the_others_make_a_single_run_of_it() -> None:
+    assert load_config("preset:best").experiment.train.joining is not None
+    for other in ("fast", "balanced"):
+        train = load_config("preset:best", {"extends": f"preset:{other}"}).experiment.train
+        assert train.joining is None and train.early_stopping.patience == 0
+        assert train.optimizer == load_config(f"preset:{other}").experiment.train.optimizer

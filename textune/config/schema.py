@@ -254,6 +254,11 @@ class TrainSection(Section):
         """Seed of the order and dropout."""
         return self.seed if self.order_seed is None else self.order_seed
 
+    @property
+    def joining(self) -> Soup | None:
+        """How several runs are joined; None where there is a single one."""
+        return None if self.soup is None or self.soup.seeds == 1 else self.soup
+
 
 class EvaluateSection(Section):
     """Metrics and report."""

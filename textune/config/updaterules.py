@@ -254,8 +254,9 @@ class Soup(Section):
     """Train several times from the same weights, with the rows in another order and other dropout, and keep one model
     whose weights are a mean of those (Wortsman et al. 2022, arXiv:2203.05482)."""
 
-    seeds: Annotated[int, Field(ge=2)] = 3
-    """How many runs: with `train.order_seed`, or else `train.seed`, and the numbers that follow it."""
+    seeds: Annotated[int, Field(ge=1)] = 3
+    """How many runs: with `train.order_seed`, or else `train.seed`, and the numbers that follow it. 1: a single run,
+    as without this table."""
     kind: Literal["greedy", "uniform"] = "greedy"
     """Whose weights are averaged. `greedy`: those of the best run, and of each other one, from the best down, that
     does not make the main metric on the rows of `evaluate.best_by` worse. `uniform`: those of all runs; where that is

@@ -231,7 +231,7 @@ def _measured(costs: Costs, parts: Parts, learner: Learner, tracker: Tracker) ->
 
 def _num_tokens(parts: Parts) -> int:
     """About how many tokens are computed, by all runs of a soup."""
-    soup = parts.settings.train.soup
+    soup = parts.settings.train.joining
     tokens = parts.plan.num_tokens(parts.rows["train"], streamed=parts.maker is not None)
     return tokens * (1 if soup is None else soup.seeds)
 

@@ -32,7 +32,7 @@ class HeardOnce:
         """`loaded`: the configuration of all."""
         self._tracker = tracker
         self._config = loaded.resolved
-        self._soup = loaded.experiment.train.soup
+        self._soup = loaded.experiment.train.joining
         self._said: set[str] = set()
         self._is_started = False
         self.is_last = False

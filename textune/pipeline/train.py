@@ -165,7 +165,7 @@ def train(
         )
     asked = _Asked(rows, dry_run=dry_run, fast_dev_run=fast_dev_run, after_step=after_step)
     tracker = SilentTracker() if tracker is None else tracker
-    soup = loaded.experiment.train.soup
+    soup = loaded.experiment.train.joining
     if soup is None or dry_run or fast_dev_run:
         return _trained(loaded, folder, resume, asked, tracker)
     return _joined(loaded, folder, resume, asked, tracker, soup)

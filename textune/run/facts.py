@@ -179,7 +179,7 @@ def run_facts(parts: Parts) -> Facts:
         metric=parts.metric.name,
         evaluated=[name for name in parts.settings.evaluated if name in parts.rows],
         best_by=parts.settings.evaluate.best_by if parts.settings.evaluate.best_by in parts.rows else None,
-        soup_seeds=None if section.soup is None else section.soup.seeds,
+        soup_seeds=None if section.joining is None else section.joining.seeds,
     )
 
 

@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Literal
 
 from textune.atomic import WRITING, write_text
 from textune.config import Soup
+from textune.errors import RunError
 from textune.evaluation import all_metrics, number
 from textune.model import average_models
 from textune.prediction import PROBE_NAME, USUAL_NAME, load_scorer, read_card, write_card
 from textune.run.best import BestModel, best_of
 from textune.run.deciding import GUARANTEES
 from textune.run.folder import SOUP
+from textune.run.manifest import read_manifest
 from textune.run.report import score_rows
 from textune.run.setup import Setup
 from textune.run.state import Progress
@@ -82,6 +84,8 @@ class Joining:
         setup.interruption.at_once = True
         if setup.interruption.signal:
             setup.interruption.stop(setup.interruption.signal)
+        for member in self._members:
+            self._require_same_rows(member)
         self.progress.step = sum(member.steps for member in self._members)
         with self._scratch_folder() as self._scratch:
             ranked = self._ranked()
@@ -99,6 +103,20 @@ class Joining:
         )
         self._say(ranked, chosen)
         return sum(member.seconds for member in self._members) + time.perf_counter() - started
+
+    def _require_same_rows(self, member: Member) -> None:
+        """RunError where the files of the rows have changed since this member learned from them."""
+        then, now = read_manifest(member.folder).data, self._setup.parts.data.fingerprints
+        changed = [name for name in ("train", self._judge) if then.get(name) != now.get(name)]
+        if changed:
+            raise RunError(
+                f"{listing([f'data.{name}' for name in changed])} changed since {member.name} was trained"
+                f" ({member.folder}): runs that learned from other rows are not joined.",
+                hint=f"Restore the files as they were, or remove {self._setup.folder.path} and train anew.",
+                key=f"data.{changed[0]}",
+                place=str(member.folder),
+                reason="changed since it was trained",
+            )
 
     # --- which members -----------------------------------------------------------------------------------------------
 

@@ -151,7 +151,9 @@ def _planned(folder: RunFolder, config: Config, resume: str | None, *, branch_fr
             )
         checkpoint = branch_from  # the run stopped before it had a checkpoint of its own
     if status == "complete" and checkpoint is None and models_in(folder.checkpoints):  # it saved only models
-        return Start("complete", notices=[f"{folder.path} is complete: nothing is left to do."])
+        changes = compare(load_config(folder.path / "config.toml").resolved, config, where=str(folder.path))
+        notices = [f"{folder.path} is complete: nothing is left to do.", *_without_effect(changes)]
+        return Start("complete", notices=notices)
     start = _resumed(folder, config, checkpoint, passed)
     # Where `compare` accepts another duration, the run is no longer complete.
     if status == "complete" and start.has_duration(config):

@@ -2,7 +2,8 @@
 
 Function words decide between languages in Latin letters, since nearly every sentence has some; other scripts show by
 their letters. Only the choice of a backbone depends on it, so few languages are told apart, and texts without any
-such word (names, key words) count as English while their letters do.
+such word (names, key words, code) count as English while their letters do. Texts in English and another language do
+not.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ import numpy as np
 _MAX_FOREIGN = 0.01
 """Share of letters of another script above which texts are hardly English."""
 _MAX_ACCENTED = 0.03
-"""Share of accented letters above which texts without function words are hardly English."""
-_LAST_LATIN = "\u024f"
+"""Share of accented letters above which texts with few English function words are hardly English."""
+_MIN_ENGLISH = 0.2
+"""Function words for each word, which English sentences have at least; `a` alone is a word of many languages."""
+_MAX_OTHER = 0.1
+"""Words of another language for each English one, above which a part of the texts is hardly English."""
 _WORDS = {
     "English": "the of and to a i in on is it that you was for are with not this be have do what how my your they",
     "German": "der die das und ist nicht ich ein eine zu mit für auf es den von wie sind auch wird dem",
@@ -32,12 +36,21 @@ _WORDS = {
     "Turkish": "bir ve bu için da de ne çok mi ile daha ama gibi var olarak",
     "Indonesian": "yang dan di ini itu saya tidak untuk dengan ke ada dari bisa akan juga",
     "Swedish": "och att det som en är jag inte på för av med har den till om",
+    "Danish or Norwegian": "og at det som en er jeg ikke på til av af med har den et vi",
+    "Finnish": "ja on ei se että oli en mutta kun myös hän olen tämä niin kuin",
+    "Hungarian": "a az és hogy nem is egy ez de meg csak van volt már nagyon",
+    "Romanian": "și si de la cu nu este în pe un o am mai să sa pentru foarte",
+    "Czech": "a je se na to že v s by jsem ale jako tak si jsou velmi",
+    "Vietnamese": "và là của không có được cho một rất này tôi với các",
+    "Filipino": "ang ng sa na ay mga ko hindi si po lang yung",
 }
 """Frequent function words of a language."""
 _LANGUAGES_OF: dict[str, list[str]] = {}
 for _name, _listed in _WORDS.items():
     for _one in _listed.split():
         _LANGUAGES_OF.setdefault(_one, []).append(_name)
+_SCRIPTS = {"Cjk": "Chinese", "Hiragana": "Japanese", "Katakana": "Japanese", "Hangul": "Korean"}
+"""What readers call letters whose names begin otherwise."""
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -57,35 +70,52 @@ def text_facts(texts: Iterable[str]) -> TextFacts:
     """Of these texts; a few thousand are enough."""
     lengths: list[int] = []
     hits: Counter[str] = Counter()
+    others: Counter[str] = Counter()
     scripts: Counter[str] = Counter()
-    letters = accented = 0
+    letters = accented = words = 0
     for text in texts:
         lengths.append(len(text))
-        for word in _WORD.findall(text.lower()):
+        # Letters of another width or weight, and ligatures, are plain ones.
+        plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
+        for word in _WORD.findall(plain.lower()):
             letters += len(word)
+            words += 1
             if not word.isascii():
-                foreign = [letter for letter in word if letter > _LAST_LATIN]
+                foreign = [letter for letter in word if not _is_latin(letter)]
                 scripts.update(map(_script, foreign))
                 accented += sum(letter > "\x7f" for letter in word) - len(foreign)
-            for language in _LANGUAGES_OF.get(word, ()):
-                hits[language] += 1
+            languages = _LANGUAGES_OF.get(word, ())
+            hits.update(languages)
+            if len(word) > 2 and "English" not in languages:  # shorter ones are parts of English words, too (it's)
+                others.update(languages)
     if not lengths:
         return TextFacts()
-    is_english, said = _language(hits, scripts, accented, letters)
+    is_english, said = _language(hits, others, scripts, accented, letters, words)
     return TextFacts(is_english, said, float(np.mean(lengths)), float(np.quantile(lengths, 0.95)))
 
 
-def _language(hits: Counter[str], scripts: Counter[str], accented: int, letters: int) -> tuple[bool, str]:
-    """Whether it is English, and what it seems to be."""
+def _language(
+    hits: Counter[str], others: Counter[str], scripts: Counter[str], accented: int, letters: int, words: int
+) -> tuple[bool, str]:
+    """Whether it is English, and what it seems to be. `others`: hits of longer words that English does not have."""
     if scripts.total() > _MAX_FOREIGN * letters:
         return False, f"to have {scripts.most_common(1)[0][0]} letters"
-    best = max(hits, key=lambda language: (hits[language], language == "English"), default="")
-    if not best:
-        foreign = accented > _MAX_ACCENTED * letters
-        return not foreign, "to have accented letters" if foreign else "English"
-    return best == "English", best
+    best = max(hits, key=lambda language: (hits[language], language == "English"), default="English")
+    if best != "English":
+        return False, best
+    if accented > _MAX_ACCENTED * letters and hits["English"] < _MIN_ENGLISH * words:
+        return False, "to have accented letters"
+    other = max(others, key=others.__getitem__, default="")
+    if other and others[other] > _MAX_OTHER * hits["English"]:
+        return False, f"English and {other}"
+    return True, "English"
+
+
+def _is_latin(letter: str) -> bool:
+    return letter < "\u0250" or unicodedata.name(letter, "").startswith("LATIN ")
 
 
 def _script(letter: str) -> str:
     """Such as Cyrillic, by the first word of the letter's name."""
-    return unicodedata.name(letter, "other").partition(" ")[0].capitalize()
+    name = unicodedata.name(letter, "other").partition(" ")[0].capitalize()
+    return _SCRIPTS.get(name, name)
