@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,25 @@ def test_duplicates_and_conflicts() -> None:
     assert found["conflict"].count == 1
     assert found["conflict"].message == "1 text of the train rows has different labels in different rows."
     assert found["conflict"].examples == ("train.csv, line 6: 'text number 4'", "train.csv, line 24: 'text number 4'")
+
+
+@pytest.mark.parametrize(
+    ("others", "named"),
+    [
+        (["one text", "another one", "a third", "and so on"], True),
+        (["the same", "the same", "as ever", "as ever"], False),
+        (["1", "2", "3", "4"], False),
+    ],
+    ids=["texts", "texts that differ with nothing", "numbers of rows"],
+)
+def test_a_conflict_names_the_column_that_tells_its_rows_apart(others: list[str], named: bool) -> None:
+    data = _data([("a", "yes"), ("a", "no"), ("b", "yes"), ("b", "no")])
+    examples = data.splits["train"].examples
+    table = examples.rows.table.append_column("question", pa.array(others, pa.large_string()))
+    split = replace(data.splits["train"], examples=replace(examples, rows=replace(examples.rows, table=table)))
+    message = _found(replace(data, splits={"train": split}))["conflict"].message
+    assert message.startswith("2 texts of the train rows have different labels in different rows.")
+    assert ("They differ in 'question', which is not read: data.columns.text_pair" in message) == named
 
 
 def test_conflicts_of_multilabel_and_regression() -> None:
