@@ -5,8 +5,8 @@
 #   docker run --volume "$PWD:/work" textune train config.toml --run runs/first
 #
 # PyTorch comes from the index that pip knows. For one without CUDA, which is several gigabytes smaller, name the index that
-# has it: --build-arg PIP_EXTRA_INDEX_URL=... --build-arg TORCH=torch==VERSION+cpu
-ARG PYTHON=3.12
+# has it: --build-arg PIP_EXTRA_INDEX_URL=...
+ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim AS build
 # hadolint ignore=DL3008
@@ -22,7 +22,7 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 # What the package needs, from its own file: a layer that stays while only the code changes.
 FROM python:${PYTHON}-slim AS requirements
 WORKDIR /source
-COPY pyproject.toml ./
+COPY pyproject.toml constraints.txt ./
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 ARG EXTRAS="serve"
 RUN python -c 'import sys, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
@@ -32,10 +32,9 @@ print(*project["dependencies"], *(line for name in sys.argv[1:] for line in extr
 
 FROM python:${PYTHON}-slim
 ARG PIP_EXTRA_INDEX_URL=""
-ARG TORCH="torch"
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1
-COPY --from=requirements /source/requirements.txt /tmp/requirements.txt
-RUN pip install "${TORCH}" --requirement /tmp/requirements.txt
+COPY --from=requirements /source/requirements.txt /source/constraints.txt /tmp/
+RUN pip install --constraint /tmp/constraints.txt --requirement /tmp/requirements.txt
 RUN --mount=type=bind,from=build,source=/wheels,target=/wheels pip install --no-deps /wheels/*.whl
 
 # The token cache and downloaded backbones lie in the user's home; mount a volume there to keep them.

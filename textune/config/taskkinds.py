@@ -22,7 +22,17 @@ class ClassLoss(Section):
     """Of focal loss; 0 is cross-entropy."""
 
 
-class AutoTask(ClassLoss):
+class SingleLabel(ClassLoss):
+    """What tasks have in common whose rows have exactly one class each."""
+
+    few: Literal["off", "auto", "frozen", "contrastive"] = "off"
+    """How a run begins that has few labels (docs/few-labels.md). `off`: it trains as any run. `frozen`: the backbone
+    stays as it is, and a linear head is fitted to it, once. `contrastive`: the backbone learns from pairs of texts
+    first, as SetFit does. `auto`: with fewer than 50 rows a class, cross-validation chooses one of these ways, and
+    with 16 or more the usual training is among them."""
+
+
+class AutoTask(SingleLabel):
     """Binary, multiclass, multilabel or regression, decided from the labels."""
 
     kind: Literal["auto"] = "auto"
@@ -33,7 +43,7 @@ class AutoTask(ClassLoss):
     """`balanced` (number of rows / (classes x rows of the class)) or a table of weights by label name."""
 
 
-class BinaryTask(ClassLoss):
+class BinaryTask(SingleLabel):
     """Two classes."""
 
     kind: Literal["binary"] = "binary"
@@ -46,7 +56,7 @@ class BinaryTask(ClassLoss):
     """`balanced` or a table of weights by label name."""
 
 
-class MulticlassTask(ClassLoss):
+class MulticlassTask(SingleLabel):
     """One of several classes."""
 
     kind: Literal["multiclass"] = "multiclass"

@@ -18,6 +18,8 @@ from .inspect.guess import Guess as Guess
 from .inspect.guess import RowsGuess as RowsGuess
 from .inspect.guess import guess_layout as guess_layout
 from .inspect.guess import guess_rows as guess_rows
+from .inspect.language import TextFacts as TextFacts
+from .inspect.language import text_facts as text_facts
 from .inspect.near import NearPairs as NearPairs
 from .inspect.near import near_pairs as near_pairs
 from .inspect.near import plain_texts as plain_texts

@@ -1,5 +1,7 @@
 from . import render as render
 from .aligned import align as align
+from .binomial import lower_limit as lower_limit
+from .binomial import upper_limit as upper_limit
 from .comparison import CompareGroup as CompareGroup
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare

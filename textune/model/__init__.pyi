@@ -22,6 +22,10 @@ from .exported import require_opened as require_opened
 from .exporting import called_padded as called_padded
 from .faces import ClassifierFace as ClassifierFace
 from .heldonce import hold_once as hold_once
+from .hubaccess import hub_answers as hub_answers
+from .hubaccess import is_cached as is_cached
+from .labelhead import last_layer as last_layer
+from .labelhead import read_by_head as read_by_head
 from .language import language_skeleton as language_skeleton
 from .language import load_language_model as load_language_model
 from .language import require_language_model as require_language_model
@@ -31,6 +35,7 @@ from .loading import load_model as load_model
 from .loading import require_backbone as require_backbone
 from .loading import skeleton as skeleton
 from .lowbits import require_low_bits as require_low_bits
+from .meanlayer import settled_names as settled_names
 from .mergechange import change_in_words as change_in_words
 from .mergechange import merging_change as merging_change
 from .mlflowfolder import mlflow_model as mlflow_model

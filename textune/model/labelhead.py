@@ -6,8 +6,9 @@ All other layers of a head are kept unchanged.
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -226,6 +227,32 @@ def change_head(
     hf.num_labels = num_outputs
     wanted.describe_on(hf.config)
     return "" if lacking else change.notice
+
+
+def last_layer(hf: HuggingModel) -> nn.Linear:
+    """The linear layer whose rows are the outputs, once a head is settled; ModelError where there is none."""
+    prefix = hf.base_model_prefix + "."
+    found = [
+        module for name, module in hf.named_modules() if not name.startswith(prefix) and type(module) is nn.Linear
+    ]
+    if not found or found[-1].out_features != hf.num_labels:
+        raise ModelError(
+            f"the head of {type(hf).__name__} does not end in one linear layer, so none can be fitted.",
+            hint='Set task.few = "off".',
+            key="task.few",
+        )
+    return found[-1]
+
+
+@contextlib.contextmanager
+def read_by_head(layer: nn.Linear) -> Iterator[list[torch.Tensor]]:
+    """A list of what the last layer reads, [B, F] of each pass of its model within the context."""
+    caught: list[torch.Tensor] = []
+    handle = layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+    try:
+        yield caught
+    finally:
+        handle.remove()
 
 
 def _has_read_head(hf: HuggingModel, new_tensors: Collection[str]) -> bool:

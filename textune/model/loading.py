@@ -21,6 +21,7 @@ from textune.model.freeze import frozen_names
 from textune.model.gptq import require_adapters_beside, require_readable, without_note
 from textune.model.hugging import HuggingModel
 from textune.model.labelhead import Head, about_new_head, change_head, plan_head, wanted_head
+from textune.model.meanlayer import read_mean
 from textune.model.origin import BackboneNote
 from textune.model.own import OwnModel, as_hugging, is_of_transformers, is_stock, require_own_model
 from textune.model.ownloading import load_own
@@ -49,6 +50,7 @@ def load_model(
     seed: int,
     as_saved: bool = False,
     pooling: Pooling | None = None,
+    for_few: bool = False,
 ) -> TextModel:
     """The backbone in fp32 with a head of `num_logits` outputs for what `label_maps` say, by head.
 
@@ -56,8 +58,9 @@ def load_model(
     of those labels that it knows by name; `as_saved` says that it was saved for these very label maps, and takes it as
     it stands. One logit for two classes is saved as a sigmoid output named after the second label, which is how
     transformers' own pipeline reads it. `pooling`: how the windows of a text are pooled, with what the files have
-    learned of it. Raises ModelError for files that are missing, broken, of another shape or incomplete, ConfigError
-    for `model.config`, `model.freeze` and `model.unfreeze`. A class of the user's own is imported (CodeError where it
+    learned of it. `for_few`: the head is to be fitted, so it reads the mean of the tokens where its family can.
+    Raises ModelError for files that are missing, broken, of another shape or incomplete, ConfigError for
+    `model.config`, `model.freeze` and `model.unfreeze`. A class of the user's own is imported (CodeError where it
     does not fit).
     """
     head, code = wanted_head(label_maps, num_logits), None
@@ -69,7 +72,7 @@ def load_model(
                 own.pool_windows(pooling)
             return own
     found = find_pretrained(section.pretrained, section, key="model.pretrained")
-    model = _load_found(section, found, code, tokenizer, head, seed=seed, as_saved=as_saved)
+    model = _load_found(section, found, code, tokenizer, head, seed=seed, as_saved=as_saved, for_few=for_few)
     if pooling is not None:
         learned = model.pool_windows(pooling)
         if found.folder is not None:
@@ -86,6 +89,7 @@ def _load_found(
     *,
     seed: int,
     as_saved: bool,
+    for_few: bool,
 ) -> TextModel:
     """The model of transformers that was found; `code` is its class where that is the user's own."""
     saved = read_adapters(found)
@@ -113,7 +117,9 @@ def _load_found(
     if change is not None:
         notice = change_head(hf, change, head, found=found, new_tensors=new_tensors, seed=seed)
         notes += [notice] if notice else []
-    if new_tensors:
+    if for_few:
+        notes.append(read_mean(hf, found.folder))
+    elif new_tensors:
         notes.append(about_new_head(hf, new_tensors, head))
     if read.unused:
         notes.append(f"{listing(read.unused, 4)} of the checkpoint are not used")
@@ -129,7 +135,7 @@ def _load_found(
         pad_id=tokenizer.pad_token_id,
         attention=section.attention,
         compile="off" if isinstance(section, PythonModel) else section.compile,
-        notes=tuple(notes),
+        notes=tuple(note for note in notes if note),
         unknown_id=unknown_id,
         frozen=frozen,
         whole=read.whole,

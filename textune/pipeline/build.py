@@ -73,20 +73,23 @@ def build_parts(
     ranks: Ranks = ALONE,
     earlier: Earlier | None = None,
     given: GivenRows = MappingProxyType({}),
+    few: bool = False,
 ) -> Parts:
     """Build every part of a run; raises what any of them finds wrong and writes nothing but the token cache.
 
     `audit`: inspect the rows before anything slow, refuse what cannot be trained on and warn of likely mistakes. Of
     several `ranks`, the first on each machine reads and tokenises; the others find its work in the cache. `earlier`:
     what a resumed run knew when it stopped; its weights come from a checkpoint. `given`: rows in memory, by the names
-    in the sources.
+    in the sources. `few`: the head reads what suits one that is fitted to few labels (`model/meanlayer.py`).
     """
     train = experiment.train
     require_runnable(experiment)
     device = device_of(train, ranks)
     _require_possible(experiment, device, ranks)
 
-    building = Building(experiment, tracker, audit, ranks, earlier, given, before=earlier_card(experiment.model))
+    building = Building(
+        experiment, tracker, audit, ranks, earlier, given, before=earlier_card(experiment.model), few=few
+    )
     ground = lay_documents(building) if isinstance(experiment.task, ConditionalLmTask) else lay_texts(building)
     _require_decidable(experiment, ground)
     require_learner(train, device, ranks, steps_per_epoch=ground.plan.steps_per_epoch)

@@ -147,6 +147,7 @@ def _loaded(building: Building, labelled: _Labelled) -> _Loaded:
         num_logits=labelled.task.num_outputs,
         seed=experiment.train.seed,
         pooling=experiment.tokens.window_pooling,
+        for_few=building.few,
     )
     before_stop = None if earlier is None else earlier.max_length
     max_length = choose_max_length(

@@ -35,6 +35,8 @@ class Building:
     given: GivenRows
     before: ModelCard | None
     """The card of a model that the run starts from."""
+    few: bool = False
+    """Whether the head is to be fitted to what the backbone says, not trained."""
 
     def tokenising(self, split: str, done: int, total: int) -> None:
         """How far the rows of a split are on their way to tokens."""

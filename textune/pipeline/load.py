@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +31,9 @@ from textune.prediction import (
     predict_table,
 )
 from textune.wording import count, listing
+
+_LONGEST_PATH = 256
+"""Characters of a text from which on nobody means a file."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,12 @@ class TrainedModel:
         predictor = self._classifier()
         if not isinstance(texts, str):
             return predictor.predict(texts, pairs)
+        if len(texts) < _LONGEST_PATH and os.path.isfile(texts):
+            LOG.warning(
+                "%r is predicted as a text, though there is a file of this name; its rows are predicted by"
+                " textune.predict(RUN, FILE, output=...).",
+                texts,
+            )
         found = predictor.predict([texts], None if pairs is None else [pairs])
         if isinstance(found, list):
             return found[0]

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from textune.errors import RunError
 from textune.evaluation import Report, read_report, render
 from textune.pipeline.build import build_parts
 from textune.pipeline.cautions import require_as_launched
+from textune.pipeline.few import built_for_few
 from textune.pipeline.heard import heard
 from textune.pipeline.keptbatch import with_own_batch
 from textune.pipeline.layouts import write_layout
@@ -183,14 +185,15 @@ def _joined(
     loaded: Loaded, folder: RunFolder, resume: str | None, asked: _Asked, tracker: Tracker, soup: Soup
 ) -> TrainResult:
     """The runs of a soup, one after the other, and the run that joins them."""
-    heard_once, resume, driving = HeardOnce(tracker, loaded), resume_of_soup(folder, resume), None
-    if plan_start(folder, loaded.resolved, resume).kind != "complete":
-        members = train_members(
-            loaded, folder, heard_once, lambda one, path: _trained(one, RunFolder(path), AUTO, asked, heard_once)
-        )
-        resume, driving = AUTO, join_members(members, soup)
-    heard_once.is_last = True
-    return _trained(loaded, folder, resume, asked, heard_once, driving=driving)
+    with joined_for(loaded.experiment.train):  # once for all of them: ranks that parted cannot meet again
+        heard_once, resume, driving = HeardOnce(tracker, loaded), resume_of_soup(folder, resume), None
+        if plan_start(folder, loaded.resolved, resume).kind != "complete":
+            members = train_members(
+                loaded, folder, heard_once, lambda one, path: _trained(one, RunFolder(path), AUTO, asked, heard_once)
+            )
+            resume, driving = AUTO, join_members(members, soup)
+        heard_once.is_last = True
+        return _trained(loaded, folder, resume, asked, heard_once, driving=driving)
 
 
 def _trained(
@@ -218,7 +221,9 @@ def _trained(
             return result
         for note in require_as_launched(loaded.experiment, loaded.settled):
             trackers.notice(note)
-        parts = _built(loaded.experiment, start, ranks, trackers, asked.rows)
+        build = partial(_built, loaded.experiment, start, ranks, trackers, asked.rows)
+        is_rehearsal = asked.dry_run or asked.fast_dev_run
+        parts = build() if is_rehearsal else built_for_few(loaded.experiment, build, trackers, _few_before(start))
         if asked.dry_run:
             learner_alone(parts.model, loaded.experiment.train, parts.device)  # refuses what its engine cannot take
             return TrainResult(
@@ -242,13 +247,23 @@ def _trained(
     return result
 
 
-def _built(experiment: Experiment, start: Start, ranks: Ranks, trackers: Trackers, given: GivenRows) -> Parts:
+def _few_before(start: Start) -> dict[str, object] | None:
+    """What the manifest of a run that resumes says of its few labels."""
+    if start.checkpoint is None:
+        return None
+    found = read_manifest(start.checkpoint.folder.parent.parent).few
+    return None if found is None else found.model_dump()
+
+
+def _built(
+    experiment: Experiment, start: Start, ranks: Ranks, trackers: Trackers, given: GivenRows, *, few: bool = False
+) -> Parts:
     """The parts of the run; a signal meanwhile stops the process at once."""
     earlier = start.earlier(experiment.train)
     # A launcher ends ranks that wait for each other, so signals keep their usual effect there.
     with stopping_at_once(NOT_YET if earlier is None else AS_BEFORE) if ranks.alone else contextlib.nullcontext():
         return build_parts(
-            experiment, ranks=ranks, tracker=trackers, audit=earlier is None, earlier=earlier, given=given
+            experiment, ranks=ranks, tracker=trackers, audit=earlier is None, earlier=earlier, given=given, few=few
         )
 
 

@@ -8,6 +8,7 @@ from .header import disk_warning as disk_warning
 from .joining import Member as Member
 from .joining import join_members as join_members
 from .manifest import Ending as Ending
+from .manifest import FewLabels as FewLabels
 from .manifest import Manifest as Manifest
 from .manifest import now as now
 from .manifest import read_manifest as read_manifest

@@ -198,7 +198,7 @@ def _rates(parts: Parts) -> dict[int, float]:
         step + 1: learning_rate(
             step, schedule=section.schedule, peak=section.optimizer.lr, warmup_steps=warmup, total_steps=total
         )
-        for step in sorted({0, min(warmup, total - 1), total - 1})
+        for step in sorted({0, min(warmup, total - 1), total - 1} if total else {})
     }
 
 

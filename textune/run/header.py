@@ -138,7 +138,7 @@ def _rates(facts: Facts) -> str:
     """The learning rate where its course changes."""
     names = {min(facts.warmup_steps, facts.steps - 1) + 1: "end of warm-up", facts.steps: "last step", 1: "first step"}
     shown = (f"{rate:.3g} at step {step:,} ({names[step]})" for step, rate in facts.rates.items())
-    return f"{facts.schedule}: " + ", ".join(shown)
+    return f"{facts.schedule}: " + ", ".join(shown) if facts.rates else "none: no step is left to make"
 
 
 def _soup(seeds: int) -> str:

@@ -45,6 +45,18 @@ class Resumption(BaseModel):
     """What was said about the checkpoint and about changed settings."""
 
 
+class FewLabels(BaseModel):
+    """Which way a run with few labels went."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    chosen: Literal["frozen", "contrastive", "full"]
+    rows_a_class: float
+    """Training rows by the number of classes."""
+    tried: dict[str, dict[str, float]] = {}
+    """The cross-validated accuracy of each way that was tried, with the ends of its interval, `low` and `high`."""
+
+
 class Manifest(BaseModel):
     """What the file holds; fields that are not set are not written, and those of a later version are kept."""
 
@@ -78,6 +90,8 @@ class Manifest(BaseModel):
     """What the audit of the rows found; None where it was not made."""
     from_checkpoint: str | None = None
     """The checkpoint of another run in which this one began."""
+    few: FewLabels | None = None
+    """What became of `task.few`; None where it is "off"."""
     resumed: tuple[Resumption, ...] = ()
     finished: str | None = None
     reason: str | None = None

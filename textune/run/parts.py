@@ -14,6 +14,7 @@ from textune.metadata import ChunkEncoder, DocumentEstimate
 from textune.model import Device, TextModel, TokenBudget
 from textune.prediction import ModelCard, Scorer
 from textune.ranks import ALONE, Ranks
+from textune.run.manifest import FewLabels
 from textune.tasks import Task
 from textune.training import Learner
 
@@ -70,6 +71,8 @@ class Parts:
     """What a sample of the training documents of a language model became; None for labelled texts."""
     findings: tuple[Finding, ...] | None = None
     """What the audit of the rows found; None where it was not made."""
+    few: FewLabels | None = None
+    """What became of `task.few`; None where it is "off"."""
     ranks: Ranks = ALONE
     """The processes that share the run."""
 

@@ -228,6 +228,7 @@ class Session:
             left_out=parts.data.num_left_out,
         )
         known: dict[str, object] = {} if parts.findings is None else {"findings": parts.findings}
+        known |= {} if parts.few is None else {"few": parts.few}
         known |= {} if checkpoint is None else {"from_checkpoint": str(checkpoint.folder.resolve())}
         return manifest.model_copy(update=known)
 

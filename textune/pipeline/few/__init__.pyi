@@ -1,0 +1,1 @@
+from .choosing import built_for_few as built_for_few
