@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import requests
 from click.testing import CliRunner
+from kits import trained
 from kits.cli import runner
 
 import textune.pipeline
@@ -38,6 +39,8 @@ from textune.locks import Held, Removed, held
 from textune.run.folder import RunFolder
 
 PAGE = Path(__file__).parents[1] / "docs" / "scripts.md"
+home = trained.home
+"""The fixture of a folder in which a config can be trained."""
 
 
 def http_error(status: int) -> urllib.error.HTTPError:
