@@ -296,6 +296,7 @@ def test_the_page_says_where_a_thing_is_added() -> None:
     assert {table for _, table in rows} == {
         "KINDS",
         "TRACKERS",
+        "BACKBONES",
         "ENGINES",
         "SHARINGS",
         "FORMATS",
@@ -436,6 +437,7 @@ VERBS = {
     "launch": "textune.launch.prepare",
     "predict": "textune.predict",
     "presets": "textune.presets",
+    "models": "textune.models",
     "push": "textune.push",
     "render": "textune.render",
     "repeat": "textune.repeat",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from textune.pipeline import info as info
     from textune.pipeline import init as init
     from textune.pipeline import load as load
+    from textune.pipeline import models as models
     from textune.pipeline import predict as predict
     from textune.pipeline import predict_files as predict_files
     from textune.pipeline import presets as presets
@@ -67,6 +68,7 @@ __all__ = [
     "info",
     "init",
     "load",
+    "models",
     "predict",
     "predict_files",
     "presets",
@@ -103,6 +105,7 @@ _HOMES = {
     "info": "textune.pipeline",
     "init": "textune.pipeline",
     "load": "textune.pipeline",
+    "models": "textune.pipeline",
     "predict": "textune.pipeline",
     "predict_files": "textune.pipeline",
     "presets": "textune.pipeline",

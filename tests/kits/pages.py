@@ -148,7 +148,7 @@ def shape(line: str, labels: Sequence[str] = ()) -> str:
     line = re.sub(r"  best so far$| +[\d:]+ left$", "", line)
     line = re.sub(r"[^\s\"]*/[^\s\"]*|[^\s\"]+\.(csv|jsonl)\b", "PATH", line)
     words = "".join(rf"|\b{re.escape(label)}\b" for label in labels)
-    line = re.sub(rf'"[^"]*"|null|\d(?:[\d.,:eT+-]*\d)?{words}', "N", line)
+    line = re.sub(rf'"[^"]*"|null|[-+]?\d(?:[\d.,:eT+-]*\d)?{words}', "N", line)
     line = re.sub(r"N (seconds|minutes|hours)|N [kMG]?B\b", "N UNITS", line)
     return re.sub(r"[ ─]+", " ", line).strip()
 

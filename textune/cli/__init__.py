@@ -17,7 +17,7 @@ import click
 from textune.atomic import WRITING
 from textune.cli.chaos import chaos
 from textune.cli.comparing import compare
-from textune.cli.configs import check, init, presets, schema, show
+from textune.cli.configs import check, init, list_backbones, presets, schema, show
 from textune.cli.deciding import decide
 from textune.cli.doctoring import doctor
 from textune.cli.documents import generate, render
@@ -207,6 +207,7 @@ def _name_nearest_script(ctx: click.Context, word: str) -> None:
         launch,
         show,
         presets,
+        list_backbones,
         schema,
         tag,
         render,

@@ -1,4 +1,4 @@
-"""Verbs about a config: init, check, show, presets, schema."""
+"""Verbs about a config: init, check, show, presets, models, schema."""
 
 from __future__ import annotations
 
@@ -28,9 +28,12 @@ from textune.imports import importing
     metavar="CONFIG.toml",
     help="The file to write; an existing one is refused.",
 )
-@click.option("--pretrained", metavar="BACKBONE", help="Folder or hub name of the backbone.")
+@click.option(
+    "--pretrained", metavar="BACKBONE", help="The backbone: a name of `textune models`, a folder, or a hub name."
+)
+@click.option("--preset", metavar="NAME", help="How to train: fast, balanced or best.")
 @json_option
-def init(files: tuple[str, ...], out: str, pretrained: str | None, as_json: bool) -> None:
+def init(files: tuple[str, ...], out: str, pretrained: str | None, preset: str | None, as_json: bool) -> None:
     """Inspect a file of labelled text and write a commented config for it.
 
     Exits with 2, and says why, if you have to set something before the config can train.
@@ -39,7 +42,7 @@ def init(files: tuple[str, ...], out: str, pretrained: str | None, as_json: bool
         from textune.console import print_facts
         from textune.pipeline import init as write_config
 
-    started = write_config(list(files), out, pretrained=pretrained)
+    started = write_config(list(files), out, pretrained=pretrained, preset=preset)
     if as_json:
         unready = failure("The config is not ready.", MEND, hint=" ".join(started.unsettled))
         print_json(started.to_dict(), failure=None if started.ok else unready)
@@ -167,6 +170,37 @@ def presets(as_json: bool) -> None:
         from textune.console import print_facts
 
         print_facts(result_console(), {f"preset:{name}": line for name, line in described_presets().items()})
+
+
+@click.command(
+    "models",
+    cls=Examples,
+    short_help="List the backbones that have a short name.",
+    examples="textune models\n"
+    "textune models --json\n"
+    "textune init reviews.csv --out config.toml --pretrained multilingual-minilm",
+)
+@json_option
+def list_backbones(as_json: bool) -> None:
+    """List the backbones that model.pretrained can name: what they read, their size, their licence, what was measured.
+
+    `here` says where this machine has one: an installed package, or the cache of the Hugging Face hub; a minus: it is
+    downloaded at first use. A folder of the same name, next to the config, goes before the table.
+    """
+    with importing(for_good=True):
+        from textune.pipeline import models
+
+    listed = models()
+    if as_json:
+        print_json({"models": [one.to_dict() for one in listed]})
+        return
+    from textune.console import print_table
+
+    head = ("name", "languages", "M parameters", "MB", "licence", "context", "here")
+    console = result_console()
+    print_table(console, head, *(one.row for one in listed))
+    for one in listed:
+        say(console, f"{one.backbone.name}: {one.in_words}")
 
 
 @click.command(

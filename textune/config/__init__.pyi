@@ -6,6 +6,12 @@ from .adapters import Lora as Lora
 from .adapters import Quantize as Quantize
 from .arguments import require_count as require_count
 from .arguments import require_words as require_words
+from .backbones import BACKBONES as BACKBONES
+from .backbones import EVERY_FILE as EVERY_FILE
+from .backbones import Backbone as Backbone
+from .backbones import Measured as Measured
+from .backbones import measured as measured
+from .backbones import stands_for as stands_for
 from .decidable import Decidable as Decidable
 from .decidable import require_decidable as require_decidable
 from .deciding import Costs as Costs
@@ -55,6 +61,7 @@ from .problems import keys_called as keys_called
 from .problems import refuse as refuse
 from .problems import setting_names as setting_names
 from .quality import laid_over as laid_over
+from .quality import require_quality as require_quality
 from .quality import require_suitable as require_suitable
 from .reference import json_schema as json_schema
 from .reference import reference_markdown as reference_markdown
@@ -98,6 +105,7 @@ from .sources import SplitOff as SplitOff
 from .sources import StreamSource as StreamSource
 from .sources import TrainSource as TrainSource
 from .starter import StarterFacts as StarterFacts
+from .starter import num_epochs as num_epochs
 from .starter import starter_config as starter_config
 from .starter import validation_ratio as validation_ratio
 from .sweeping import LoadedSweep as LoadedSweep

@@ -181,7 +181,7 @@ def require_runnable(experiment: Experiment) -> None:
             hint = 'Name a folder or hub name, such as model.tokenizer = "google-bert/bert-base-uncased".'
             problems.append(Problem(("model", "tokenizer"), message, hint))
     elif not experiment.model.pretrained:
-        hint = 'Set a folder or hub name, such as model.pretrained = "sentence-transformers/all-MiniLM-L6-v2".'
+        hint = 'Set a name of `textune models`, such as model.pretrained = "minilm", a folder, or a hub name.'
         problems.append(
             Problem(("model", "pretrained"), "model.pretrained is not set: there is no backbone to start from.", hint)
         )

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from textune.config.backbones import BACKBONES, Backbone
 from textune.config.fields import (
     REQUIRED,
     Place,
@@ -30,7 +31,7 @@ from textune.config.presets import is_preset
 from textune.config.problems import Problem, not_a_table, set_in, unknown_key, unknown_kind, wrong_value
 from textune.config.schema import Experiment
 from textune.config.section import Kept, Section, ShortForm
-from textune.config.toml import Tree, format_key
+from textune.config.toml import Tree, format_key, format_string
 from textune.config.values import PathMarker
 from textune.errors import ConfigError
 
@@ -276,6 +277,8 @@ class Merged:
         origin = self.origin_of(place)
         folder = base or (origin.folder if origin is not None else Path.cwd())
         try:
+            if marker.hub and place[0] == "model" and text in BACKBONES:
+                return self._named_backbone(BACKBONES[text], place, folder)
             return absolute(text, folder, hub=marker.hub)
         except ConfigError as error:
             label = origin.label if origin is not None else ""
@@ -289,6 +292,20 @@ class Merged:
                 )
             )
             return text
+
+    def _named_backbone(self, backbone: Backbone, place: Place, folder: Path) -> str:
+        """Where a named backbone is: a folder of that name wins, then its package if that is installed, then the hub;
+        a note says which."""
+        key = f"{format_key(*place)} = {format_string(backbone.name)}"
+        found = absolute(backbone.name, folder, hub=True)
+        if found != backbone.name:
+            self.notes.append(f"{key} is the folder {found}, not the backbone of that name in `textune models`.")
+            return found
+        if backbone.is_installed:
+            self.notes.append(f"{key} is {backbone.hub}, from the installed package {backbone.pip_name}.")
+            return absolute(backbone.in_package, folder)
+        self.notes.append(f"{key} is {backbone.hub} on the Hugging Face hub.")
+        return backbone.hub
 
 
 def _kept(old: type[Section], new: type[Section]) -> set[str]:

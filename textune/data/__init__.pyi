@@ -18,6 +18,8 @@ from .inspect.guess import Guess as Guess
 from .inspect.guess import RowsGuess as RowsGuess
 from .inspect.guess import guess_layout as guess_layout
 from .inspect.guess import guess_rows as guess_rows
+from .inspect.language import TextFacts as TextFacts
+from .inspect.language import text_facts as text_facts
 from .inspect.near import NearPairs as NearPairs
 from .inspect.near import near_pairs as near_pairs
 from .inspect.near import plain_texts as plain_texts
@@ -65,6 +67,7 @@ from .reading.given import GivenTexts as GivenTexts
 from .reading.given import given_fields as given_fields
 from .reading.given import given_rows as given_rows
 from .reading.given import given_texts as given_texts
+from .reading.given import require_no_lookalike as require_no_lookalike
 from .reading.jsonfiles import parse_line as parse_line
 from .reading.memory import column_names as column_names
 from .reading.memory import items_of as items_of

@@ -22,6 +22,8 @@ from .exported import require_opened as require_opened
 from .exporting import called_padded as called_padded
 from .faces import ClassifierFace as ClassifierFace
 from .heldonce import hold_once as hold_once
+from .hubaccess import hub_answers as hub_answers
+from .hubaccess import is_cached as is_cached
 from .labelhead import last_layer as last_layer
 from .labelhead import read_by_head as read_by_head
 from .language import language_skeleton as language_skeleton

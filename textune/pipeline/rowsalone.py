@@ -9,11 +9,21 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from textune.config import Absent, DataSection, Experiment, GivenSource, SplitOff, starter_config, validation_ratio
+from textune.config import (
+    Absent,
+    DataSection,
+    Experiment,
+    GivenSource,
+    SplitOff,
+    stands_for,
+    starter_config,
+    validation_ratio,
+)
 from textune.data import GivenRows, Rows, column_names, guess_rows, read_source
-from textune.errors import DataError, InputError
+from textune.errors import ConfigError, DataError, InputError
 from textune.owncode import article
 from textune.pipeline.proposing import backbone_for, chosen_in_words, starter_facts, try_rows
 from textune.wording import listing, nearest
@@ -121,19 +131,23 @@ def propose_for_rows(rows: GivenRows, held_out: Iterable[str], naming: Naming) -
     )
     tried = try_rows(section, guess.task, rows)
     _require_settled(tried.unsettled, read)
-    model, remark, notes = backbone_for(None if naming.model is None else os.fspath(naming.model), guess)
-    tree = tomllib.loads(starter_config(starter_facts(guess, tried, model=model, remark=remark)))
+    backbone, _ = backbone_for(None if naming.model is None else os.fspath(naming.model), tried, near=[Path.cwd()])
+    if backbone.unsettled:
+        raise ConfigError(backbone.unsettled[0], key="model.pretrained", hint='Or name a folder: model="FOLDER".')
+    facts = starter_facts(guess, tried, model=backbone.pretrained, remark=backbone.remark)
+    tree = tomllib.loads(starter_config(facts))
     for name in ("train", *given):
         tree["data"].pop(name, None)
-    chosen = chosen_in_words(guess, tried.data) | {"model": f"{model}{f', {remark}' if remark else ''}"}
-    return Proposed(tree, chosen, (*guess.notes, *tried.notes, *notes))
+    chosen = chosen_in_words(guess, tried.data) | {"model": backbone.in_words}
+    return Proposed(tree, chosen, (*guess.notes, *tried.notes, *backbone.notes))
 
 
 def decided(proposed: Proposed, experiment: Experiment) -> str:
     """What was decided, in a sentence; of a backbone that the overrides name, its name alone."""
     chosen = dict(proposed.chosen)
     section = experiment.model
-    if (name := getattr(section, "pretrained", "")) and name != proposed.tree["model"]["pretrained"]:
+    named = proposed.tree["model"]["pretrained"]
+    if (name := getattr(section, "pretrained", "")) and name != named and not stands_for(named, name):
         chosen["model"] = name
     said = "; ".join(f"{name}: {words}" for name, words in chosen.items())
     return f"decided from the rows: {said}; {experiment.train.duration} (others by text=, label=, model=, overrides=)"

@@ -185,14 +185,15 @@ def _joined(
     loaded: Loaded, folder: RunFolder, resume: str | None, asked: _Asked, tracker: Tracker, soup: Soup
 ) -> TrainResult:
     """The runs of a soup, one after the other, and the run that joins them."""
-    heard_once, resume, driving = HeardOnce(tracker, loaded), resume_of_soup(folder, resume), None
-    if plan_start(folder, loaded.resolved, resume).kind != "complete":
-        members = train_members(
-            loaded, folder, heard_once, lambda one, path: _trained(one, RunFolder(path), AUTO, asked, heard_once)
-        )
-        resume, driving = AUTO, join_members(members, soup)
-    heard_once.is_last = True
-    return _trained(loaded, folder, resume, asked, heard_once, driving=driving)
+    with joined_for(loaded.experiment.train):  # once for all of them: ranks that parted cannot meet again
+        heard_once, resume, driving = HeardOnce(tracker, loaded), resume_of_soup(folder, resume), None
+        if plan_start(folder, loaded.resolved, resume).kind != "complete":
+            members = train_members(
+                loaded, folder, heard_once, lambda one, path: _trained(one, RunFolder(path), AUTO, asked, heard_once)
+            )
+            resume, driving = AUTO, join_members(members, soup)
+        heard_once.is_last = True
+        return _trained(loaded, folder, resume, asked, heard_once, driving=driving)
 
 
 def _trained(
