@@ -73,6 +73,7 @@ class Unreachable(requests.exceptions.ConnectionError):
         (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), AGAIN),
         (socket.gaierror(-3, "Temporary failure in name resolution"), AGAIN),
         (TimeoutError(), AGAIN),
+        (OSError(errno.EADDRINUSE, "Address already in use"), AGAIN),
         (http.client.RemoteDisconnected("gone"), AGAIN),
         (urllib.error.URLError(ConnectionResetError(errno.ECONNRESET, "reset")), AGAIN),
         (http_error(503), AGAIN),
