@@ -83,13 +83,15 @@ def test_what_cannot_be_texts_is_a_sentence(model: textune.TrainedModel, texts: 
 
 
 def test_what_would_be_predicted_wrongly_is_refused(
-    model: textune.TrainedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    home: Path, model: textune.TrainedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One row of a table is no list of texts, a file's first line may name columns."""
     frame = pd.DataFrame(rows("text"))
     with refused(InputError, place="texts", reason="one row of a table") as caught:
         model.predict(frame.iloc[0])
     assert "'text', 'label'" in str(caught.value) and len(model.predict(frame.iloc[[0]])) == 1  # type: ignore[arg-type]
+    with refused(InputError, place="data", reason="one row of a table"):
+        textune.predict(home / "runs" / "first", frame.iloc[0])
     frame.to_csv(tmp_path / "rows.csv")
     with (tmp_path / "rows.csv").open() as file, refused(InputError, place="texts", reason="an open file"):
         model.predict(file)

@@ -37,7 +37,7 @@ class GivenTexts(NamedTuple):
 
 def given_texts(given: Any, pairs: Any, columns: Columns, prefix: MetadataPrefix | None = None) -> GivenTexts:
     """Texts of any accepted form; InputError or DataError says what cannot be texts, and what can."""
-    _require_no_row(given, columns)
+    require_no_lookalike("texts", given, columns)
     require_same_order([given, pairs], "texts and pairs", key="pairs")
     given = given if column_names(given) is not None else _as_list("texts", given)
     if column_names(given) is not None or (given and isinstance(given[0], Mapping)):
@@ -80,16 +80,24 @@ def given_fields(rows: Rows, prefix: MetadataPrefix | None) -> tuple[pa.ChunkedA
     return select_fields(rows, prefix, missing=missing)
 
 
-def _require_no_row(given: Any, columns: Columns) -> None:
-    """InputError for one row of a table of pandas, a series whose items are the columns: they would all be texts."""
+def require_no_lookalike(name: str, given: Any, columns: Columns) -> None:
+    """InputError for what looks like a list of texts and is none: one row of a table of pandas, a series whose items
+    are the columns, and an open file, whose first line may name columns."""
+    if isinstance(given, io.IOBase):
+        raise InputError(
+            f"{name} is an open file; a list of texts is needed.",
+            hint="Read it as a table, or give its lines: [line.rstrip() for line in file].",
+            place=name,
+            reason="an open file",
+        )
     index = getattr(given, "index", None)
-    if hasattr(given, "isna") and column_names(given) is None and not callable(index) and index is not None:
+    if hasattr(given, "isna") and column_names(given) is None and index is not None and not callable(index):
         names = text_columns(columns)
-        if names and all(name in index for name in names):
+        if names and all(column in index for column in names):
             raise InputError(
-                f"texts is one row of a table, with the columns {listing(map(repr, index), 12)}, not a list of texts.",
+                f"{name} is one row of a table, with the columns {listing(map(repr, index), 12)}: no list of texts.",
                 hint="Give a table of one row, such as table.iloc[[0]], or the text alone.",
-                place="texts",
+                place=name,
                 reason="one row of a table",
             )
 
@@ -161,13 +169,6 @@ def _as_list(name: str, given: Any) -> list[Any]:
     """The items of an ordered collection; InputError for anything that is not a list of texts."""
     if isinstance(given, str):
         raise InputError(f"{name} is one text; a list of texts is needed, such as [text]")
-    if isinstance(given, io.IOBase):  # its first line may name columns
-        raise InputError(
-            f"{name} is an open file; a list of texts is needed.",
-            hint="Read it as a table, or give its lines: [line.rstrip() for line in file].",
-            place=name,
-            reason="an open file",
-        )
     if isinstance(given, bytes | bytearray | set | frozenset | type) or not isinstance(given, Iterable):
         kind = "None" if given is None else f"of type {type(given).__name__}"
         raise InputError(
