@@ -1,10 +1,13 @@
 """--preset: three presets by a short name, over the config and under the command line; refused where not meant."""
 
+import tomllib
+from dataclasses import replace
+
 import pytest
 from kits.errors import refused
 
 from textune.adapters import load_any
-from textune.config import laid_over, preset_names
+from textune.config import StarterFacts, laid_over, preset_names, starter_config
 from textune.config.quality import QUALITIES
 from textune.errors import ConfigError
 
@@ -23,6 +26,14 @@ def test_what_the_overrides_extend_is_laid_over_the_preset() -> None:
         loaded = load_any(None, overrides, preset="best")
         assert loaded.origins["train.duration"] == "preset:glue"
         assert loaded.origins["train.early_stopping.patience"] == "preset:best"
+
+
+def test_a_starter_config_leaves_to_the_preset_how_to_train() -> None:
+    facts = StarterFacts(files=("reviews.csv",), text="text", label="label", pretrained="x/y", num_rows=100)
+    own, by_preset = (tomllib.loads(starter_config(replace(facts, preset=preset))) for preset in ("", "fast"))
+    assert own["train"]["duration"] == "10 epochs" and "extends" not in own
+    assert by_preset["extends"] == "preset:fast" and by_preset["train"] == {"seed": 0}
+    assert str(load_any(by_preset).experiment.train.duration) == "2 epochs"
 
 
 def test_without_a_preset_nothing_changes() -> None:

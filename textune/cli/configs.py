@@ -31,8 +31,9 @@ from textune.imports import importing
 @click.option(
     "--pretrained", metavar="BACKBONE", help="The backbone: a name of `textune models`, a folder, or a hub name."
 )
+@click.option("--preset", metavar="NAME", help="How to train: fast, balanced or best.")
 @json_option
-def init(files: tuple[str, ...], out: str, pretrained: str | None, as_json: bool) -> None:
+def init(files: tuple[str, ...], out: str, pretrained: str | None, preset: str | None, as_json: bool) -> None:
     """Inspect a file of labelled text and write a commented config for it.
 
     Exits with 2, and says why, if you have to set something before the config can train.
@@ -41,7 +42,7 @@ def init(files: tuple[str, ...], out: str, pretrained: str | None, as_json: bool
         from textune.console import print_facts
         from textune.pipeline import init as write_config
 
-    started = write_config(list(files), out, pretrained=pretrained)
+    started = write_config(list(files), out, pretrained=pretrained, preset=preset)
     if as_json:
         unready = failure("The config is not ready.", MEND, hint=" ".join(started.unsettled))
         print_json(started.to_dict(), failure=None if started.ok else unready)

@@ -61,6 +61,7 @@ from .problems import keys_called as keys_called
 from .problems import refuse as refuse
 from .problems import setting_names as setting_names
 from .quality import laid_over as laid_over
+from .quality import require_quality as require_quality
 from .quality import require_suitable as require_suitable
 from .reference import json_schema as json_schema
 from .reference import reference_markdown as reference_markdown

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from textune.config.presets import PREFIX
 from textune.config.toml import align, format_string, format_value, printable, shorten
 
 _OPTION_REMARKS = {
@@ -81,6 +82,8 @@ class StarterFacts:
     """Name, folder or hub name of the backbone."""
     model_remark: str = ""
     """The comment on the backbone."""
+    preset: str = ""
+    """The preset that says how to train: `fast`, `balanced` or `best`; empty: the starter says so itself."""
     config_name: str = "config.toml"
     """The name of the config file, for the commands in its header."""
 
@@ -100,21 +103,31 @@ def starter_config(facts: StarterFacts) -> str:
             "[tokens]",
             [('max_length = "auto"', "128, or 256 if many rows are longer; `textune check` counts what is cut")],
         ),
-        (
-            "[train]",
-            [
-                (f'duration = "{num_epochs(facts.num_rows)} epochs"', 'or "500 steps"'),
-                ("batch_size = 32", "rows per step"),
-                ("seed = 0", "another seed, another run"),
-            ],
-        ),
-        ("[train.optimizer]", [("lr = 5e-5", "peak learning rate; 1e-5 to 1e-4 is the usual range")]),
+        *_train_tables(facts),
     ]
     lines = _header(facts)
+    if facts.preset:
+        lines += ["", f"extends = {format_string(PREFIX + facts.preset)}  # how to train; keys in this file win"]
     for header, table in tables:
         if table:
             lines += ["", header, *align(table)]
     return "\n".join(lines) + "\n"
+
+
+def _train_tables(facts: StarterFacts) -> list[tuple[str, list[tuple[str, str]]]]:
+    """How to train: in so many words, or what a preset leaves to say."""
+    seed = ("seed = 0", "another seed, another run")
+    if facts.preset:
+        return [("[train]", [seed])]
+    train = [
+        (f'duration = "{num_epochs(facts.num_rows)} epochs"', 'or "500 steps"'),
+        ("batch_size = 32", "rows per step"),
+        seed,
+    ]
+    return [
+        ("[train]", train),
+        ("[train.optimizer]", [("lr = 5e-5", "peak learning rate; 1e-5 to 1e-4 is the usual range")]),
+    ]
 
 
 def validation_ratio(num_rows: int | None) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from textune.atomic import write_text
-from textune.config import FilesSource, starter_config, user_path
+from textune.config import FilesSource, require_quality, starter_config, user_path
 from textune.data import guess_layout
 from textune.errors import ConfigError
 from textune.pipeline.proposing import backbone_for, chosen_in_words, starter_facts, try_files, with_names
@@ -37,16 +37,26 @@ class Started:
         return {**vars(self), "ok": self.ok}
 
 
-def init(files: Sequence[str], out: str | Path, *, pretrained: str | None = None) -> Started:
-    """Write a config for `files` to `out`.
+def init(
+    files: Sequence[str], out: str | Path, *, pretrained: str | None = None, preset: str | None = None
+) -> Started:
+    """Write a config for `files` to `out`. `preset`: `fast`, `balanced` or `best`, which then says how to train.
 
-    Paths are written relative to the config's folder. Raises ConfigError where `out` exists, DataError where a file
-    cannot be read or holds no text.
+    Paths are written relative to the config's folder. Raises ConfigError where `out` exists or its name does not
+    end in .toml, DataError where a file cannot be read or holds no text.
     """
     out = user_path(out)
     if out.exists():
         raise ConfigError(
             f"--out {out} exists; nothing is ever overwritten.", hint="Choose another name, or remove it first."
+        )
+    if out.suffix.lower() != ".toml":
+        raise ConfigError(
+            f"--out {out}: a config is a TOML file, whose name ends in .toml.",
+            hint=f"Call it {out.with_suffix('.toml') if out.name else 'config.toml'}.",
+            key="out",
+            value=str(out),
+            reason="its name does not end in .toml",
         )
     if not out.absolute().parent.is_dir():
         raise ConfigError(f"--out {out}: its folder does not exist.", hint="Create it first.")
@@ -64,6 +74,7 @@ def init(files: Sequence[str], out: str | Path, *, pretrained: str | None = None
         is_lines=bool(guess.unsettled) and guess.source.format in {"text", "auto"} and guess.columns.text == "text",
         names_file=_relative(guess.labels.names_file, out) if guess.labels.names_file else None,
         config_name=str(out),
+        preset="" if preset is None else require_quality(preset),
     )
     if tried.section is not None and isinstance(tried.section.validation, FilesSource):
         facts = replace(facts, validation=_options(tried.section.validation, out, with_files=True))
@@ -72,7 +83,7 @@ def init(files: Sequence[str], out: str | Path, *, pretrained: str | None = None
     chosen = chosen_in_words(guess, tried.data)
     if model:
         chosen["model"] = replace(proposed, pretrained=model).in_words
-    if time:
+    if time and preset is None:  # it is foretold of the starter's own epochs
         chosen["time"] = time
     return Started(str(out), chosen, (*guess.notes, *tried.notes, *proposed.notes), unsettled)
 

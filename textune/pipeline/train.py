@@ -16,7 +16,7 @@ from textune.errors import RunError
 from textune.evaluation import Report, read_report, render
 from textune.pipeline.build import build_parts
 from textune.pipeline.cautions import require_as_launched
-from textune.pipeline.few import built_for_few
+from textune.pipeline.few import built_for_few, few_ahead
 from textune.pipeline.heard import heard
 from textune.pipeline.keptbatch import with_own_batch
 from textune.pipeline.layouts import write_layout
@@ -185,14 +185,15 @@ def _joined(
     loaded: Loaded, folder: RunFolder, resume: str | None, asked: _Asked, tracker: Tracker, soup: Soup
 ) -> TrainResult:
     """The runs of a soup, one after the other, and the run that joins them."""
-    heard_once, resume, driving = HeardOnce(tracker, loaded), resume_of_soup(folder, resume), None
-    if plan_start(folder, loaded.resolved, resume).kind != "complete":
-        members = train_members(
-            loaded, folder, heard_once, lambda one, path: _trained(one, RunFolder(path), AUTO, asked, heard_once)
-        )
-        resume, driving = AUTO, join_members(members, soup)
-    heard_once.is_last = True
-    return _trained(loaded, folder, resume, asked, heard_once, driving=driving)
+    with joined_for(loaded.experiment.train):  # once for all of them: ranks that parted cannot meet again
+        heard_once, resume, driving = HeardOnce(tracker, loaded), resume_of_soup(folder, resume), None
+        if plan_start(folder, loaded.resolved, resume).kind != "complete":
+            members = train_members(
+                loaded, folder, heard_once, lambda one, path: _trained(one, RunFolder(path), AUTO, asked, heard_once)
+            )
+            resume, driving = AUTO, join_members(members, soup)
+        heard_once.is_last = True
+        return _trained(loaded, folder, resume, asked, heard_once, driving=driving)
 
 
 def _trained(
@@ -223,6 +224,8 @@ def _trained(
         build = partial(_built, loaded.experiment, start, ranks, trackers, asked.rows)
         is_rehearsal = asked.dry_run or asked.fast_dev_run
         parts = build() if is_rehearsal else built_for_few(loaded.experiment, build, trackers, _few_before(start))
+        if is_rehearsal and (ahead := few_ahead(loaded.experiment, parts)):
+            trackers.notice(ahead)
         if asked.dry_run:
             learner_alone(parts.model, loaded.experiment.train, parts.device)  # refuses what its engine cannot take
             return TrainResult(
