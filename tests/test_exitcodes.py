@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import requests
 from click.testing import CliRunner
+from kits import trained
 from kits.cli import runner
 
 import textune.pipeline
@@ -38,6 +39,8 @@ from textune.locks import Held, Removed, held
 from textune.run.folder import RunFolder
 
 PAGE = Path(__file__).parents[1] / "docs" / "scripts.md"
+home = trained.home
+"""The fixture of a folder in which a config can be trained."""
 
 
 def http_error(status: int) -> urllib.error.HTTPError:
@@ -70,6 +73,7 @@ class Unreachable(requests.exceptions.ConnectionError):
         (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), AGAIN),
         (socket.gaierror(-3, "Temporary failure in name resolution"), AGAIN),
         (TimeoutError(), AGAIN),
+        (OSError(errno.EADDRINUSE, "Address already in use"), AGAIN),
         (http.client.RemoteDisconnected("gone"), AGAIN),
         (urllib.error.URLError(ConnectionResetError(errno.ECONNRESET, "reset")), AGAIN),
         (http_error(503), AGAIN),

@@ -11,6 +11,8 @@ from kits.backbones import tiny_backbone
 from kits.pages import ROOT, Place, blocks_of
 from kits.runs import reviews
 
+from textune.cli import commands
+from textune.config import preset_names
 from textune.model.families import PACKED_FAMILIES
 
 README = ROOT / "README.md"
@@ -52,6 +54,16 @@ def test_what_the_readme_says_of_installing_is_there() -> None:
     highest = project["classifiers"][2].rpartition(" ")[2]
     assert f"Python {lowest} or later" in text and f"Python {lowest} to {highest}" in text
     assert (ROOT / "Dockerfile").is_file()
+
+
+def test_the_presets_verbs_and_wheel_that_the_readme_names_are_there() -> None:
+    text = README.read_text(encoding="utf-8")
+    named = re.search(r"`--preset (\w+)`,\s`(\w+)`\sor\s`(\w+)`", text)
+    assert named is not None and set(named.groups()) <= set(preset_names())
+    verbs = set(re.findall(r"(?:`|\$ )textune (\w+)", text))
+    assert {"models", "runs"} <= verbs <= set(commands.commands)
+    folder = re.search(r"pip wheel .*--wheel-dir (\w+)", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert folder is not None and f"pip install {folder[1]}/textune-*.whl" in text
 
 
 def test_the_readme_is_one_page() -> None:

@@ -46,6 +46,7 @@ TABLE = (
 )
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _NETWORK = {
+    errno.EADDRINUSE,  # a port, as while another process still ends
     errno.ECONNREFUSED,
     errno.ECONNRESET,
     errno.ECONNABORTED,

@@ -9,11 +9,21 @@ import torch
 from kits.errors import refused
 from kits.runs import Listener, reviews, set_status, write_csv, write_place
 from sklearn.linear_model import LogisticRegression
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
 
 import textune
 from textune.draws import Draws
 from textune.errors import ConfigError
+from textune.model import settled_names
+from textune.model.meanlayer import read_mean
 from textune.pipeline.few.choosing import Tried, choose
 from textune.pipeline.few.contrastive import drawn, loss_of_pairs
 from textune.pipeline.few.linear import Labelled, as_outputs, fit_linear, folds_of
@@ -137,6 +147,7 @@ def test_a_run_with_few_labels_is_a_run(frozen: Path, place: Path) -> None:
     assert ours.read_bytes() == theirs.read_bytes()
 
 
+@pytest.mark.every_day(1)
 @pytest.mark.parametrize("few", ["contrastive", "auto"])
 def test_other_ways_resume_with_the_same_bits(place: Path, few: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("textune.pipeline.few.contrastive.LEAST_STEPS", 2)
@@ -165,6 +176,47 @@ def test_auto_trains_as_usual_where_labels_are_many(place: Path, monkeypatch: py
         assert any("8 rows a class, 8 or more" in notice for notice in listener.notices) == (few == "auto")
     off, auto = (runs[few] / "best" / "model.safetensors" for few in ("off", "auto"))
     assert off.read_bytes() == auto.read_bytes()
+
+
+def test_check_and_a_dry_run_say_what_will_happen(place: Path) -> None:
+    said = {}
+    for few in ("off", "frozen", "auto"):
+        found = textune.check(place / "config.toml", overrides=[f"task.few={few}"], timing=False)
+        said[few] = [notice for notice in found.notices if "task.few" in notice]
+    assert said["off"] == []
+    assert "a linear head is fitted to the backbone as it is" in said["frozen"][0]
+    assert "8 rows a class: when the run begins, cross-validation" in said["auto"][0]
+    assert 'between "frozen" and "contrastive"' in said["auto"][0]
+    dry = textune.train(place / "config.toml", run=place / "dry", overrides=["task.few=auto"], dry_run=True)
+    assert said["auto"][0] in dry.notices
+
+
+def test_auto_trains_as_usual_where_no_head_can_be_fitted(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("textune.pipeline.few.choosing.why_unfit", lambda parts: "its head has two ends")
+    overrides = ["task.few=auto"]
+    found = textune.check(place / "config.toml", overrides=overrides, timing=False)
+    assert 'task.few = "auto": the run trains as usual, since its head has two ends' in found.notices
+    with refused(ConfigError, key="task.few", reason="its head has two ends"):
+        textune.check(place / "config.toml", overrides=["task.few=contrastive"], timing=False)
+
+
+def _tiny(family: str) -> BertForSequenceClassification | RobertaForSequenceClassification:
+    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
+    if family == "bert":
+        return BertForSequenceClassification(BertConfig(vocab_size=9, **sizes))
+    return RobertaForSequenceClassification(RobertaConfig(vocab_size=9, **sizes))
+
+
+@pytest.mark.parametrize(("family", "dense"), [("bert", "bert.pooler.dense."), ("roberta", "classifier.dense.")])
+def test_the_layer_of_the_mean_is_appended_once_and_no_other_is_settled(family: str, dense: str) -> None:
+    hf, prefix = _tiny(family), f"{family}.encoder.layer."
+    assert settled_names(hf) == {dense + "weight", dense + "bias"}
+    for _ in range(2):
+        assert "mean" in read_mean(hf, None)
+        assert len(hf.base_model.encoder.layer) == hf.config.num_hidden_layers == 3
+    appended = {name for name, _ in hf.named_parameters() if name.startswith(prefix + "2.")}
+    assert len(appended) == 16
+    assert settled_names(hf) == appended | {dense + "weight", dense + "bias"}
 
 
 def test_a_task_without_classes_is_refused(place: Path) -> None:

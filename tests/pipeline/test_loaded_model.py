@@ -82,6 +82,32 @@ def test_what_cannot_be_texts_is_a_sentence(model: textune.TrainedModel, texts: 
         model.predict(texts)
 
 
+def test_what_would_be_predicted_wrongly_is_refused(
+    home: Path, model: textune.TrainedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One row of a table is no list of texts, a file's first line may name columns."""
+    frame = pd.DataFrame(rows("text"))
+    with refused(InputError, place="texts", reason="one row of a table") as caught:
+        model.predict(frame.iloc[0])
+    assert "'text', 'label'" in str(caught.value) and len(model.predict(frame.iloc[[0]])) == 1  # type: ignore[arg-type]
+    with refused(InputError, place="data", reason="one row of a table"):
+        textune.predict(home / "runs" / "first", frame.iloc[0])
+    frame.to_csv(tmp_path / "rows.csv")
+    with (tmp_path / "rows.csv").open() as file, refused(InputError, place="texts", reason="an open file"):
+        model.predict(file)
+    with caplog.at_level("WARNING", logger="textune"):
+        model.predict(str(tmp_path / "rows.csv"))
+    assert "predicted as a text, though there is a file of this name" in caplog.text
+
+
+def test_second_texts_in_another_order_are_refused(model: textune.TrainedModel) -> None:
+    texts = pd.Series(TEXTS)
+    with refused(InputError, key="pairs", reason="the same index in another order"):
+        model.predict(texts, texts[::-1])
+    with refused(DataError, key="data.columns.text_pair"):  # in order; but the model reads single texts
+        model.predict(texts, texts)
+
+
 def test_a_pickled_model_predicts_alike_where_its_run_is_not(
     home: Path, trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

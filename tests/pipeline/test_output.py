@@ -202,6 +202,8 @@ def test_check_gives_scripts_numbers(run: Any, trained: Any) -> None:
     assert numbers["memory_bytes"] == 4 * numbers["parameters"] + 12 * numbers["parameters_trained"]
     assert numbers["batches_measured"] == 3 and 0 < numbers["padding_by_batch"] < numbers["padding_to_max_length"] < 1
     assert set(found["facts"]) >= {"task", "rows", "time", "memory"}
+    classes = {one["set"]: one["numbers"]["classes"] for one in found["findings"] if one["code"] == "classes"}
+    assert {name: sum(rows.values()) for name, rows in classes.items()} == numbers["rows"]
     dry = json.loads(run("train", "config.toml", "--run", "runs/dry", "--dry-run", "--json").out)
     assert dry["dry_run"] is True and dry["numbers"]["steps"] == 54
 

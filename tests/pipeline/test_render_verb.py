@@ -262,6 +262,15 @@ def test_the_verb_prints_text_json_and_pages(run: Any, tmp_path: Path) -> None:
     assert run("render", EXAMPLE, "--output", EXAMPLE, "--force").code == 2
     nowhere = run("render", EXAMPLE, "--output", "absent/page.html")
     assert nowhere.code == 2 and "absent/page.html: the folder absent does not exist" in nowhere.err
+    for name, reason in (
+        ("page.pdf", "textune does not write .pdf here"),
+        ("page", "its name does not say what to write"),
+    ):
+        unknown = run("render", EXAMPLE, "--output", name)
+        assert unknown.code == 2 and f"--output {name}: {reason}. End it in .html or .txt" in unknown.err
+        assert not (tmp_path / name).exists()
+    assert run("render", EXAMPLE, "--output", "page", "--format", "text", "--rows", 3).code == 0
+    assert (tmp_path / "page").read_text() == plain.out
     for words in (("--output", "other.html"), ("--format", "html")):
         assert run("render", EXAMPLE, "--json", *words).code == 2
     assert not (tmp_path / "other.html").exists()

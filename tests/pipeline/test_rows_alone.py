@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pandas as pd
 import pytest
 from kits.errors import refused
@@ -120,6 +121,32 @@ def test_what_does_not_fit_is_a_sentence(model: str) -> None:
         textune.train(ROWS, model=3)  # type: ignore[arg-type]
     with refused(InputError, key="train", reason="given twice"):
         textune.train(ROWS, train=ROWS, model=model)
+
+
+def test_labels_in_another_order_are_refused(model: str) -> None:
+    frame = pd.DataFrame(ROWS)
+    turned = frame.stars[::-1]
+    for given in ((frame.review, turned), {"review": frame.review, "stars": turned}):
+        with refused(InputError, key="train", place="train", reason="the same index in another order"):
+            textune.train(given, model=model)
+    # By position, where the values of the index say nothing of the order.
+    for labels in (list(turned), turned.reset_index(drop=True)):
+        assert facts_of((frame.review, labels), model=model)
+
+
+@pytest.mark.parametrize("sets", [datasets.DatasetDict, dict])
+@pytest.mark.parametrize("kind", [datasets.Dataset.from_list, pd.DataFrame, list])
+def test_sets_by_name_are_to_be_named(model: str, sets: Any, kind: Any) -> None:
+    with refused(InputError, key="train", reason="sets of rows by name") as caught:
+        textune.train(sets({"train": kind(ROWS[:40]), "test": kind(ROWS[40:])}), model=model)
+    assert '(sets["train"], test=sets["test"])' in str(caught.value)
+
+
+def test_a_path_is_no_rows(model: str) -> None:
+    for path in ("test.csv", Path("test.csv")):
+        with refused(InputError, key="test", value="test.csv", reason="not rows in memory") as caught:
+            textune.train(ROWS, test=path, model=model)
+        assert 'data.test.kind = "files"' in str(caught.value)
 
 
 COLUMNS: list[Any] = [

@@ -148,6 +148,20 @@ def test_the_same_call_repeats_nothing_and_more_seeds_are_added(place: Path, tmp
     ]
 
 
+def test_what_is_decided_of_rows_alone_is_said(
+    place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def carry_nothing_out(*args: Any, **how: Any) -> Any:
+        raise RunError("stopped here.")
+
+    monkeypatch.setitem(repeat.__globals__, "carry_out", carry_nothing_out)
+    rows: Any = [{"review": row["text"], "stars": row["label"]} for row in reviews(40)]
+    words = {"model.pretrained": str(place / "backbone")}
+    with caplog.at_level("WARNING", logger="textune"), refused(RunError):
+        repeat(rows, seeds=2, run=tmp_path / "x", overrides=words)
+    assert "decided from the rows: text: review; label: stars" in caplog.text
+
+
 def test_a_model_in_another_place_is_another_study(place: Path, tmp_path: Path) -> None:
     repeat(place / "config.toml", seeds=1, run=tmp_path / "x")
     shutil.copytree(place / "backbone", tmp_path / "bert")

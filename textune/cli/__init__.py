@@ -89,6 +89,8 @@ def _ending(error: BaseException, words: list[str]) -> _Ending:
         return _Ending(error.message, error.hint, code_of_error(error), is_error=not isinstance(error, Preempted))
     if isinstance(error, click.NoSuchOption) and (setting := as_setting(error, words)):
         return _Ending(f"There is no option {error.option_name}.", setting, error.exit_code)
+    if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Option) and error.param.metavar:
+        return _Ending(error.format_message(), f"Add {error.param.opts[0]} {error.param.metavar}.", error.exit_code)
     if isinstance(error, click.ClickException):
         return _Ending(error.format_message(), "", error.exit_code)
     if isinstance(error, OSError):

@@ -54,7 +54,7 @@ PLAIN_COLUMNS = 120
     "--format",
     "format_",
     type=click.Choice(["text", "html"]),
-    help="By default html where --output ends with .html, else text.",
+    help="By default html if --output ends with .html or .htm, text if with .txt.",
 )
 @click.option("--output", "--out", "target", metavar="FILE", help="A file to write instead of printing.")
 @click.option("--force", is_flag=True, help="Replace an --output that exists.")
@@ -85,6 +85,7 @@ def render(
 
     if as_json and (target is not None or format_ is not None):
         raise click.UsageError("--json prints to standard output: it goes with neither --output nor --format.")
+    is_page = _is_page(target, format_)
     if target is not None:
         require_target(config, target, force=force)
         require_folder(target)
@@ -95,7 +96,6 @@ def render(
     if as_json:
         print_json(rendered.to_dict())
         return
-    is_page = format_ == "html" if format_ else target is not None and target.lower().endswith((".html", ".htm"))
     console = result_console()
     if target is not None:
         text = html_page(rendered) if is_page else plain_text(rendered, width=PLAIN_COLUMNS)
@@ -110,6 +110,21 @@ def render(
             print_parts(console, line)
     else:
         sys.stdout.write(plain_text(rendered, width=PLAIN_COLUMNS))
+
+
+def _is_page(target: str | None, format_: str | None) -> bool:
+    """Whether `render` writes HTML; UsageError for a file whose name says neither that nor text."""
+    if format_ is not None or target is None:
+        return format_ == "html"
+    suffix = Path(target).suffix
+    if suffix.lower() in (".html", ".htm"):
+        return True
+    if suffix.lower() != ".txt":
+        what = f"textune does not write {suffix} here" if suffix else "its name does not say what to write"
+        raise click.UsageError(
+            f"--output {escaped(target)}: {what}. End it in .html or .txt, or add --format html or --format text."
+        )
+    return False
 
 
 @click.command(

@@ -67,6 +67,7 @@ from .reading.given import GivenTexts as GivenTexts
 from .reading.given import given_fields as given_fields
 from .reading.given import given_rows as given_rows
 from .reading.given import given_texts as given_texts
+from .reading.given import require_no_lookalike as require_no_lookalike
 from .reading.jsonfiles import parse_line as parse_line
 from .reading.memory import column_names as column_names
 from .reading.memory import items_of as items_of

@@ -240,6 +240,7 @@ def last_layer(hf: HuggingModel) -> nn.Linear:
             f"the head of {type(hf).__name__} does not end in one linear layer, so none can be fitted.",
             hint='Set task.few = "off".',
             key="task.few",
+            reason="its head does not end in one linear layer",
         )
     return found[-1]
 

@@ -39,27 +39,37 @@ def read_mean(hf: HuggingModel, folder: Path | None) -> str:
         return ""
     first = _is_of_first_token(folder)
     with torch.no_grad():
-        if not first:
+        if not first and not _reads_mean(hf):
             _append_mean(hf)
-        dense = hf.get_submodule("classifier.dense") if _FAMILIES[family] == DENSE else hf.base_model.pooler.dense
-        assert isinstance(dense, nn.Linear), "the head has a dense layer"
-        _set(dense, _QUIET)
+        _set(_dense(hf), _QUIET)
     return "the head reads the first token" if first else "the head reads the mean of the tokens, by one more layer"
 
 
 def settled_names(hf: HuggingModel) -> set[str]:
-    """The weights that `read_mean` has set and that no training should change: those of the last layer and of the
-    dense layer."""
+    """The weights that `read_mean` has set and that no training should change: those of the head's dense layer, and
+    of the layer that computes the mean."""
     if hf.config.model_type not in _FAMILIES:
         return set()
-    last = f"encoder.layer.{hf.config.num_hidden_layers - 1}."
-    found = {name for name, _ in hf.named_parameters() if last in name and _is_mean(hf)}
-    return found | {name for name, _ in hf.named_parameters() if ".pooler." in name or ".dense." in name[:18]}
+    settled = [_dense(hf), *([hf.base_model.encoder.layer[-1]] if _reads_mean(hf) else [])]
+    weights = {id(weight) for module in settled for weight in module.parameters()}
+    return {name for name, weight in hf.named_parameters() if id(weight) in weights}
 
 
-def _is_mean(hf: HuggingModel) -> bool:
-    layer = hf.base_model.encoder.layer[-1]
-    return not bool(layer.attention.self.query.weight.any())
+def _dense(hf: HuggingModel) -> nn.Linear:
+    """The layer of the head before its last one."""
+    dense = (
+        hf.get_submodule("classifier.dense")
+        if _FAMILIES[hf.config.model_type] == DENSE
+        else hf.base_model.pooler.dense
+    )
+    assert isinstance(dense, nn.Linear), "the head has a dense layer"
+    return dense
+
+
+def _reads_mean(hf: HuggingModel) -> bool:
+    """Whether the last layer attends to all tokens alike, as the one that `read_mean` appends."""
+    attention = hf.base_model.encoder.layer[-1].attention.self
+    return not bool(attention.query.weight.any() or attention.query.bias.any())
 
 
 def _is_of_first_token(folder: Path | None) -> bool:

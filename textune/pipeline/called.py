@@ -23,7 +23,7 @@ from textune.config import (
     json_schema,
 )
 from textune.config import show as show_loaded
-from textune.data import column_names, items_of
+from textune.data import column_names, items_of, require_no_lookalike
 from textune.errors import InputError
 from textune.owncode import article
 from textune.pipeline.evaluate import columns_of
@@ -121,6 +121,7 @@ def _as_table(data: object, columns: Columns) -> object:
         return {columns.text: [data]}
     if column_names(data) is not None:
         return data
+    require_no_lookalike("data", data, columns)
     items = items_of(data, "data")
     return items if not items or isinstance(items[0], Mapping) else {columns.text: items}
 

@@ -18,6 +18,7 @@ from textune.data import Finding, GivenRows, TokenFacts, audit_data
 from textune.pipeline.build import build_parts
 from textune.pipeline.cautions import rate_findings, require_as_launched
 from textune.pipeline.documents import DocumentsCheck, check_documents
+from textune.pipeline.few import few_ahead
 from textune.pipeline.heard import heard
 from textune.pipeline.memory import SetsInMemory, load_with_rows
 from textune.pipeline.rowsalone import Naming
@@ -143,6 +144,8 @@ def check(
     with deterministic(loaded.experiment.train):
         parts = build_parts(loaded.experiment, tracker=trackers, audit=False, given=rows)
         learner = learner_alone(parts.model, parts.settings.train, parts.device)
+        if ahead := few_ahead(loaded.experiment, parts):
+            trackers.notice(ahead)
         findings = rate_findings(loaded.experiment.model, parts.settings.train, parts.model)
         findings += audit_data(parts.data, tokens=_token_facts(parts))
         result = CheckResult(run_facts(parts), findings, tuple(trackers.notices))

@@ -42,13 +42,21 @@ def init(
 ) -> Started:
     """Write a config for `files` to `out`. `preset`: `fast`, `balanced` or `best`, which then says how to train.
 
-    Paths are written relative to the config's folder. Raises ConfigError where `out` exists, DataError where a file
-    cannot be read or holds no text.
+    Paths are written relative to the config's folder. Raises ConfigError where `out` exists or its name does not
+    end in .toml, DataError where a file cannot be read or holds no text.
     """
     out = user_path(out)
     if out.exists():
         raise ConfigError(
             f"--out {out} exists; nothing is ever overwritten.", hint="Choose another name, or remove it first."
+        )
+    if out.suffix.lower() != ".toml":
+        raise ConfigError(
+            f"--out {out}: a config is a TOML file, whose name ends in .toml.",
+            hint=f"Call it {out.with_suffix('.toml') if out.name else 'config.toml'}.",
+            key="out",
+            value=str(out),
+            reason="its name does not end in .toml",
         )
     if not out.absolute().parent.is_dir():
         raise ConfigError(f"--out {out}: its folder does not exist.", hint="Create it first.")

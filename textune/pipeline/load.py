@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +32,9 @@ from textune.prediction import (
 )
 from textune.wording import count, listing
 
+_LONGEST_PATH = 256
+"""Characters of a text from which on nobody means a file."""
+
 
 @dataclass(frozen=True)
 class Opening:
@@ -43,8 +47,8 @@ class Opening:
     code: tuple[str, ...] = ()
     decision: bool = True
 
-    def open(self, folder: Path) -> Predictor | LanguagePredictor:
-        """The model in this folder; errors as in `textune.prediction.load_scorer`."""
+    def open(self, folder: str | Path) -> Predictor | LanguagePredictor:
+        """The model of this folder; errors as in `textune.prediction.load_scorer`."""
         scorer = load_scorer(folder, **asdict(self), on_notice=LOG.warning)
         return LanguagePredictor(scorer) if scorer.card.is_language_model else Predictor(scorer)
 
@@ -55,12 +59,13 @@ class TrainedModel:
     It is pickled, and copied, by the content of its folder: a pickle is as large as that, and can be opened elsewhere.
     """
 
-    def __init__(self, folder: Path, opening: Opening, *, temporary: TemporaryFolder | None = None) -> None:
-        """`folder`: of the model; `temporary`: the same, where nobody else keeps it. Errors as in `Opening.open`."""
-        self._folder = folder
+    def __init__(self, folder: str | Path, opening: Opening, *, temporary: TemporaryFolder | None = None) -> None:
+        """`folder`: as `load` takes it; `temporary`: the same, where nobody else keeps it. Errors as in
+        `Opening.open`: options are looked at before the folder is."""
+        self._predictor = opening.open(folder)
+        self._folder = find_model(folder)
         self._opening = opening
         self._temporary = temporary
-        self._predictor = opening.open(folder)
 
     def __getstate__(self) -> tuple[dict[str, bytes], Opening]:
         return packed(self._folder, self._opening.code), self._opening
@@ -97,6 +102,12 @@ class TrainedModel:
         predictor = self._classifier()
         if not isinstance(texts, str):
             return predictor.predict(texts, pairs)
+        if len(texts) < _LONGEST_PATH and os.path.isfile(texts):
+            LOG.warning(
+                "%r is predicted as a text, though there is a file of this name; its rows are predicted by"
+                " textune.predict(RUN, FILE, output=...).",
+                texts,
+            )
         found = predictor.predict([texts], None if pairs is None else [pairs])
         if isinstance(found, list):
             return found[0]
@@ -199,4 +210,4 @@ def load(
     `textune.prediction.load_scorer`. What is to be said of it goes to the logger `textune`, as a warning."""
     codes = (code,) if isinstance(code, str) else tuple(code)
     opening = Opening(device, precision, max_tokens, compile, codes, decision)
-    return TrainedModel(find_model(folder), opening)
+    return TrainedModel(folder, opening)

@@ -5,17 +5,19 @@ rows of any form --> pieces by set;  the configuration, where each such set has 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from textune.adapters import load_any
 from textune.config import DEFAULT, Loaded, Overrides, format_key, has_label_column, listed, override_words
-from textune.data import GivenRows, memory_piece, read_source, texts_with_labels, unnamed_columns
+from textune.data import GivenRows, column_names, memory_piece, read_source, texts_with_labels, unnamed_columns
 from textune.errors import InputError
 from textune.owncode import article
 from textune.pipeline.rowsalone import Naming, are_rows, decided, propose_for_rows
 from textune.ranks import launched, launched_world
+from textune.wording import listing
 
 NOTHING_NAMED = Naming()
 
@@ -59,6 +61,7 @@ def load_with_rows(
     name, it is found if only one can be meant; a note says so. InputError or DataError for what cannot be rows with
     such columns.
     """
+    _require_no_sets(config)
     alone = are_rows(config)
     if alone:
         given, config = _with_training_rows(given, config), None
@@ -81,6 +84,31 @@ def load_with_rows(
     loaded = load_any(config, _also(overrides, columns_found), unset, processes=processes, preset=naming.preset)  # type: ignore[arg-type]
     said = ", ".join(f"{key} = {name!r}" for key, name in found.items())
     return replace(loaded, notes=(*loaded.notes, f"the columns of train are taken so: {said} (data.columns)")), rows
+
+
+def _require_no_sets(config: object) -> None:
+    """InputError for sets of rows by name, as the datasets library has them."""
+    if not isinstance(config, Mapping) or "train" not in config:
+        return
+    names = [name for name, value in config.items() if _is_table(value)]
+    if names:
+        others = [name for name in names if name in ("validation", "test")]
+        given = "".join(f', {name}=sets["{name}"]' for name in others)
+        raise InputError(
+            f"the first argument has sets of rows by name, {listing(map(repr, names), 6)}: it takes one, to train on.",
+            hint=f'Name them: (sets["train"]{given}).',
+            key="train",
+            value=names,
+            reason="sets of rows by name",
+        )
+
+
+def _is_table(value: object) -> bool:
+    """Whether the value of a dictionary is rows of several columns; a section of a configuration is none."""
+    if isinstance(value, Mapping):
+        return False
+    rows = isinstance(value, list | tuple) and bool(value) and isinstance(value[0], Mapping)
+    return rows or column_names(value) is not None
 
 
 def _with_training_rows(given: SetsInMemory, rows: object) -> SetsInMemory:
@@ -119,11 +147,25 @@ def _pieces(sets: _Sets, known: GivenRows, *, text: str, label: str) -> dict[str
     """The rows of every set by name, beside those that the configuration names; `text` and `label` are the columns of
     texts that come with their labels alone."""
     rows = dict(known)
-    for _, name, some in sets:
+    for key, name, some in sets:
         if name in rows:
             raise InputError(f"{name} is given twice, by itself and in rows.", key=name, place=f"rows[{name!r}]")
+        _require_no_path(some, key, name)
         rows[name] = memory_piece(texts_with_labels(some, name, text=text, label=label), name, f"{name} is")
     return rows
+
+
+def _require_no_path(some: object, key: str, name: str) -> None:
+    if isinstance(some, str | os.PathLike):
+        path = os.fspath(some)
+        raise InputError(
+            f"{name} = {path!r:.80} is {article(some)}, not rows in memory.",
+            hint=f'Files are named in the configuration, or by overrides: {key}.kind = "files" and {key}.files.',
+            key=name,
+            value=path,
+            place=name,
+            reason="not rows in memory",
+        )
 
 
 def _source(name: str) -> tuple[tuple[str, str], ...]:

@@ -16,7 +16,7 @@ from textune.errors import RunError
 from textune.evaluation import Report, read_report, render
 from textune.pipeline.build import build_parts
 from textune.pipeline.cautions import require_as_launched
-from textune.pipeline.few import built_for_few
+from textune.pipeline.few import built_for_few, few_ahead
 from textune.pipeline.heard import heard
 from textune.pipeline.keptbatch import with_own_batch
 from textune.pipeline.layouts import write_layout
@@ -224,6 +224,8 @@ def _trained(
         build = partial(_built, loaded.experiment, start, ranks, trackers, asked.rows)
         is_rehearsal = asked.dry_run or asked.fast_dev_run
         parts = build() if is_rehearsal else built_for_few(loaded.experiment, build, trackers, _few_before(start))
+        if is_rehearsal and (ahead := few_ahead(loaded.experiment, parts)):
+            trackers.notice(ahead)
         if asked.dry_run:
             learner_alone(parts.model, loaded.experiment.train, parts.device)  # refuses what its engine cannot take
             return TrainResult(

@@ -9,6 +9,7 @@ config --> a run for each fold and seed (`runs.py`) --> spreads of metrics (`spr
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -89,6 +90,9 @@ def repeat(
     _require_numbers(folds, seeds)
     in_memory = SetsInMemory(train, None, test, evaluations or {}, rows or {})
     loaded, given = load_with_rows(config, overrides, unset, in_memory)
+    if watch is None:  # who watches hears it of each run
+        for note in loaded.notes:
+            logging.getLogger("textune").warning("%s", note)
     folder = user_path(run) if run is not None else Path("runs") / f"{loaded.name}-repeat"
     numbers = _seeds(loaded, seeds)
     planned = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,25 @@ def test_duplicates_and_conflicts() -> None:
     assert found["conflict"].count == 1
     assert found["conflict"].message == "1 text of the train rows has different labels in different rows."
     assert found["conflict"].examples == ("train.csv, line 6: 'text number 4'", "train.csv, line 24: 'text number 4'")
+
+
+@pytest.mark.parametrize(
+    ("others", "named"),
+    [
+        (["one text", "another one", "a third", "and so on"], True),
+        (["the same", "the same", "as ever", "as ever"], False),
+        (["1", "2", "3", "4"], False),
+    ],
+    ids=["texts", "texts that differ with nothing", "numbers of rows"],
+)
+def test_a_conflict_names_the_column_that_tells_its_rows_apart(others: list[str], named: bool) -> None:
+    data = _data([("a", "yes"), ("a", "no"), ("b", "yes"), ("b", "no")])
+    examples = data.splits["train"].examples
+    table = examples.rows.table.append_column("question", pa.array(others, pa.large_string()))
+    split = replace(data.splits["train"], examples=replace(examples, rows=replace(examples.rows, table=table)))
+    message = _found(replace(data, splits={"train": split}))["conflict"].message
+    assert message.startswith("2 texts of the train rows have different labels in different rows.")
+    assert ("They differ in 'question', which is not read: data.columns.text_pair" in message) == named
 
 
 def test_conflicts_of_multilabel_and_regression() -> None:
@@ -229,6 +249,7 @@ def test_class_findings() -> None:
         found["imbalance"].message
         == "Classes are imbalanced: 'big' has 50 training rows, 'single' has 1; see task.class_weights."
     )
+    assert found["imbalance"].numbers == {"most": 50, "least": 1}
 
 
 def test_one_class_left_is_an_error() -> None:
@@ -268,6 +289,33 @@ def test_token_findings() -> None:
     }
     levels = {finding.code: finding.level for finding in audit_data(_data(_CLEAN), tokens=tokens)}
     assert (levels["truncated"], levels["unknown-tokens"], levels["padding"]) == ("warning", "warning", "note")
+
+
+def test_figures_of_a_sentence_are_numbers_too() -> None:
+    tokens = TokenFacts(
+        lengths={"train": np.array([4] * 15 + [8] * 5)},
+        truncated={"train": 5},
+        windows={"train": {1: 17, 2: 3}},
+        beyond={"train": 12},
+        max_length=8,
+        num_unknown=3,
+        num_tokens=100,
+        padding_share=0.25,
+    )
+    data = _data([(f"a{n}", "yes") for n in range(90)] + [("b", "no")] * 10, [(f"c{n}", "no") for n in range(50)])
+    classes = {(one.set, one.code): one.numbers for one in audit_data(data, tokens=tokens) if one.numbers}
+    assert classes.pop(("train", "classes")) == {"rows": 100, "without_label": 0, "classes": {"yes": 90, "no": 10}}
+    assert classes.pop(("validation", "classes")) == {"rows": 50, "without_label": 0, "classes": {"no": 50, "yes": 0}}
+    assert classes.pop(("validation", "label-shift")) == pytest.approx({"distance": 0.9, "before": 0.1, "here": 1.0})
+    assert classes == {
+        ("train", "lengths"): {"least": 4, "median": 4, "percentile_95": 8, "longest": 8},
+        ("train", "windows"): {"rows_by_windows": {"1": 17, "2": 3}, "tokens_lost": 12},
+        ("train", "truncated"): {"share": 0.25, "tokens_lost": 12},
+        (None, "unknown-tokens"): {"share": 0.03},
+        ("train", "padding"): {"share": 0.25},
+    }
+    scores = audit_data(_data([("a", 0.5), ("b", 1.5)]))
+    assert scores[0].numbers == {"least": 0.5, "most": 1.5, "mean": 1.0, "deviation": 0.5}
 
 
 # --- the arrays underneath -------------------------------------------------------------------------------------------

@@ -359,7 +359,8 @@ def test_every_choice_is_told(tmp_path: Path) -> None:
     assert guess.columns == Columns(text="body", label="verdict")
     told = " ".join(guess.notes)
     assert "so could be `country`: data.columns.label decides" in told
-    assert "so could be `title`" in told and 'data.columns.template = "{title}\\n{body}"' in told
+    assert "so could be `title`" in told and "data.columns.text_pair = 'title'" in told
+    assert 'data.columns.template = "{title}\\n{body}"' in told
 
 
 def test_numbers_as_people_write_them_are_told(tmp_path: Path) -> None:

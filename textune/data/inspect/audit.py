@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from textune.data.inspect.audited import Audited, Texts
 from textune.data.inspect.classcounts import class_findings, label_shifts
@@ -21,7 +23,7 @@ from textune.data.inspect.tokenfacts import TokenFacts, token_findings
 from textune.data.labels import choices_of, has_label
 from textune.data.prepared import PreparedData, Split
 from textune.errors import DataError
-from textune.wording import count
+from textune.wording import count, listing, shorten
 
 MIN_TRAIN_ROWS, MIN_HELD_OUT_ROWS = 30, 10
 """Fewer rows than this are worth a warning."""
@@ -107,7 +109,7 @@ def _duplicates(split: Audited) -> list[Finding]:
         if num < len(again):
             message += f" {count(len(again), 'row repeats', 'rows repeat')} an earlier one."
         findings.append(Finding("warning", "duplicate", message, len(again), split.show(again)))
-    rows = _conflicts(split)
+    rows = _conflicts(split, key_N)
     rows = rows[~blank_N[rows]]
     if len(rows):
         num = len(np.unique(key_N[rows]))
@@ -115,17 +117,49 @@ def _duplicates(split: Audited) -> list[Finding]:
             f"{count(num, 'text')} of the {split.name} rows {'has' if num == 1 else 'have'} different labels"
             " in different rows."
         )
+        message += _told_apart_by(split, rows)
         findings.append(Finding("warning", "conflict", message, num, split.show(rows)))
     return findings
 
 
-def _conflicts(split: Audited) -> np.ndarray:
-    """Rows whose text has a different label elsewhere, of any head that both have a label for; int64."""
+def _conflicts(split: Audited, key_N: np.ndarray) -> np.ndarray:
+    """Rows whose key has a different label elsewhere, of any head that both have a label for; int64."""
     found: list[np.ndarray] = []
     for name, targets in split.targets.items():
         labelled = np.flatnonzero(has_label(targets))
-        found.append(labelled[conflicting(split.exact[labelled], one_number({name: targets[labelled]}))])
+        found.append(labelled[conflicting(key_N[labelled], one_number({name: targets[labelled]}))])
     return found[0] if len(found) == 1 else np.asarray(np.unique(np.concatenate(found)))
+
+
+def _told_apart_by(split: Audited, rows: np.ndarray) -> str:
+    """Names columns of text that are not read, and differ in most of these rows, whose texts are the same and whose
+    labels are not: it may be the other text of a pair. Empty if there are none."""
+    examples = split.split.examples
+    table = examples.rows.table
+    chosen = pa.array(examples.indices[split.split.indices[rows]])
+    names = []
+    for name in table.column_names:
+        if name == examples.label_column or not _is_prose(table.column(name)):
+            continue
+        values = pc.dictionary_encode(table.column(name).take(chosen).combine_chunks(), null_encoding="encode")
+        key_N = len(rows) + np.arange(len(split))
+        key_N[rows] = one_number({"text": split.exact[rows], "column": np.asarray(values.indices)})
+        if len(_conflicts(split, key_N)) * 2 < len(rows):
+            names.append(shorten(name, 30))
+    if not names:
+        return ""
+    return (
+        f" They differ in {listing(names, 6)}, which is not read: data.columns.text_pair reads a second text,"
+        " data.columns.template several columns as one."
+    )
+
+
+def _is_prose(column: pa.ChunkedArray) -> bool:
+    """Whether it holds texts of several words, most of them different."""
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return False
+    several = pc.sum(pc.match_substring(column, " ")).as_py() or 0
+    return several * 2 > len(column) and pc.count_distinct(column).as_py() * 2 > len(column)
 
 
 def _unlabelled(split: Audited) -> list[Finding]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from textune.data.inspect.audited import Audited
-from textune.data.inspect.findings import Finding
+from textune.data.inspect.findings import Finding, Level, Numbers
 from textune.data.inspect.shift import label_shift
 from textune.data.labels import LabelMap, describe_alike, has_label, look_alike
 from textune.wording import count, listing, shorten
@@ -55,7 +55,8 @@ def class_findings(splits: Sequence[Audited], label_map: LabelMap, head: str) ->
             f"Classes are imbalanced: {large!r} has {most:,} training rows, {small!r} has {least:,};"
             " see task.class_weights."
         )
-        findings.append(Finding("warning", "imbalance", message, most // least))
+        numbers: Numbers = {"most": most, "least": least}
+        findings.append(Finding("warning", "imbalance", message, most // least, set="train", numbers=numbers))
     for split in splits[1:]:
         lacking = np.flatnonzero((_class_counts(split.targets[head], len(names)) == 0) & (rows_C > 0))
         if len(lacking):
@@ -82,11 +83,14 @@ def label_shifts(splits: Sequence[Audited], names: tuple[str, ...], head: str) -
             f" differ by {shift.distance:.1%}, most in {shorten(names[shift.largest])} ({before:.1%} of train,"
             f" {here:.1%} of {split.name})."
         )
-        findings.append(
-            Finding(
-                "warning" if shift.is_large else "note", "label-shift", message, round(shift.distance * len(split))
-            )
-        )
+        level: Level = "warning" if shift.is_large else "note"
+        num = round(shift.distance * len(split))
+        numbers: Numbers = {
+            "distance": float(shift.distance),
+            "before": float(before),
+            "here": float(here),
+        }
+        findings.append(Finding(level, "label-shift", message, num, set=split.name, numbers=numbers))
     return findings
 
 
@@ -102,15 +106,21 @@ def _count_note(split: Audited, names: tuple[str, ...], head: str) -> Finding:
     shown = listing((f"{names[index]} {rows_C[index]:,}" for index in order), 8)
     num_without = int((~has_label(split.targets[head])).sum())
     without = f", {num_without:,} of them without a label" if num_without else ""
-    return Finding("note", "classes", f"{split.name}: {count(len(split), 'row')}{without}; {shown}.", len(split))
+    message = f"{split.name}: {count(len(split), 'row')}{without}; {shown}."
+    classes = {names[index]: int(rows_C[index]) for index in order}
+    numbers: Numbers = {"rows": len(split), "without_label": num_without, "classes": classes}
+    return Finding("note", "classes", message, len(split), set=split.name, numbers=numbers)
 
 
 def _scores(split: Audited, head: str) -> list[Finding]:
     values = split.targets[head]
     if len(values) > 1 and values.min() == values.max():
         return [Finding("error", "one-score", f"Every training row has the score {values[0]:g}.", len(values))]
+    least, most = float(values.min()), float(values.max())
+    mean, deviation = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
     message = (
-        f"train: {count(len(values), 'row')}; scores from {values.min():g} to {values.max():g}, "
-        f"mean {values.mean(dtype=np.float64):.3g}, deviation {values.std(dtype=np.float64):.3g}."
+        f"train: {count(len(values), 'row')}; scores from {least:g} to {most:g}, "
+        f"mean {mean:.3g}, deviation {deviation:.3g}."
     )
-    return [Finding("note", "scores", message, len(values))]
+    numbers: Numbers = {"least": least, "most": most, "mean": mean, "deviation": deviation}
+    return [Finding("note", "scores", message, len(values), set=split.name, numbers=numbers)]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 Level = Literal["error", "warning", "note"]
+
+Numbers = Mapping[str, int | float | dict[str, int]]
 
 NUM_EXAMPLES = 3
 
@@ -22,3 +25,7 @@ class Finding:
     """How many rows, labels or tokens are affected."""
     examples: tuple[str, ...] = ()
     """Up to three of them: place and shortened text."""
+    set: str | None = None
+    """The rows that it is about, such as `train`, where its figures are those of one set."""
+    numbers: Numbers = field(default_factory=dict)
+    """The figures of the message that `count` does not have, by name; shares are between 0 and 1."""

@@ -379,7 +379,8 @@ def _pick_text(texts: Sequence[Column], notes: list[str], *, named: bool) -> tup
         both = f"{{{longest.name}}}\\n{{{chosen.name}}}"
         notes.append(
             f"`{chosen.name}` is taken as the text; so could be {names}. "
-            f'To read both, set data.columns.template = "{both}", or data.columns.text_pair for a pair.'
+            f"To read both, set data.columns.text_pair = {longest.name!r} for a pair of texts, or "
+            f'data.columns.template = "{both}" for one text.'
         )
     return chosen.name, None
 

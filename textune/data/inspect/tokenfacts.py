@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from textune.data.inspect.findings import Finding, Level
+from textune.data.inspect.findings import Finding, Level, Numbers
 from textune.wording import count, listing
 
 MAX_TRUNCATED, MAX_UNKNOWN = 0.1, 0.01
@@ -41,7 +41,8 @@ def token_findings(tokens: TokenFacts) -> list[Finding]:
             continue
         low, middle, high, top = (int(value) for value in np.percentile(lengths, [0, 50, 95, 100]))
         message = f"{name} rows have {low} to {top} tokens, half of them at most {middle}, 95 % at most {high}."
-        findings.append(Finding("note", "lengths", message, int(lengths.sum())))
+        numbers: Numbers = {"least": low, "median": middle, "percentile_95": high, "longest": top}
+        findings.append(Finding("note", "lengths", message, int(lengths.sum()), set=name, numbers=numbers))
         limit = f" {tokens.max_length}" if tokens.max_length is not None else ""
         windows, beyond = tokens.windows.get(name, {}), tokens.beyond.get(name, 0)
         if windows:
@@ -52,17 +53,20 @@ def token_findings(tokens: TokenFacts) -> list[Finding]:
             reason = "more windows than tokens.max_windows" if windows else f"longer than tokens.max_length{limit}"
             lost = f", {beyond:,} in all" if beyond and not windows else ""
             message = f"{count(cut, f'{name} row')} ({cut / len(lengths):.1%}) lose tokens{lost}: {reason}."
-            findings.append(Finding(level, "truncated", message, cut))
+            numbers = {"share": cut / len(lengths), "tokens_lost": beyond}
+            findings.append(Finding(level, "truncated", message, cut, set=name, numbers=numbers))
     if tokens.num_unknown:
         rate = tokens.num_unknown / max(tokens.num_tokens, 1)
         level = "warning" if rate > MAX_UNKNOWN else "note"
         message = f"{rate:.2%} of the tokens ({tokens.num_unknown:,}) are unknown to the tokenizer."
-        findings.append(Finding(level, "unknown-tokens", message, tokens.num_unknown))
+        numbers = {"share": rate}
+        findings.append(Finding(level, "unknown-tokens", message, tokens.num_unknown, numbers=numbers))
     if tokens.padding_share is not None:
         used = int(tokens.lengths["train"].sum()) if "train" in tokens.lengths else 0
         wasted = round(used * tokens.padding_share / max(1 - tokens.padding_share, 1e-9))
         message = f"With padding, a run would spend {tokens.padding_share:.0%} of its computation on it."
-        findings.append(Finding("note", "padding", message, wasted))
+        numbers = {"share": float(tokens.padding_share)}
+        findings.append(Finding("note", "padding", message, wasted, set="train", numbers=numbers))
     return findings
 
 
@@ -73,4 +77,6 @@ def _windows(name: str, windows: Mapping[int, int], beyond: int, limit: str) -> 
     message = f"{name} rows by windows: {shown}."
     if several:
         message += f" Cut at tokens.max_length{limit}, {count(several, 'row')} would lose {beyond:,} tokens."
-    return Finding("note", "windows", message, several)
+    rows = {str(number): num for number, num in windows.items()}
+    numbers: Numbers = {"rows_by_windows": rows, "tokens_lost": beyond}
+    return Finding("note", "windows", message, several, set=name, numbers=numbers)

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from textune.config import FilesSource, OnExtraCells, Quoting
-from textune.data.reading.files import BadLine, TextLines, raw_blocks, skip_lines
+from textune.data.reading.files import ENCODING_HINT, BadLine, TextLines, raw_blocks, skip_lines
 from textune.data.reading.quoting import (
     SAMPLE_CHARACTERS,
     SAMPLE_LINES,
@@ -77,7 +77,7 @@ def read_delimited(path: Path, name: str, section: FilesSource, *, tabs: bool, c
     """
     cells = open_cells(path, name, section, tabs=tabs)
     columns, line_N, bad = collect(cells, len(cells.names))
-    if compares and cells.saw_quotes and bad and path.is_file():
+    if compares and cells.saw_quotes and bad and bad[0].hint != ENCODING_HINT and path.is_file():
         bad[0] = replace(
             bad[0], hint=_compared(path, name, section, tabs=tabs, quoting=cells.quoting, num_bad=len(bad))
         )

@@ -6,6 +6,7 @@ imported: a table is recognised by its attributes.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from textune.config import Columns, MetadataPrefix
 from textune.data.columns import select_texts, text_columns
 from textune.data.fields import fields_in, select_fields
 from textune.data.reading.columnar import arrow_piece
-from textune.data.reading.memory import column_names
+from textune.data.reading.memory import column_names, require_same_order
 from textune.data.reading.records import RecordTable, plain_value
 from textune.data.reading.rows import Piece, Rows
 from textune.errors import DataError, InputError
@@ -36,6 +37,8 @@ class GivenTexts(NamedTuple):
 
 def given_texts(given: Any, pairs: Any, columns: Columns, prefix: MetadataPrefix | None = None) -> GivenTexts:
     """Texts of any accepted form; InputError or DataError says what cannot be texts, and what can."""
+    require_no_lookalike("texts", given, columns)
+    require_same_order([given, pairs], "texts and pairs", key="pairs")
     given = given if column_names(given) is not None else _as_list("texts", given)
     if column_names(given) is not None or (given and isinstance(given[0], Mapping)):
         if pairs is not None:
@@ -77,6 +80,28 @@ def given_fields(rows: Rows, prefix: MetadataPrefix | None) -> tuple[pa.ChunkedA
     return select_fields(rows, prefix, missing=missing)
 
 
+def require_no_lookalike(name: str, given: Any, columns: Columns) -> None:
+    """InputError for what looks like a list of texts and is none: one row of a table of pandas, a series whose items
+    are the columns, and an open file, whose first line may name columns."""
+    if isinstance(given, io.IOBase):
+        raise InputError(
+            f"{name} is an open file; a list of texts is needed.",
+            hint="Read it as a table, or give its lines: [line.rstrip() for line in file].",
+            place=name,
+            reason="an open file",
+        )
+    index = getattr(given, "index", None)
+    if hasattr(given, "isna") and column_names(given) is None and index is not None and not callable(index):
+        names = text_columns(columns)
+        if names and all(column in index for column in names):
+            raise InputError(
+                f"{name} is one row of a table, with the columns {listing(map(repr, index), 12)}: no list of texts.",
+                hint="Give a table of one row, such as table.iloc[[0]], or the text alone.",
+                place=name,
+                reason="one row of a table",
+            )
+
+
 def _require_columns(found: Iterable[object], wanted: tuple[str, ...]) -> None:
     shown = list(found)
     for name in wanted:
@@ -94,6 +119,7 @@ def _require_columns(found: Iterable[object], wanted: tuple[str, ...]) -> None:
 
 def _of_columns(given: Any, names: list[Any], wanted: tuple[str, ...]) -> Piece:
     _require_columns(names, wanted)
+    require_same_order([given[name] for name in wanted], "the columns of texts", key="texts")
     arrays = [_as_arrow(given[name], name) for name in wanted]
     lengths = {len(array) for array in arrays}
     if len(lengths) > 1:

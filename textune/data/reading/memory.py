@@ -69,6 +69,7 @@ def texts_with_labels(given: object, name: str, *, text: str, label: str) -> obj
             reason="a list of two lists",
         )
     if isinstance(given, tuple) and len(given) == 2 and not any(isinstance(part, Mapping) for part in given):
+        require_same_order(given, f"the texts and labels of {name}", key=name)
         texts, labels = (items_of(part, f"{name}[{index}]") for index, part in enumerate(given))
         if len(texts) != len(labels):
             raise InputError(
@@ -85,6 +86,28 @@ def texts_with_labels(given: object, name: str, *, text: str, label: str) -> obj
         if items and all(isinstance(one, str) for one in items):
             return {text: items}
     return given
+
+
+def require_same_order(columns: Iterable[Any], what: str, *, key: str) -> None:
+    """InputError for series of pandas whose indexes have the same values in another order.
+
+    Everything here goes by position, pandas by the index: such rows would be put together wrongly.
+    """
+    indexes = [
+        column.index
+        for column in columns
+        if hasattr(column, "isna") and column_names(column) is None and hasattr(column, "index")
+    ]
+    for index in indexes[1:]:
+        first = indexes[0]
+        if len(first) == len(index) and not first.equals(index) and set(first) == set(index):
+            raise InputError(
+                f"{what} are series with the same index in another order: by position they do not belong together.",
+                hint="Put them into one table, pandas.concat([...], axis=1), or give lists to go by position.",
+                key=key,
+                place=key,
+                reason="the same index in another order",
+            )
 
 
 def items_of(given: object, what: str) -> list[Any]:
@@ -128,6 +151,7 @@ def _of_columns(given: Any, source: str) -> Piece:
             place=source,
             reason="two columns of the same name",
         )
+    require_same_order([column for _, column in columns], f"the columns of {source}", key=source)
     read = [_read_column(column, f"{source}[{name!r}]") for name, column in columns]
     lengths = [len(one) for one in read]
     if len(set(lengths)) > 1:

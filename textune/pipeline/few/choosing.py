@@ -24,7 +24,7 @@ from textune.errors import ConfigError
 from textune.evaluation import lower_limit, upper_limit
 from textune.pipeline.few.contrastive import learn_pairs
 from textune.pipeline.few.linear import USUAL_STRENGTH, fit_linear, folds_of
-from textune.pipeline.few.settling import fitted, labelled, put_head
+from textune.pipeline.few.settling import fitted, labelled, put_head, why_unfit
 from textune.run import FewLabels, Parts, Tracker, batches_of, scorer_of
 from textune.training import build_learner, steps
 
@@ -32,8 +32,8 @@ Way = Literal["frozen", "contrastive", "full"]
 FEW = 50
 """Rows a class, in the mean, from which "auto" trains as usual."""
 LEAST_OF_FULL = 16
-"""Rows a class, in the mean, from which the usual training is tried too: with fewer it loses to both others in the
-results of SetFit's paper."""
+"""Rows a class, in the mean, from which the usual training is tried too: with fewer, learning from pairs is far ahead
+of it in the results of SetFit's paper."""
 _FOLDS, _MANY, _FOLDS_OF_MANY = 4, 300, 2
 """Folds; above so many rows, which tell more, fewer of them."""
 _CONFIDENCE = 0.95
@@ -76,7 +76,7 @@ def built_for_few(
     `earlier`: what the run's manifest says of its choice, where it resumes from a checkpoint, which holds the weights.
     ConfigError where the way that is asked for cannot be gone with this task, model or number of processes.
     """
-    asked = experiment.task.few if isinstance(experiment.task, SingleLabel) else "off"
+    asked = _asked(experiment)
     if asked == "off":
         return build()
     if earlier is not None:
@@ -85,6 +85,48 @@ def built_for_few(
     if asked == "auto":
         return _chosen(experiment, build, tracker)
     parts = build(few=True)
+    _require_fit(experiment, parts, asked)
+    _settle(parts, asked)
+    tracker.notice(f'{_WORDS[asked]}, as task.few = "{asked}" says: no step of training is left')
+    return _without_steps(parts, FewLabels(chosen=asked, rows_a_class=_rows_a_class(parts)))
+
+
+def few_ahead(experiment: Experiment, parts: Parts) -> str:
+    """What `task.few` will do when a run of these parts begins, which are those of the usual training; empty where it
+    is "off". ConfigError as in `built_for_few`."""
+    asked = _asked(experiment)
+    if asked == "off":
+        return ""
+    if asked != "auto":
+        _require_fit(experiment, parts, asked)
+        return f'task.few = "{asked}": when the run begins, {_AHEAD[asked]}; then no step of training is left'
+    if usual := _why_usual(experiment, parts):
+        return usual
+    rows_a_class = _rows_a_class(parts)
+    ways = '"frozen", "contrastive" and "full"' if rows_a_class >= LEAST_OF_FULL else '"frozen" and "contrastive"'
+    return (
+        f'task.few = "auto", {rows_a_class:.0f} rows a class: when the run begins, cross-validation on the training'
+        f" rows chooses between {ways}; what is said here of steps, time and memory is that of the usual training"
+    )
+
+
+_WORDS: dict[Way, str] = {
+    "frozen": "the backbone stays as it is, under a linear head that was fitted",
+    "contrastive": "the backbone learned from pairs of texts, and a linear head was fitted",
+    "full": "the run trains as usual",
+}
+_AHEAD: dict[Way, str] = {
+    "frozen": "a linear head is fitted to the backbone as it is",
+    "contrastive": "the backbone learns from pairs of texts, and a linear head is fitted",
+}
+
+
+def _asked(experiment: Experiment) -> Literal["off", "auto", "frozen", "contrastive"]:
+    return experiment.task.few if isinstance(experiment.task, SingleLabel) else "off"
+
+
+def _require_fit(experiment: Experiment, parts: Parts, asked: Way) -> None:
+    """Refuse a way that was asked for where no head can be fitted."""
     if obstacle := _obstacle(experiment, parts):
         raise ConfigError(
             f'task.few = "{asked}" fits a linear head before training, but {obstacle}.',
@@ -93,26 +135,22 @@ def built_for_few(
             value=asked,
             reason=obstacle,
         )
-    _settle(parts, asked)
-    tracker.notice(f'{_WORDS[asked]}, as task.few = "{asked}" says: no step of training is left')
-    return _without_steps(parts, FewLabels(chosen=asked, rows_a_class=_rows_a_class(parts)))
 
 
-_WORDS: dict[Way, str] = {
-    "frozen": "the backbone stays as it is, under a linear head that was fitted",
-    "contrastive": "the backbone learned from pairs of texts, and a linear head was fitted",
-    "full": "the run trains as usual",
-}
+def _why_usual(experiment: Experiment, parts: Parts) -> str:
+    """The note that "auto" trains as usual, with the reason; empty where it has something to choose."""
+    rows_a_class = _rows_a_class(parts)
+    many = f"there are {rows_a_class:.0f} rows a class, {FEW} or more" if rows_a_class >= FEW else ""
+    why = many or _obstacle(experiment, parts)
+    return why and f'task.few = "auto": the run trains as usual, since {why}'
 
 
 def _chosen(experiment: Experiment, build: Build, tracker: Tracker) -> Parts:
     """The parts of the way that cross-validation finds best."""
     usual = build()
-    obstacle = _obstacle(experiment, usual)
     rows_a_class = _rows_a_class(usual)
-    if obstacle or rows_a_class >= FEW:
-        why = obstacle or f"there are {rows_a_class:.0f} rows a class, {FEW} or more"
-        tracker.notice(f'task.few = "auto": the run trains as usual, since {why}')
+    if note := _why_usual(experiment, usual):
+        tracker.notice(note)
         return replace(usual, few=FewLabels(chosen="full", rows_a_class=rows_a_class))
     parts = build(few=True)
     tried = _tried(usual, parts, tracker, with_full=rows_a_class >= LEAST_OF_FULL)
@@ -258,4 +296,6 @@ def _obstacle(experiment: Experiment, parts: Parts) -> str:
         return f'train.engine = "{parts.settings.train.engine}" trains by a graph of its own'
     if not isinstance(model, ModelSection) or model.lora is not None or model.quantize is not None:
         return "the model is code of its own, or has adapters or weights of few bits"
-    return "" if len(np.unique(labelled_targets(parts, parts.rows["train"]))) > 1 else "all rows have the same class"
+    if len(np.unique(labelled_targets(parts, parts.rows["train"]))) < 2:
+        return "all rows have the same class"
+    return why_unfit(parts)

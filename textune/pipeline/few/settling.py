@@ -3,6 +3,8 @@ head that fits it; between `linear.py`, `contrastive.py` and `choosing.py`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
@@ -13,23 +15,29 @@ from textune.pipeline.few.linear import Labelled, Linear, as_outputs, choose_str
 from textune.run import Parts, scorer_of
 
 
+def why_unfit(parts: Parts) -> str:
+    """Why no linear head can be fitted to what this model reads; empty where one can. Computes one row."""
+    try:
+        read = [read_BF for _, read_BF in _read(parts, parts.rows["train"].at(np.arange(1)))]
+    except ModelError as error:
+        return error.reason
+    return "" if all(read_BF.ndim == 2 for read_BF in read) else "its head reads every token, not one vector of a text"
+
+
 def features_of(parts: Parts, rows: TokenRows) -> np.ndarray:
     """float64 [N, F]: what the last layer of the head reads of each row, without dropout."""
-    layer = last_layer(parts.model.hf)
-    found_NF = np.zeros((len(rows), layer.in_features))
-    with read_by_head(layer) as caught:
-        for batch in scorer_of(parts).score_batches(rows.store, rows.examples):
-            read_BF = caught.pop()
-            if read_BF.ndim != 2:
-                raise ModelError(
-                    f"task.few needs a head that reads one vector of each text; that of {parts.settings.backbone}"
-                    " reads every token.",
-                    hint='Set task.few = "off", or choose a family that runs packed (docs/architecture.md).',
-                    key="task.few",
-                )
-            found_NF[batch.positions] = read_BF.double().cpu().numpy()
-            caught.clear()
+    found_NF = np.zeros((len(rows), last_layer(parts.model.hf).in_features))
+    for positions, read_BF in _read(parts, rows):
+        found_NF[positions] = read_BF.double().cpu().numpy()
     return found_NF
+
+
+def _read(parts: Parts, rows: TokenRows) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    """The positions of the rows of each batch, and what the last layer reads of them."""
+    with read_by_head(last_layer(parts.model.hf)) as caught:
+        for batch in scorer_of(parts).score_batches(rows.store, rows.examples):
+            yield batch.positions, caught.pop()
+            caught.clear()
 
 
 def labelled(parts: Parts, rows: TokenRows) -> Labelled:
