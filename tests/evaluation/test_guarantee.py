@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-from kits.patience import every_day
 from mapie.risk_control import BinaryClassificationController
 from mapie.risk_control.methods import compute_hoeffding_bentkus_p_value
 from scipy import stats
@@ -96,7 +95,8 @@ def test_the_highest_threshold_is_that_of_one_test_after_the_other(name: str, le
     assert prove(aim, rows) == last
 
 
-@pytest.mark.parametrize("times", every_day([30, 300], [30]))
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [30, 300])
 def test_the_error_rate_is_kept(times: int) -> None:
     aim = Aim("precision", 0.9, confidence=0.9)
     true = {}

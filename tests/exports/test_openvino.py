@@ -17,7 +17,6 @@ import openvino
 import pytest
 from kits.exported import saved_model, scores, texts_of_all_lengths
 from kits.models import ALL
-from kits.patience import every_day
 
 from textune.config.sources import Columns
 from textune.errors import ExportError, ModelError
@@ -76,10 +75,8 @@ def assert_same(model: Path, export: Path, kind: str, *, pairs: bool = False) ->
         assert (found_NK.argmax(1) != known_NK.argmax(1)).mean() <= MOST_CHANGED[kind]
 
 
-@pytest.mark.parametrize(
-    ("family", "kind"),
-    every_day([(family, kind) for family in ALL for kind in WRITERS], [("gpt2", "openvino")]),
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "kind"), [(family, kind) for family in ALL for kind in WRITERS])
 def test_every_family_says_the_same(family: str, kind: str, tmp_path: Path) -> None:
     model = saved_model(family, tmp_path)
     assert_same(model, exported(model, tmp_path / "out", kind), kind)
