@@ -181,10 +181,11 @@ def test_check_counts_one_as_one(run: Any, home: Path) -> None:
         "data.train.files=twice.csv",
         "data.test.kind=none",
         "data.validation.kind=none",
+        "train.optimizer.lr=5e-4",
     ]
     answer = run(*words)
     assert "warning: 1 text occurs twice in the train rows.\n" in answer.out
-    same = "data.train.files=twice.csv data.test.kind=none data.validation.kind=none"
+    same = "data.train.files=twice.csv data.test.kind=none data.validation.kind=none train.optimizer.lr=5e-4"
     assert answer.out.endswith(f"0 errors, 1 warning; ready: textune train config.toml {same}\n")
     write_csv(home / "often.csv", [*rows, rows[0], rows[0], rows[1]])
     words[3] = "data.train.files=often.csv"

@@ -95,12 +95,12 @@ def test_every_result_can_be_printed_in_any_encoding(
     assert json.loads(pipe.written.splitlines()[-1])["text"] == "süße wörter … 39"
 
 
-@pytest.mark.parametrize("words", [["info", "nowhere"], ["schema"]])
+@pytest.mark.parametrize(("words", "code"), [(["info", "nowhere", "--json"], 2), (["schema"], 74)])
 def test_a_full_disk_is_a_sentence(
-    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    words: list[str], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     Pipe(OSError(28, "No space left on device")).open(monkeypatch, "utf-8", tmp_path)
-    assert call(*words, *(["--json"] if words[0] == "info" else [])) == 2
+    assert call(*words) == code
     assert capsys.readouterr().err.startswith("Error: ")
 
 
@@ -117,8 +117,8 @@ def test_check_tells_scripts_what_it_tells_people(
 ) -> None:
     monkeypatch.chdir(folder)
     assert call("check", "my config.toml", "train.optimizer.lr=5", "--no-timing", "--json", "--quiet") == 0
-    notices = json.loads(capsys.readouterr().out)["notices"]
-    assert any(notice.startswith("train.optimizer.lr = 5 is very high") for notice in notices)
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    assert any(finding["message"].startswith("train.optimizer.lr = 5 is very high") for finding in findings)
 
 
 def test_a_report_that_cannot_be_kept_is_printed(

@@ -183,7 +183,7 @@ def test_a_port_that_is_taken(
         taken.listen()
         port = taken.getsockname()[1]
         done = runner(capsys, monkeypatch, tmp_path)("serve", str(folders["topic"]), "--port", str(port))
-    assert done.code == 2 and "cannot listen" in done.err and "--port" in done.err
+    assert done.code == 75 and "cannot listen" in done.err and "--port" in done.err
 
 
 def test_an_answer_does_not_wait_for_the_clients_acknowledgement() -> None:

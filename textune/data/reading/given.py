@@ -91,7 +91,7 @@ def require_no_lookalike(name: str, given: Any, columns: Columns) -> None:
             reason="an open file",
         )
     index = getattr(given, "index", None)
-    if hasattr(given, "isna") and column_names(given) is None and index is not None and not callable(index):
+    if hasattr(given, "isna") and column_names(given) is None and isinstance(index, Iterable):
         names = text_columns(columns)
         if names and all(column in index for column in names):
             raise InputError(
