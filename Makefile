@@ -57,7 +57,7 @@ wheel-test: wheel
 	$(MAKE) demo-short TEXTUNE=$(WHEEL)/textune
 	rm -rf build/pages
 	mkdir -p build/pages
-	cp -r pyproject.toml Makefile README.md docs examples tests build/pages
+	cp -r pyproject.toml Makefile Dockerfile README.md docs examples tests build/pages
 	cd build/pages && ../../$(WHEEL)/python -m pytest -p no:cacheprovider $(WHEEL_TESTS)
 
 # Two processes of one thread each share the suite out, file by file; WORKERS=0 is plain pytest.
