@@ -463,3 +463,11 @@ def test_patterns_stay_patterns(tmp_path: Path) -> None:
         _table(tmp_path / f"part-{index}.csv", 20, start=index * 20)
     guess = guess_layout([str(tmp_path / "part-*.csv")])
     assert guess.source.files == (str(tmp_path / "part-*.csv"),) and _usable(guess) == 60
+
+
+def test_repeated_names_are_said_with_those_that_stand_for_them(tmp_path: Path) -> None:
+    rows = "".join(f"a text of its own {number},{number},{'ab'[number % 2]}\n" for number in range(20))
+    (tmp_path / "two.csv").write_text("body,body,label\n" + rows, encoding="utf-8")
+    guess = guess_layout([str(tmp_path / "two.csv")])
+    [note] = [note for note in guess.notes if "two.csv" in note]
+    assert "body, column_2, label" in note and "data.train.column_names" in note and "to skip" not in note

@@ -127,7 +127,12 @@ def _guess_columns(path: Path, layout: Layout, files: tuple[str, ...]) -> Guess:
         lines = _guess_pattern(path, to_source(Layout("text", layout.encoding), files, by_name=None))
         if lines is not None:
             return lines
-    if layout.skip_lines:
+    if layout.renames:
+        notes.append(
+            f"the columns of {path.name} are called {listing(layout.names, 8)} here, since its own names for"
+            " them are repeated or incomplete (data.train.column_names)."
+        )
+    elif layout.skip_lines:
         notes.append(f"{path.name} begins with {count(layout.skip_lines, 'line')} to skip (data.train.skip_lines).")
     if layout.has_header:
         return _propose(source, profile, _roles(path, source, profile, named=True), notes)
