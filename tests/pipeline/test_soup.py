@@ -125,7 +125,7 @@ def test_the_run_folder_is_that_of_any_run(joined: tuple[Path, Any, Listener], h
 def test_a_run_that_is_stopped_in_a_member_goes_on_with_the_same_command(
     home: Path, joined: tuple[Path, Any, Listener]
 ) -> None:
-    run = home / "runs" / "stopped"
+    run = home / "runs" / "soup-stopped"
     seen: list[int] = []
 
     def stop(result: StepResult) -> None:
@@ -145,7 +145,7 @@ def test_a_run_that_is_stopped_in_a_member_goes_on_with_the_same_command(
 def test_a_run_that_failed_while_it_joined_goes_on_with_resume(
     home: Path, joined: tuple[Path, Any, Listener], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = with_members_of(joined[0], home / "runs" / "failed")
+    run = with_members_of(joined[0], home / "runs" / "soup-failed")
     with monkeypatch.context() as patch:
         patch.setattr("textune.run.joining.average_models", broken)
         with pytest.raises(RunError, match="no space"):
@@ -226,7 +226,7 @@ def test_a_development_run_and_a_dry_run_train_no_members(home: Path) -> None:
 def test_what_a_soup_cannot_go_with_is_refused_before_anything_is_written(
     home: Path, changed: dict[str, object], key: str
 ) -> None:
-    run = home / "runs" / "refused"
+    run = home / "runs" / "soup-refused"
     with refused(ConfigError, key=key):
         textune.train(home / "config.toml", run=run, overrides=SOUP | changed)
     assert not run.exists()
