@@ -170,7 +170,7 @@ def test_several_tasks_and_numbers_have_their_own_series(served: TestClient) -> 
 
 def test_the_page_names_every_metric(trained_run: Path) -> None:
     page = (Path(textune.__file__).parents[1] / "docs" / "monitoring.md").read_text(encoding="utf-8")
-    rows = [line for line in page.splitlines() if line.startswith("- **")]
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
     with client({"film": trained_run}) as served:
         send(served, [row["text"] for row in reviews(150)])
         served.post("/predict", json={"inputs": []})
