@@ -84,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.presets", description=__doc__)
     parser.add_argument("--data", required=True, type=Path, metavar="FOLDER", help="holds glue/, trec/ and banking77/")
     parser.add_argument("--only", choices=TASKS, action="append", help="these tasks alone")
+    parser.add_argument("--out", type=Path, default=OUT, metavar="FILE", help="JSON file (default: %(default)s)")
     options = parser.parse_args(arguments)
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for task in options.only or TASKS:
@@ -92,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             figures.setdefault(task, {})[way] = found
             print(f"{task} {way}: {found}", flush=True)
             write_json(
-                OUT,
+                options.out,
                 {
                     "rows": ROWS,
                     "figures": figures,
