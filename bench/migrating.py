@@ -8,8 +8,8 @@ of three seeds. Every textune run begins with an empty token cache.
     run_glue             run_glue.py: 32 rows a step, 3 epochs, every row padded to 128 tokens, its default
     run_glue_no_trainer  the same rows and epochs; batches padded to their longest row
     training-wizard      config.toml of its example: 2 rows a step, 1 epoch, 256 tokens, evaluates and saves each epoch
-    azureml              import, preprocess, finetune with their defaults: 1 row a step, 1 epoch; no MLflow model,
-                         which Trainer has nothing for
+    azureml              import, preprocess, finetune with their defaults, three processes on both sides: 1 row a step,
+                         1 epoch; no MLflow model, which Trainer has nothing for
 
 FOLDER has `train.tsv` and `dev.tsv` with a text and a label of 0 or 1 in each line (GLUE's SST-2). torchrecipes is
 not among them: its recipe's backbone is XLM-R as torchtext builds it, which Trainer does not have.
@@ -53,6 +53,8 @@ class FirstRun:
     """`before` training, or `in the collator`."""
     padding: str = "longest"
     """Rows of a batch are as long as its `longest` one, or all of `max_length`."""
+    stages: tuple[str, ...] = ("",)
+    """The processes that its own code runs one after the other."""
 
 
 def _glue(place: Path, model: str, seed: int) -> list[list[str]]:
@@ -183,6 +185,7 @@ FIRST_RUNS = {
             "metric_for_best_model": "loss",
         },
         128,
+        stages=("import", "preprocess", "finetune"),
     ),
 }
 """By system."""
@@ -243,7 +246,8 @@ def by_trainer(run: FirstRun, place: Path, model: str, seed: int, environment: d
         "arguments": {**run.arguments, "seed": seed},
     }
     (place / "spec.json").write_text(json.dumps(spec, allow_nan=False), encoding="utf-8")
-    out, cost = _timed([[sys.executable, "-m", "bench.sides.firstrun", "spec.json"]], place, environment)
+    commands = [[sys.executable, "-m", "bench.sides.firstrun", "spec.json", stage] for stage in run.stages]
+    out, cost = _timed(commands, place, environment)
     return {**cost, **json.loads(out.splitlines()[-1])}
 
 

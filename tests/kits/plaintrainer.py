@@ -127,12 +127,17 @@ def trainer_losses(
     model: Path, rows: Sequence[Mapping[str, Any]], kind: str, out: Path, **arguments: Any
 ) -> list[float]:
     """The loss of every optimizer step of transformers.Trainer with these arguments."""
+    return trained(model, rows, kind, out, **arguments).losses
+
+
+def trained(model: Path, rows: Sequence[Mapping[str, Any]], kind: str, out: Path, **arguments: Any) -> Listening:
+    """A Trainer that has trained with these arguments."""
     settings = TrainingArguments(output_dir=str(out), **(CALLER | ORDER | arguments))
     plain = AutoModelForSequenceClassification.from_pretrained(model, attn_implementation="eager")
     collator = DataCollatorWithPadding(AutoTokenizer.from_pretrained(model))
     trainer = Listening(plain, settings, train_dataset=encode(model, rows, kind), data_collator=collator)
     trainer.train()
-    return trainer.losses
+    return trainer
 
 
 def bare_losses(

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -450,3 +452,14 @@ def test_az_23_a_fine_tuned_model_is_imported_and_trained_on(
     assert (done := call(*words, *hardly)).code == 0, done.err
     one, other = (load_file(home / run / "best" / "model.safetensors") for run in ("first", "second"))
     assert all(abs(one[name] - other[name]).max() < 1e-6 for name in one)  # the head, too
+
+
+def test_the_stages_before_training_do_not_load_the_models_of_transformers() -> None:
+    """Each is a process of its own, and would take twice as long to start."""
+    code = (
+        "import sys, textune.cli.systems.azuremlstages\n"
+        "from textune.pipeline import import_model, preprocess\n"
+        "print('transformers.modeling_utils' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

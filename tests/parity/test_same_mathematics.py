@@ -5,9 +5,11 @@ Tiny data in their order, no dropout, fp32: 50 steps, each loss within 1e-5.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from kits.plaintrainer import (
     trainer_losses,
 )
 from kits.ranks import torchrun
+from kits.recipes import converted
 from kits.runs import write_jsonl
 from kits.trainingwizard import write_specs
 
@@ -40,7 +43,11 @@ from textune.adapters import (
     read_huggingface,
 )
 from textune.adapters.foreign import Foreign, Line
+from textune.adapters.huggingface.scripts import Script
 from textune.adapters.trainer import read_arguments
+
+Door = Callable[[Path, Path, Mapping[str, Any]], Foreign]
+"""From (a folder with models, one for the system's files, what it is told) to the configuration that it becomes."""
 
 STEPS, TOLERANCE = 50, 1e-5
 USUAL: dict[str, Any] = {"max_steps": STEPS, "per_device_train_batch_size": 8, "learning_rate": 1e-3, "seed": 1}
@@ -212,60 +219,153 @@ SAME: dict[str, Any] = {
 }
 """What every system is told."""
 IN_ORDER = {"train.order": "sequential", "evaluate.bootstrap": 0, "train.device": "cpu"}
+CASES: Mapping[str, Mapping[str, Any]] = {
+    "accumulation": SAME,
+    "smoothing": USUAL | {"label_smoothing_factor": 0.15},
+    "clipping": USUAL | {"max_grad_norm": 0.5},
+    **{
+        name: USUAL | {"lr_scheduler_type": name, "warmup_steps": 7}
+        for name in ("linear", "cosine", "cosine_with_restarts", "polynomial", "constant_with_warmup")
+    },
+    "constant": USUAL | {"lr_scheduler_type": "constant"},
+}
+"""What the systems whose loop is Trainer's are told in turn."""
 
 
 @pytest.fixture(scope="module")
-def theirs(place: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
-    folder = tmp_path_factory.mktemp("theirs")
-    return trainer_losses(place / "multiclass", rows_of("multiclass"), "multiclass", folder, **SAME)
+def theirs(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[float]]:
+    """The losses of Trainer in a case."""
+    rows = rows_of("multiclass")
+
+    @functools.cache
+    def losses(case: str) -> list[float]:
+        folder = tmp_path_factory.mktemp("theirs")
+        return trainer_losses(place / "multiclass", rows, "multiclass", folder, **CASES[case])
+
+    return losses
 
 
-@pytest.mark.slow
-def test_run_classification(place: Path, tmp_path: Path, theirs: list[float]) -> None:
-    """By its flags, on a file of one's own."""
-    rows = write_jsonl(tmp_path / "rows.json", rows_of("multiclass"))
-    given = SAME | CALLER | ORDER | {"output_dir": tmp_path / "run", "max_seq_length": MAX_LENGTH, "do_train": True}
-    given |= {"train_file": rows, "model_name_or_path": place / "multiclass", "text_column_names": "text"}
-    words = [word for key, value in given.items() for word in (f"--{key}", str(value))]
-    foreign = read_huggingface("run_classification", [*words, "--label_column_name", "label"]).foreign
-    assert losses_of(foreign, tmp_path / "run") == pytest.approx(theirs, abs=TOLERANCE, rel=TOLERANCE)
+def by_flags(script: Script) -> Door:
+    """By the flags of a script, on a file of one's own."""
+
+    def door(place: Path, folder: Path, told: Mapping[str, Any]) -> Foreign:
+        rows = write_jsonl(folder / "rows.json", rows_of("multiclass"))
+        given = {**told, **CALLER, **ORDER, "output_dir": folder / "run", "max_seq_length": MAX_LENGTH}
+        given |= {"train_file": rows, "model_name_or_path": place / "multiclass", "do_train": True}
+        if script == "run_classification":
+            given |= {"text_column_names": "text", "label_column_name": "label"}
+        words = [word for key, value in given.items() for word in (f"--{key}", str(value))]
+        return read_huggingface(script, words).foreign
+
+    return door
 
 
-@pytest.mark.slow
-def test_azureml(place: Path, tmp_path: Path, theirs: list[float]) -> None:
-    """By its inputs, on rows that are encoded already; its own order is a random one."""
-    model = tmp_path / "selected" / "tiny"
+def by_inputs(place: Path, folder: Path, told: Mapping[str, Any]) -> Foreign:
+    """By AzureML's inputs, on rows that are encoded already; its own order is a random one."""
+    model = folder / "selected" / "tiny"
     shutil.copytree(place / "multiclass", model)
     (model.parent / "model_selector_args.json").write_text(json.dumps({"model_name": "tiny", "model_type": "bert"}))
     rows = rows_of("multiclass")
     encoded = [one | {"text": row["text"]} for one, row in zip(encode(model, rows, "multiclass"), rows, strict=True)]
-    write_jsonl(tmp_path / "train.jsonl", encoded)
-    (tmp_path / "class_names.json").write_text(json.dumps({"class_names": list(NAMES)}))
+    write_jsonl(folder / "train.jsonl", encoded)
+    (folder / "class_names.json").write_text(json.dumps({"class_names": list(NAMES)}))
     about = {"encoded_train_data_fname": "train.jsonl", "sentence1_key": "text", "model_type": "bert"}
-    (tmp_path / "preprocess_args.json").write_text(
+    (folder / "preprocess_args.json").write_text(
         json.dumps(about | {"label_key": "label", "max_seq_length": MAX_LENGTH})
     )
-    folders = {"preprocess_output": str(tmp_path), "model_selector_output": str(model.parent)}
-    foreign = convert_finetune(read_finetune(folders | SAME))
-    assert losses_of(foreign, tmp_path / "run", **IN_ORDER) == pytest.approx(theirs, abs=TOLERANCE, rel=TOLERANCE)
+    folders = {"preprocess_output": str(folder), "model_selector_output": str(model.parent)}
+    return convert_finetune(read_finetune(folders | dict(told)))
 
 
-@pytest.mark.slow
-def test_training_wizard(place: Path, tmp_path: Path, theirs: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    """By its file; its labels are whole numbers, and name the outputs of the model."""
-    shutil.copytree(place / "multiclass", tmp_path / "backbone")
-    about = json.loads((tmp_path / "backbone" / "config.json").read_text(encoding="utf-8"))
+def by_specs(place: Path, folder: Path, told: Mapping[str, Any]) -> Foreign:
+    """By training-wizard's file; its labels are whole numbers, and name the outputs of the model."""
+    shutil.copytree(place / "multiclass", folder / "backbone")
+    about = json.loads((folder / "backbone" / "config.json").read_text(encoding="utf-8"))
     about |= {"id2label": {str(number): str(number) for number in range(3)}, "label2id": {str(n): n for n in range(3)}}
-    (tmp_path / "backbone" / "config.json").write_text(json.dumps(about), encoding="utf-8")
+    (folder / "backbone" / "config.json").write_text(json.dumps(about), encoding="utf-8")
     rows = [{"text": row["text"], "labels": NAMES.index(row["label"])} for row in rows_of("multiclass")]
-    write_jsonl(tmp_path / "rows.jsonl", rows)
-    monkeypatch.chdir(tmp_path)
-    arguments = SAME | ORDER | {"eval_strategy": "no", "load_best_model_at_end": False, "save_strategy": "no"}
+    write_jsonl(folder / "rows.jsonl", rows)
+    arguments = {**told, **ORDER, "eval_strategy": "no", "load_best_model_at_end": False, "save_strategy": "no"}
+    smoothing = arguments.pop("label_smoothing_factor", 0.0)  # its module computes the loss and has a key of its own
     changes = {
         "validation": None,
-        "wizard_module": {"transformer_spec.from_pretrained_kwargs.num_labels": 3},
+        "wizard_module": {
+            "transformer_spec.from_pretrained_kwargs.num_labels": 3,
+            "label_smoothing": smoothing,
+        },
         "dataset_spec": {"data_files": "rows.jsonl", "loader": None, "load_dataset_kwargs": None},
         "training_args_spec": {**arguments, "use_cpu": True, "num_train_epochs": None},
     }
-    foreign = convert_training_wizard(write_specs(tmp_path, changes))
-    assert losses_of(foreign, tmp_path / "run") == pytest.approx(theirs, abs=TOLERANCE, rel=TOLERANCE)
+    return convert_training_wizard(write_specs(folder, changes))
+
+
+DOORS: Mapping[str, Door] = {
+    "run_glue": by_flags("run_glue"),
+    "run_classification": by_flags("run_classification"),
+    "azureml": by_inputs,
+    "training-wizard": by_specs,
+}
+
+
+@pytest.mark.every_day(1)
+@pytest.mark.parametrize(
+    ("system", "case"),
+    # AzureML's component has no input for smoothing.
+    [pair for pair in itertools.product(DOORS, CASES) if pair != ("azureml", "smoothing")],
+)
+def test_each_system_by_its_own_words(
+    place: Path,
+    tmp_path: Path,
+    theirs: Callable[[str], list[float]],
+    monkeypatch: pytest.MonkeyPatch,
+    system: str,
+    case: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    foreign = DOORS[system](place, tmp_path, CASES[case])
+    ours = losses_of(foreign, tmp_path / "run", **IN_ORDER)
+    assert len(ours) == STEPS
+    assert ours == pytest.approx(theirs(case), abs=TOLERANCE, rel=TOLERANCE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "polynomial", "constant_with_warmup"])
+def test_run_glue_no_trainer_by_its_flags(place: Path, tmp_path: Path, schedule: str) -> None:
+    """Beside the bare loop, but that the optimizer steps at the end of each group of batches."""
+    rows = write_jsonl(tmp_path / "rows.json", rows_of("multiclass"))
+    given = {"train_file": rows, "validation_file": rows, "model_name_or_path": place / "multiclass"}
+    given |= {"max_length": MAX_LENGTH, "output_dir": tmp_path / "run", "learning_rate": 1e-3, "weight_decay": 0.1}
+    given |= {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "max_train_steps": STEPS}
+    given |= {"lr_scheduler_type": schedule, "num_warmup_steps": 6, "seed": 1}
+    words = [word for key, value in given.items() for word in (f"--{key}", str(value))]
+    foreign = read_huggingface("run_glue_no_trainer", words).foreign
+    sizes = {"batch_size": 4, "steps": STEPS, "accumulation": 2, "weight_decay": 0.1, "warmup_steps": 6}
+    plain = bare_losses(place / "multiclass", rows_of("multiclass"), lr=1e-3, schedule=schedule, **sizes)
+    ours = losses_of(foreign, tmp_path / "run", **IN_ORDER)
+    assert ours == pytest.approx(plain, abs=TOLERANCE, rel=TOLERANCE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_torchrecipes_by_its_words(place: Path, tmp_path: Path, accumulation: int) -> None:
+    """Beside a bare loop: its loader does not shuffle, its rate is constant, and nothing is clipped.
+
+    `module.optim.weight_decay=0`, since PyTorch's optimizer decays biases and norms, too, which a note says; the tiny
+    BERT stands for XLM-R.
+    """
+    rows = write_jsonl(tmp_path / "rows.jsonl", rows_of("multiclass"))
+    words = [
+        *("datamodule/dataset=files_dataset", "module/model=xlmrbase_classifier_tiny"),
+        *(f"datamodule.dataset.{part}={rows}" for part in ("train", "validation", "test")),
+        *("datamodule.columns=[text,label]", f"transform.label_transform.label_names=[{','.join(NAMES)}]"),
+        *("transform.num_labels=3", "module.model.head.num_classes=3", "module.num_classes=3"),
+        *("module.optim.lr=1e-3", "+module.optim.weight_decay=0.0", "datamodule.batch_size=4"),
+        *(f"trainer.accumulate_grad_batches={accumulation}", f"trainer.max_steps={STEPS}", "trainer.max_epochs=-1"),
+    ]
+    foreign = converted("train_app", *words)
+    kept = [line for line in foreign.lines if not line.key.startswith(("model.", "tokens."))]
+    other = {"model.pretrained": str(place / "multiclass"), "tokens.max_length": MAX_LENGTH, "evaluate.bootstrap": 0}
+    ours = losses_of(replace(foreign, lines=tuple(kept)), tmp_path / "run", **other)
+    sizes = {"batch_size": 4, "steps": STEPS, "accumulation": accumulation}
+    plain = bare_losses(place / "multiclass", rows_of("multiclass"), lr=1e-3, schedule="constant", **sizes)
+    assert ours == pytest.approx(plain, abs=TOLERANCE, rel=TOLERANCE)

@@ -1,5 +1,6 @@
 """Few labels: a head fitted in one go, a backbone that learns from pairs, and the choice between them."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from textune.draws import Draws
 from textune.errors import ConfigError
 from textune.model import settled_names
 from textune.model.meanlayer import read_mean
-from textune.pipeline.few.choosing import Tried, choose
+from textune.pipeline.few.choosing import Tried, choose, is_hopeless
 from textune.pipeline.few.contrastive import drawn, loss_of_pairs
 from textune.pipeline.few.linear import Labelled, as_outputs, fit_linear, folds_of
 
@@ -120,6 +121,23 @@ def test_the_cheapest_way_wins_within_one_standard_error() -> None:
     assert choose({}) == "frozen"
     low, high = frozen.interval
     assert low < 0.7 < high
+
+
+def test_the_last_way_is_given_up_only_where_nothing_could_have_helped_it() -> None:
+    """Beside the slow way: all that the rows that are left could have been, one by one."""
+    draw, verdicts = np.random.default_rng(0), set()
+    for _ in range(300):
+        num_rows, more = int(draw.integers(4, 13)), bool(draw.integers(2))
+        rights = [draw.random(num_rows) < draw.random() for _ in range(3)]
+        found = {"frozen": Tried(rights[0])} | ({"contrastive": Tried(rights[1])} if more else {})
+        left = int(draw.integers(1, min(7, num_rows)))
+        seen = rights[2][:-left]
+        hopeless = is_hopeless(found, "full", np.concatenate([seen, np.ones(left, bool)]))
+        verdicts.add(hopeless)
+        if hopeless:
+            for rest in itertools.product([False, True], repeat=left):
+                assert choose({**found, "full": Tried(np.concatenate([seen, np.array(rest)]))}) == "frozen"
+    assert verdicts == {False, True}
 
 
 def test_the_folder_opens_in_plain_transformers_and_reads_the_mean(place: Path, frozen: Path) -> None:

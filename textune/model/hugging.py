@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-import torch
-from torch import nn
+if TYPE_CHECKING:  # folders and configurations are looked at without PyTorch
+    import torch
+    from torch import nn
 
 Forward: TypeAlias = Callable[..., Any]
 """The forward of some module."""

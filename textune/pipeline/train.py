@@ -39,6 +39,7 @@ from textune.run import (
     Tracker,
     Trackers,
     WrittenConfig,
+    adopted_state,
     build_targets,
     disk_warning,
     join_members,
@@ -128,6 +129,7 @@ def train(
     evaluations: Mapping[str, object] | None = None,
     rows: GivenRows | None = None,
     resume: str | None = None,
+    unpickle: str | Path | None = None,
     dry_run: bool = False,
     fast_dev_run: bool = False,
     tracker: Tracker | None = None,
@@ -147,7 +149,9 @@ def train(
     columns, a list of dictionaries, or a pair `(texts, labels)`. `rows`: rows in memory that the configuration itself
     names, for sources of `kind = "given"`.
     `resume`: "latest" resumes the run folder, "auto" does so if there is something to resume, a path names the
-    checkpoint or run to start from (`textune.run.start`). `dry_run` builds every part and writes nothing;
+    checkpoint or run to start from (`textune.run.start`). `unpickle`: a `checkpoint-N` of transformers.Trainer whose
+    step and optimizer the run takes over while it has no checkpoint of its own; its weights are those that
+    `model.pretrained` names. `dry_run` builds every part and writes nothing;
     `fast_dev_run` does one batch of everything in a folder that it removes again. `after_step` is called after every
     optimizer step. Raises TextuneError before the first step for whatever does not fit, Preempted where a scheduler
     stopped the run.
@@ -163,9 +167,16 @@ def train(
             "--fast-dev-run and --resume cannot be combined.",
             hint="A fast development run always starts from scratch.",
         )
-    asked = _Asked(rows, dry_run=dry_run, fast_dev_run=fast_dev_run, after_step=after_step)
+    adopt = None if unpickle is None else user_path(unpickle)
+    asked = _Asked(rows, adopt, dry_run=dry_run, fast_dev_run=fast_dev_run, after_step=after_step)
     tracker = SilentTracker() if tracker is None else tracker
     soup = loaded.experiment.train.joining
+    if adopt is not None and (soup is not None or fast_dev_run):
+        raise RunError(
+            "--unpickle is for one run that trains on.",
+            hint="Leave --fast-dev-run out." if fast_dev_run else "Leave train.soup out.",
+            key="unpickle",
+        )
     if soup is None or dry_run or fast_dev_run:
         return _trained(loaded, folder, resume, asked, tracker)
     return _joined(loaded, folder, resume, asked, tracker, soup)
@@ -176,6 +187,8 @@ class _Asked:
     """What is asked of a run, beside its configuration."""
 
     rows: GivenRows
+    adopt: Path | None
+    """A checkpoint of another program, whose step and optimizer are taken over."""
     dry_run: bool
     fast_dev_run: bool
     after_step: Callable[[StepResult], None]
@@ -210,7 +223,7 @@ def _trained(
         build_targets(loaded.experiment.track, folder.path)  # refuses what cannot be sent to
     with joined_for(loaded.experiment.train) as ranks, deterministic(loaded.experiment.train):
         trackers = Trackers([tracker if ranks.is_first else SilentTracker()])
-        start = Start("new") if asked.fast_dev_run else plan_start(folder, loaded.resolved, resume)
+        start = Start("new") if asked.fast_dev_run else plan_start(folder, loaded.resolved, resume, adopt=asked.adopt)
         require_same_start(ranks, start)
         for note in (*loaded.notes, *start.notices):
             trackers.notice(note)
@@ -227,6 +240,7 @@ def _trained(
         if is_rehearsal and (ahead := few_ahead(loaded.experiment, parts)):
             trackers.notice(ahead)
         if asked.dry_run:
+            adopted_state(start, parts, trackers)
             learner_alone(parts.model, loaded.experiment.train, parts.device)  # refuses what its engine cannot take
             return TrainResult(
                 folder.path, 0, 0, 0.0, {}, tuple(trackers.notices), facts=run_facts(parts), dry_run=True

@@ -1,3 +1,4 @@
+from .adopting import adopted_state as adopted_state
 from .deciding import GUARANTEES as GUARANTEES
 from .drive import Drive as Drive
 from .facts import Facts as Facts

@@ -16,6 +16,7 @@ from textune.atomic import WRITING
 from textune.errors import Preempted
 from textune.evaluation import Report
 from textune.ranks import explain_lost_rank
+from textune.run.adopting import adopted_state, loader_state
 from textune.run.best import BestModel, best_of, bring_best
 from textune.run.drive import Drive
 from textune.run.facts import Facts, run_facts
@@ -36,6 +37,7 @@ from textune.training import (
     BestTracker,
     CheckpointKeeper,
     Learner,
+    OptimizerState,
     StepResult,
     build_learner,
     restore_random_states,
@@ -161,6 +163,7 @@ class Session:
             before = identity_at(checkpoint, state, self._parts.model)
             for note in compare_identity(before, identity, where=str(self._folder.path)):
                 self._tracker.notice(note)
+        adopted = adopted_state(self._start, self._parts, self._tracker)
         learner = build_learner(self._parts.model, self._parts.settings.train, self._parts.device, self._ranks)
         self._open_folder()
         tracker = self._open_trackers()
@@ -168,7 +171,8 @@ class Session:
         trackers = state.trackers if state is not None and self._start.is_within(self._folder) else {}
         self._is_told = True
         tracker.start(setup.config, self._facts, trackers)
-        drive = self._driving(setup, self._restore(setup), kept=self._adopt_best(setup), after_step=self._after_step)
+        progress = self._restore(setup, adopted)
+        drive = self._driving(setup, progress, kept=self._adopt_best(setup), after_step=self._after_step)
         try:
             seconds = drive.run()
         finally:
@@ -210,7 +214,7 @@ class Session:
         )
 
     def _manifest(self) -> Manifest:
-        parts, checkpoint = self._parts, self._start.checkpoint
+        parts, goes_on = self._parts, self._start.checkpoint or self._start.adopted
         manifest = Manifest(
             status="running",
             started=now(),
@@ -229,7 +233,7 @@ class Session:
         )
         known: dict[str, object] = {} if parts.findings is None else {"findings": parts.findings}
         known |= {} if parts.few is None else {"few": parts.few}
-        known |= {} if checkpoint is None else {"from_checkpoint": str(checkpoint.folder.resolve())}
+        known |= {} if goes_on is None else {"from_checkpoint": str(goes_on.folder.resolve())}
         return manifest.model_copy(update=known)
 
     def _open_trackers(self) -> Trackers:
@@ -255,7 +259,7 @@ class Session:
             tracker.finish(status, files)
 
     def _set_up(self, learner: Learner, identity: Identity, tracker: Tracker, interruption: Interruption) -> Setup:
-        parts, section, state = self._parts, self._parts.settings.train, self._start.state
+        parts, section = self._parts, self._parts.settings.train
         keeper = CheckpointKeeper(
             self._folder.checkpoints,
             section.checkpoint,
@@ -270,7 +274,7 @@ class Session:
             config=self._config.resolved,
             identity=identity,
             learner=learner,
-            loader=batches_of(parts, learner=learner, state=None if state is None else dict(state.loader)),
+            loader=batches_of(parts, learner=learner, state=loader_state(self._start, parts)),
             scorer=scorer,
             budget=scorer.budget(tracker.notice),
             best=BestTracker(
@@ -284,9 +288,13 @@ class Session:
             interruption=interruption,
         )
 
-    def _restore(self, setup: Setup) -> Progress:
-        """Give everything the state that it had at the checkpoint; returns how far the run had come."""
+    def _restore(self, setup: Setup, adopted: OptimizerState | None) -> Progress:
+        """Give everything the state that it had at the checkpoint; returns how far the run had come. `adopted`: what
+        the optimizer had in a checkpoint of another program."""
         checkpoint, state = self._start.checkpoint, self._start.state
+        if adopted is not None:
+            setup.learner.adopt(adopted)
+            return Progress(step=self._start.step)
         if checkpoint is None or state is None:
             return Progress()
         try:

@@ -4,6 +4,8 @@
 --resume auto       the same if there is one, else a new run: for a scheduler, which repeats the same command
 --resume PATH       the newest checkpoint of another run folder, or one checkpoint; with --run, into a new folder
 (nothing)           a new run; but a run that was stopped by a signal (Ctrl+C, a scheduler) is resumed
+
+A run without a checkpoint of its own may go on from one of transformers.Trainer (`adopt`, `--unpickle`).
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from textune.run.folder import RunFolder
 from textune.run.manifest import read_manifest
 from textune.run.same import FROM_HERE_ON, compare
 from textune.run.state import RunState, state_of
-from textune.training import Checkpoint, models_in, newest, open_checkpoint
+from textune.training import Adopted, Checkpoint, models_in, newest, open_adopted, open_checkpoint
 
 LATEST, AUTO = "latest", "auto"
 
@@ -62,6 +64,8 @@ class Start:
     notices: list[str] = field(default_factory=list)
     seen: tuple[object, ...] = ()
     """What was in the run folder when this was planned (`RunFolder.witness`)."""
+    adopted: Adopted | None = None
+    """The checkpoint of another program whose step and optimizer the run takes over; never beside `checkpoint`."""
 
     @cached_property
     def state(self) -> RunState | None:
@@ -71,7 +75,8 @@ class Start:
     @property
     def step(self) -> int:
         """Optimizer steps done already."""
-        return self.checkpoint.step if self.checkpoint else 0
+        goes_on = self.checkpoint or self.adopted
+        return goes_on.step if goes_on else 0
 
     def earlier(self, section: TrainSection) -> Earlier | None:
         """What the run knew at its checkpoint; None for a run that begins."""
@@ -103,17 +108,26 @@ class Start:
         return section.get(key) if isinstance(section, dict) else None
 
 
-def plan_start(folder: RunFolder, config: Config, resume: str | None) -> Start:
+def plan_start(folder: RunFolder, config: Config, resume: str | None, *, adopt: Path | None = None) -> Start:
     """What `--resume` means for this run folder; RunError if that is impossible, or if the run is no longer the same
-    one."""
+    one. `adopt`: a checkpoint of transformers.Trainer from which the run goes on while it has none of its own."""
     seen = folder.witness()
-    start = _planned(folder, config, resume)
+    start = _planned(folder, config, resume, adopt=adopt)
     if start.kind != "complete":
         folder.require_writable()
+        if adopt is not None and start.checkpoint is None:
+            start = replace(start, adopted=open_adopted(adopt))
     return replace(start, seen=seen)
 
 
-def _planned(folder: RunFolder, config: Config, resume: str | None, *, branch_from: Checkpoint | None = None) -> Start:
+def _planned(
+    folder: RunFolder,
+    config: Config,
+    resume: str | None,
+    *,
+    branch_from: Checkpoint | None = None,
+    adopt: Path | None = None,
+) -> Start:
     """`branch_from`: the checkpoint that the command names, and from which the run in this folder branched off."""
     if resume == "":
         raise RunError(
@@ -139,13 +153,14 @@ def _planned(folder: RunFolder, config: Config, resume: str | None, *, branch_fr
     if resume is None and status not in ("preempted", "interrupted"):
         folder.require_free()
     checkpoint, passed = newest(folder.checkpoints)
-    if checkpoint is None and manifest.from_checkpoint:
+    adopts = adopt is not None and manifest.from_checkpoint == str(adopt.resolve())
+    if checkpoint is None and manifest.from_checkpoint and not adopts:
         # Only the command may name files outside the run folder, whose own content may come from anybody.
         if branch_from is None:
             raise RunError(
                 f"{folder.path} branched off from a checkpoint of another run ({manifest.from_checkpoint})"
                 " and has none of its own.",
-                hint="Name that checkpoint again: --resume PATH.",
+                hint="Give the command that began it again, which names that checkpoint.",
                 key="resume",
                 place=str(folder.path),
             )

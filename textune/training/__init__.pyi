@@ -1,3 +1,6 @@
+from .adopted import Adopted as Adopted
+from .adopted import open_adopted as open_adopted
+from .adopted import state_for as state_for
 from .checkpoint import KEPT_IDS as KEPT_IDS
 from .checkpoint import MANIFEST as MANIFEST
 from .checkpoint import STATE as STATE
@@ -30,6 +33,7 @@ from .schedule import depends_on_the_end as depends_on_the_end
 from .schedule import learning_rate as learning_rate
 from .state import MODEL as MODEL
 from .state import Numbers as Numbers
+from .state import OptimizerState as OptimizerState
 from .state import held_weights as held_weights
 from .state import trained_in as trained_in
 from .state import weights_of as weights_of

@@ -28,7 +28,7 @@ from textune.model import Device, TextModel
 from textune.ranks import ALONE, Ranks
 from textune.tasks import ByHead, Task
 from textune.training.engines import OUTPUTS, Engine, Targets, build_engine, require_engine
-from textune.training.state import MODEL, OPTIMIZER, Numbers, Placed, Read, held_weights
+from textune.training.state import MODEL, OPTIMIZER, Numbers, OptimizerState, Placed, Read, held_weights
 
 
 class Update(Protocol):
@@ -247,6 +247,11 @@ class Learner:
                     raise ValueError(f"{name} is {list(whole.shape)} there and {list(target.shape)} here")
                 target.copy_(weights.placed(whole, target))
         self.update.restore(names, read, numbers, weights.placed)
+
+    def adopt(self, state: OptimizerState) -> None:
+        """Take over what the optimizer of another program knew of these weights, which are there already."""
+        self.sharing.weights.settle()
+        self.update.restore(state.names, state.read, state.numbers, self.sharing.weights.placed)
 
 
 def is_sharded(section: Distributed) -> bool:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import torch
 
@@ -30,6 +30,14 @@ class Numbers(TypedDict):
     """Of an optimizer of one's own: what each group holds beside its weights, rate and decay."""
     scaler: NotRequired[dict[str, float] | None]
     """The loss scale of fp16, in the form of `torch.amp.GradScaler`; None or absent in other precisions."""
+
+
+class OptimizerState(NamedTuple):
+    """What an optimizer knows of weights, without the weights: as of `Learner.restore`."""
+
+    names: set[str]
+    read: Read
+    numbers: Numbers
 
 
 def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:

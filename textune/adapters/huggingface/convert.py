@@ -29,6 +29,8 @@ class HuggingFaceCall:
     """Sources to predict, by the file that the script writes."""
     resume: str | None
     """`auto`, or the checkpoint that it names; None for a run from the start."""
+    adopts: str | None
+    """The checkpoint of the script's own whose step and optimizer the run takes over."""
     push: str | None
     """The repository to push to; empty for one named after the folder."""
     precision: str
@@ -41,11 +43,13 @@ def read_huggingface(
     processes: int = 1,
     precision: str | None = None,
     folder: str | None = None,
+    unpickle: bool = False,
 ) -> HuggingFaceCall:
     """What `script` does with these words, which may be one JSON file.
 
     `processes`: how many train. `precision`: that of accelerate's configuration. `folder`: a data set folder that
-    stands for that of the hub. Raises a ConfigError for an unknown flag, a wrong value and for what cannot be done.
+    stands for that of the hub. `unpickle`: of a checkpoint of the script's own, the optimizer is taken over as well,
+    not its weights alone. Raises a ConfigError for an unknown flag, a wrong value and for what cannot be done.
     """
     words = tuple(words)
     flags = read_words(words, types_of(script), program=f"{script}.py")
@@ -60,7 +64,7 @@ def read_huggingface(
     rows = rows_of(settings, folder, trains=trains, evaluates=evaluates, predicts=predicts)
     if not rows.has_validation:
         found = training_of(script, flags, processes=processes, has_validation=False)
-    resume, earlier = _resume(settings, found)
+    resume, earlier = _resume(settings, found, unpickle=unpickle)
     model = _model(settings, earlier)
     lines = list(_settled([*rows.lines, *_tokens(settings), *model, *found.lines], found, precision))
     run = settings["output_dir"] if loop else found.values["output_dir"]
@@ -69,7 +73,14 @@ def read_huggingface(
         (f"{script}.py", *flags.source),
         tuple(lines),
         tuple([*settings.unused(), *_left_out(settings), *_without_push(found)]),
-        tuple([*_usual_notes(settings, loop=loop), *_notes_of_earlier(earlier), *rows.notes, *found.notes]),
+        tuple(
+            [
+                *_usual_notes(settings, loop=loop),
+                *_notes_of_earlier(earlier, unpickle=unpickle),
+                *rows.notes,
+                *found.notes,
+            ]
+        ),
         run=str(run or ("runs/run_glue_no_trainer" if loop else "trainer_output")),
         kept=flags.kept,
     )
@@ -79,6 +90,7 @@ def read_huggingface(
         evaluates,
         rows.predict,
         resume,
+        str(earlier) if unpickle else None,
         _push(settings, found),
         next(str(line.value) for line in lines if line.key == "train.precision"),
     )
@@ -169,33 +181,53 @@ def _usual_notes(settings: Settings, *, loop: bool) -> Iterator[str]:
         yield "The test rows never stand in for validation rows, as they do there."
 
 
-def _resume(settings: Settings, found: Arguments) -> tuple[str | None, Path | None]:
+def _resume(settings: Settings, found: Arguments, *, unpickle: bool) -> tuple[str | None, Path | None]:
     """Where a run goes on: a checkpoint of ours, or `auto`; and a folder of theirs whose weights are taken."""
     loop = settings.script == "run_glue_no_trainer"
     given = settings["resume_from_checkpoint"] if loop else found.values["resume_from_checkpoint"]
-    if isinstance(given, str) and given.lower() not in ("true", "false"):
-        folder = Path(given).expanduser()
-        theirs = folder.is_dir() and (folder / "model.safetensors").is_file() and (folder / "config.json").is_file()
-        if not theirs and any(folder.glob("*.bin")):
-            hint = "Load and save its model with transformers, which writes model.safetensors."
-            raise ConfigError(
-                f"resume_from_checkpoint = {given}: its files are pickled, which textune never reads.",
-                hint=hint,
-                key="resume_from_checkpoint",
-                value=given,
-                place=given,
-            )
-        is_run = (folder / "manifest.json").is_file() or (folder / "textune.json").is_file()
-        return (None, folder) if theirs and not is_run else (given, None)
     overwrite = str(settings.flags.values.get("overwrite_output_dir", False)).lower() == "true"
-    return None if overwrite or loop else "auto", None
+    again = None if overwrite or loop else "auto"
+    named = given if isinstance(given, str) and given.lower() not in ("true", "false") else None
+    folder = None if named is None else Path(named).expanduser()
+    if folder is not None and _is_theirs(folder):
+        return again, folder
+    if unpickle:
+        raise _nothing_to_unpickle(named)
+    if folder is not None and any(folder.glob("*.bin")):
+        raise ConfigError(
+            f"resume_from_checkpoint = {named}: its files are pickled, which textune never reads.",
+            hint="Load and save its model with transformers, which writes model.safetensors.",
+            key="resume_from_checkpoint",
+            value=named,
+            place=str(folder),
+        )
+    return (again if named is None else named), None
 
 
-def _notes_of_earlier(earlier: Path | None) -> Iterator[str]:
-    if earlier is not None:
+def _is_theirs(folder: Path) -> bool:
+    """Whether transformers wrote it, with weights that can be read."""
+    weights = ("model.safetensors", "model.safetensors.index.json")
+    is_run = (folder / "manifest.json").is_file() or (folder / "textune.json").is_file()
+    return not is_run and (folder / "config.json").is_file() and any((folder / name).is_file() for name in weights)
+
+
+def _nothing_to_unpickle(named: str | None) -> ConfigError:
+    why = "a checkpoint-N that transformers.Trainer wrote, with config.json and model.safetensors"
+    if named is None:
+        message = f"--unpickle needs resume_from_checkpoint: {why}."
+    else:
+        message = f"--unpickle: resume_from_checkpoint = {named} is not {why}."
+    hint = "Leave --unpickle out: checkpoints of textune go on exactly without it, and of others weights are taken."
+    return ConfigError(message, hint=hint, key="resume_from_checkpoint", value=named)
+
+
+def _notes_of_earlier(earlier: Path | None, *, unpickle: bool) -> Iterator[str]:
+    if earlier is not None and unpickle:
+        yield f"The run goes on from {earlier}: its weights, its step, and its optimizer (--unpickle)."
+    elif earlier is not None:
         yield (
-            f"A new run begins with the weights of {earlier}, at step 0, with a new optimizer: the state of another"
-            " program is pickled, which textune never reads."
+            f"A new run begins with the weights of {earlier}, at step 0: the moments of its optimizer, its step and"
+            " its place in the schedule are not carried, since they are pickled. --unpickle takes them over."
         )
 
 

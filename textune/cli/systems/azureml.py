@@ -31,7 +31,6 @@ from textune.cli.systems.shared import (
     training,
 )
 from textune.cli.verbs import Examples
-from textune.pipeline import half_precision, require_mlflow_folder, text_columns, write_mlflow_folder
 from textune.ranks import launched_rank
 
 
@@ -90,6 +89,8 @@ def convert_azureml(
     **options: Any,
 ) -> None:
     """Turn the inputs of AzureML's component text_classification_finetune into a config of textune."""
+    from textune.pipeline import half_precision  # here and below: the stages before do not need it, nor PyTorch
+
     started = processes_started(processes, own_ranks=False) or 1
     inputs = read_finetune(given_of(options))
     foreign = convert_finetune(inputs, run=pytorch_model_folder, processes=started, half=half_precision())
@@ -136,6 +137,8 @@ def finetune(
     Booleans are the strings true and false. The config of the run folder has every value with the input that it comes
     from, and names what was left out and what is done otherwise. A run that was stopped resumes with --resume.
     """
+    from textune.pipeline import half_precision, require_mlflow_folder
+
     inputs = read_finetune(given_of(options))
     foreign = convert_finetune(
         inputs,
@@ -152,6 +155,8 @@ def finetune(
 
 def _save_as_mlflow_model(run: str, folder: str, *, quiet: bool) -> None:
     """Write the MLflow model of a complete run, once."""
+    from textune.pipeline import write_mlflow_folder
+
     written = write_mlflow_folder(run, folder) if launched_rank() == 0 else None
     if written is not None and not quiet:
         aside(f"Wrote {written.folder}: the best model as an MLflow model.")
@@ -184,6 +189,8 @@ def _automl(kind: Literal["multiclass", "multilabel"]) -> click.Command:
     ) -> None:
         """Train what AzureML's pipeline of this name trains, by AutoML's defaults; all columns but the label's are one
         text."""
+        from textune.pipeline import half_precision, require_mlflow_folder, text_columns
+
         inputs = read_automl(given_of(options), kind=kind)
         foreign = convert_automl(
             inputs,

@@ -30,6 +30,13 @@ _folder = click.option(
     metavar="FOLDER",
     help="A data set folder that stands for the one on the hub, such as a copy of it.",
 )
+_unpickle = click.option(
+    "--unpickle",
+    is_flag=True,
+    help="Of a checkpoint of transformers that resume_from_checkpoint names, take over the step and the optimizer"
+    " (optimizer.pt, scheduler.pt), too; they are read as plain tensors where that is enough, else unpickled, which"
+    " runs what such a file says.",
+)
 _words = click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[--FLAG VALUE]... | ARGS.json")
 
 
@@ -71,7 +78,7 @@ def _script(name: str, example: str) -> Callable[[Callable[..., None]], click.Co
 
     def made(function: Callable[..., None]) -> click.Command:
         command = click.command(f"{name}.py", cls=Examples, hidden=True, context_settings=_SETTINGS, examples=example)
-        return command(processes_option(_folder(training(_words(click.pass_context(function))))))
+        return command(processes_option(_folder(_unpickle(training(_words(click.pass_context(function)))))))
 
     return made
 
@@ -122,6 +129,7 @@ def _run(
     *,
     processes: int | None,
     hub_folder: str | None,
+    unpickle: bool,
     how: Training,
     words: tuple[str, ...],
 ) -> None:
@@ -132,12 +140,13 @@ def _run(
         processes=how.num_processes(processes) or 1,
         precision=accelerated().precision,
         folder=hub_folder,
+        unpickle=unpickle,
     )
     if not (call.trains or call.evaluates or call.predict):
         message = "there is nothing to do: none of --do_train, --do_eval and --do_predict is given."
         raise ConfigError(message, hint="Add --do_train --do_eval.", key="do_train")
     if call.trains:
-        train_foreign(call.foreign, context, replace(how, resume=resume or call.resume))
+        train_foreign(call.foreign, context, replace(how, resume=resume or call.resume), adopt=call.adopts)
     if not how.dry_run:
         _after_training(call, quiet=how.quiet or how.as_json)
 

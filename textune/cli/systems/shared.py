@@ -81,8 +81,11 @@ def print_converted(foreign: Foreign, *, out: str | None, as_json: bool) -> None
         click.echo(f"Wrote {out}. Next: {shlex.join(['textune', 'train', out, *follow])}")
 
 
-def train_foreign(foreign: Foreign, context: click.Context, how: Training, *, fast_dev_run: bool = False) -> None:
-    """Train what another system's configuration says, in its run folder, and print the reports.
+def train_foreign(
+    foreign: Foreign, context: click.Context, how: Training, *, fast_dev_run: bool = False, adopt: str | None = None
+) -> None:
+    """Train what another system's configuration says, in its run folder, and print the reports. `adopt`: the
+    checkpoint whose step and optimizer the run takes over.
 
     Without a launcher, a process is started for each device; what is trained stays the same.
     """
@@ -99,4 +102,5 @@ def train_foreign(foreign: Foreign, context: click.Context, how: Training, *, fa
         as_json=how.as_json,
         quiet=how.quiet,
         resume=how.resume,
+        unpickle=adopt,
     )

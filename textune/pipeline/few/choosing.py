@@ -200,17 +200,34 @@ def _tried(usual: Parts, parts: Parts, tracker: Tracker, *, with_full: bool) -> 
     }
     if with_full:
         ways["full"] = lambda kept, held: _after_training(usual, usual.rows["train"].at(kept), held)
-    done, found = 0, {}
+    done, found, last = 0, dict[Way, Tried](), list(ways)[-1]
     for name, way in ways.items():
-        right_N = np.zeros(len(rows), bool)
+        right_N, left_N = np.zeros(len(rows), bool), np.ones(len(rows), bool)
         for held in folds:
             kept = np.setdiff1d(np.arange(len(rows)), held)
             tracker.progress(f"trying {name}", done, len(ways) * len(folds))
-            right_N[held] = way(kept, held) == targets_N[held]
+            right_N[held], left_N[held] = way(kept, held) == targets_N[held], False
             done += 1
-        found[name] = Tried(right_N)
+            if name == last and left_N.any() and is_hopeless(found, name, right_N | left_N):
+                num_seen, right = int((~left_N).sum()), int(right_N.sum())
+                tracker.notice(
+                    f"{name} was given up after {num_seen:,} of {len(rows):,} rows, {right:,} of them right: it cannot"
+                    " be chosen, however it does on the others"
+                )
+                break
+        else:
+            found[name] = Tried(right_N)
     tracker.progress("trying", done, done)
     return found
+
+
+def is_hopeless(found: Mapping[Way, Tried], name: Way, at_best_N: np.ndarray) -> bool:
+    """Whether "frozen" will be chosen however the last way does on the rows that are left.
+
+    `at_best_N`: bool [N] its rows where all that are left are right. The more of them are wrong instead, the further
+    the mean of the difference falls below its standard error: what is chosen at best is chosen in any case.
+    """
+    return bool(found) and choose(found) == choose({**found, name: Tried(at_best_N)}) == "frozen"
 
 
 def _answers(parts: Parts, outputs_NC: np.ndarray) -> np.ndarray:
