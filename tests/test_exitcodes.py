@@ -71,7 +71,9 @@ class Unreachable(requests.exceptions.ConnectionError):
         (Held("process 7"), AGAIN),
         (Removed("it has just ended"), AGAIN),
         (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), AGAIN),
-        (socket.gaierror(-3, "Temporary failure in name resolution"), AGAIN),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), AGAIN),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), MEND),
+        (urllib.error.URLError(socket.gaierror(socket.EAI_NONAME, "Name or service not known")), MEND),
         (TimeoutError(), AGAIN),
         (OSError(errno.EADDRINUSE, "Address already in use"), AGAIN),
         (http.client.RemoteDisconnected("gone"), AGAIN),
@@ -93,6 +95,14 @@ def test_the_cause_of_an_error_decides_whether_another_try_may_help(cause: Excep
     assert code_of_error(caused_by(cause, hidden=True)) == code
     if isinstance(cause, OSError):
         assert code_of_error(cause) == code
+
+
+@pytest.mark.parametrize(("number", "code"), [(socket.EAI_AGAIN, AGAIN), (socket.EAI_NONAME, MEND)])
+def test_an_unknown_host_beneath_a_client_s_own_error_is_to_be_mended(number: int, code: int) -> None:
+    client = Unreachable()
+    client.__cause__ = socket.gaierror(number, "no address")
+    assert code_of_error(client) == code
+    assert code_of_error(caused_by(client)) == code
 
 
 def test_an_error_may_have_a_code_of_its_own() -> None:

@@ -55,6 +55,8 @@ _NETWORK = {
     errno.EHOSTUNREACH,
     errno.ETIMEDOUT,
 }
+_UNKNOWN_HOST = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+"""No host has this name, or it has no address; not every platform knows the second."""
 _CLIENTS = {"httpx", "httpx2", "requests", "aiohttp"}
 """Packages that speak HTTP; named, since one that is not in use is not imported."""
 _NO_ANSWER = {"TransportError", "ConnectionError", "Timeout", "ClientConnectionError"}
@@ -77,8 +79,10 @@ def code_of_error(error: BaseException) -> int:
             return NO_MEMORY
         if isinstance(cause, OSError) and cause.errno in _FULL:
             return NO_ROOM
-        if isinstance(cause, Held) or _is_of_the_network(cause):
+        if isinstance(cause, Held):
             return AGAIN
+        if _is_of_the_network(cause):
+            return MEND if any(_is_unknown_host(further) for further in _causes(cause)) else AGAIN
     return MEND if isinstance(error, TextuneError | OSError) else FAULT
 
 
@@ -116,6 +120,11 @@ def _is_of_the_network(error: BaseException) -> bool:
     of_a_client = {kind.__name__ for kind in type(error).__mro__ if kind.__module__.partition(".")[0] in _CLIENTS}
     status = getattr(getattr(error, "response", None), "status_code", None) if of_a_client else None
     return bool(of_a_client & _NO_ANSWER) or (isinstance(status, int) and worth_a_retry(status))
+
+
+def _is_unknown_host(error: BaseException) -> bool:
+    """Whether the name service answered that no host has this name; EAI_AGAIN says that it could not be asked."""
+    return isinstance(error, socket.gaierror) and error.errno in _UNKNOWN_HOST
 
 
 def worth_a_retry(status: int) -> bool:
