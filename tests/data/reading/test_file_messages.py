@@ -307,6 +307,7 @@ _NO_DATA: list[tuple[bytes, str]] = [
     (_tarred(), "is a tar archive. Unpack it"),
     (_LFS, "is a Git LFS pointer, not the data. Run `git lfs pull`."),
     (b"\n<!DOCTYPE html>\n<html><body>Sign in</body></html>\n", "is a web page, not the data. Fetch the file itself"),
+    (b"<!DOCTYPE html><html><body>Please sign in, to go on</body></html>\n", "is a web page, not the data"),
     (b"%PDF-1.7\n%\xe2\xe3", "is a PDF document."),
     (b"SQLite format 3\0rest", "is an SQLite database."),
     (pickle.dumps([{"text": "a"}]), "is a Python pickle."),

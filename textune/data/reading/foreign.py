@@ -73,7 +73,8 @@ def what_it_is(head: bytes) -> tuple[str, Advice] | None:
     if head[257:262] == b"ustar":
         return "is a tar archive", _UNPACK
     page = _WEB_PAGE.match(head)
-    if page and b"</html" not in page[0].lower():  # otherwise a text file with a page per line
+    # With more lines after one that is a whole page, it is a text file with a page per line.
+    if page and (b"</html" not in page[0].lower() or not head[page.end() :].strip()):
         return "is a web page, not the data", "Fetch the file itself (its raw or download link)."
     return None
 

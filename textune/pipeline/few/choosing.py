@@ -34,7 +34,7 @@ FEW = 50
 LEAST_OF_FULL = 16
 """Rows a class, in the mean, from which the usual training is tried too: with fewer, learning from pairs is far ahead
 of it in the results of SetFit's paper."""
-_FOLDS, _MANY, _FOLDS_OF_MANY = 4, 300, 2
+_FOLDS, _MANY, _FOLDS_OF_MANY = 4, 24, 2
 """Folds; above so many rows, which tell more, fewer of them."""
 _CONFIDENCE = 0.95
 

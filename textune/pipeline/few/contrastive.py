@@ -24,7 +24,7 @@ TEXTS = 32
 """Texts of a batch, where memory allows so many."""
 CLASSES = 8
 """Most classes of a batch, so that each has several texts in it."""
-PASSES, LEAST_STEPS = 6, 30
+PASSES, LEAST_STEPS = 60, 30
 """How often each text is computed, about; and the steps that are made at least."""
 _RATE, _WARMUP, _NORM = 5e-5, 0.1, 1.0
 _DROPOUT = 0x5E7F17
