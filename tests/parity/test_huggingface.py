@@ -237,7 +237,8 @@ def test_hf_13_checkpoints_and_where_a_run_goes_on(files: Path) -> None:
         (theirs / name).write_bytes(b"")
     found = call("run_glue", f"{OWN} --resume_from_checkpoint checkpoint-500")
     values = {line.key: line.value for line in found.foreign.lines}
-    assert (found.resume, values["model.pretrained"], values["model.tokenizer"]) == (None, "checkpoint-500", MODEL)
+    # The same command again goes on where that run stopped.
+    assert (found.resume, values["model.pretrained"], values["model.tokenizer"]) == ("auto", "checkpoint-500", MODEL)
     assert any("at step 0" in note for note in found.foreign.notes)
 
 
