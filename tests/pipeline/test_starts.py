@@ -172,6 +172,27 @@ def test_auto_and_latest_leave_a_complete_run_alone(source: Path, runs: dict[str
         train(source, runs["complete"], "train.seed=1", resume="auto")
 
 
+def test_a_complete_run_is_told_that_its_rows_have_changed(moved: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(moved, run, "train.duration=1 steps")
+    rows = (moved / "rows.csv").read_text(encoding="utf-8")
+
+    def said() -> list[str]:
+        again = train(moved, run, "train.duration=1 steps", resume="latest")
+        assert again.complete_before
+        return [notice for notice in again.notices if "rows" in notice or "changed" in notice]
+
+    assert said() == []
+    write_csv(moved / "rows.csv", [*reviews(100), {"text": "one more", "label": "pos"}])
+    [notice] = said()
+    assert notice.startswith("data.train, data.validation changed since") and "run-2" in notice
+    (moved / "rows.csv").unlink()
+    [notice] = said()
+    assert "were not compared" in notice and "rows.csv" in notice
+    (moved / "rows.csv").write_text(rows, encoding="utf-8")
+    assert said() == []
+
+
 @pytest.mark.parametrize("resume", ["auto", "latest"])
 def test_a_run_that_another_process_works_on_is_left_to_it(source: Path, run: Path, resume: str) -> None:
     set_status(run, "running")

@@ -16,6 +16,7 @@ from textune.errors import RunError
 from textune.evaluation import Report, read_report, render
 from textune.pipeline.build import build_parts
 from textune.pipeline.cautions import require_as_launched
+from textune.pipeline.completed import said_of_rows
 from textune.pipeline.few import built_for_few, few_ahead
 from textune.pipeline.heard import heard
 from textune.pipeline.keptbatch import with_own_batch
@@ -228,6 +229,8 @@ def _trained(
         for note in (*loaded.notes, *start.notices):
             trackers.notice(note)
         if start.kind == "complete":
+            if ranks.is_first and (said := said_of_rows(loaded.experiment, folder, asked.rows)):
+                trackers.notice(said)
             result = _complete_before(folder, trackers)
             if ranks.is_first and not asked.dry_run:
                 write_layout(folder, result, loaded.experiment)

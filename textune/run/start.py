@@ -176,7 +176,7 @@ def _planned(
 
 
 def _complete(folder: RunFolder) -> str:
-    return f"{folder.path} is complete: nothing is left to do. Rows that are new or changed need a new run folder."
+    return f"{folder.path} is complete: nothing is left to do."
 
 
 def _without_effect(notices: list[str]) -> list[str]:
