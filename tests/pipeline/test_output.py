@@ -75,6 +75,11 @@ def test_an_option_that_is_no_setting_either(run: Any, trained: Any) -> None:
             "Settings are written KEY=VALUE: train.optimizer.lr=1.",
         ),
         (
+            ["init", "rows.csv", "--label", "stars"],
+            "There is no option --label.",
+            "Leave it out, and set it in the config that is written: data.columns.label.",
+        ),
+        (
             ["info", "nowhere"],
             "nowhere does not exist; a run folder was expected.",
             "Give the folder that `textune train` wrote, such as runs/x.",

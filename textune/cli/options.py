@@ -92,8 +92,12 @@ jobs_option = click.option(
 
 
 def as_setting(error: click.NoSuchOption, words: list[str]) -> str:
-    """How to write an option such as `--lr 3e-5` as a setting; empty if no key has that name."""
-    if error.ctx is None or not any(parameter.name == "overrides" for parameter in error.ctx.command.params):
+    """How to write an option such as `--lr 3e-5` as a setting; empty if no key has that name, and for a command that
+    neither takes settings nor writes a config."""
+    if error.ctx is None:
+        return ""
+    takes_settings = any(parameter.name == "overrides" for parameter in error.ctx.command.params)
+    if not takes_settings and error.ctx.command.name != "init":
         return ""
     from textune.config import keys_called
 
@@ -108,6 +112,8 @@ def as_setting(error: click.NoSuchOption, words: list[str]) -> str:
     keys = keys_called(name)
     if keys and keys[0].rpartition(".")[2] != name.rpartition(".")[2]:
         value = "VALUE"  # the name in another tool, whose values may be written differently
+    if keys and not takes_settings:
+        return f"Leave it out, and set it in the config that is written: {' or '.join(keys)}."
     settings = [shlex.quote(f"{key}={value}") for key in keys]
     return f"Settings are written KEY=VALUE: {' or '.join(settings)}." if settings else ""
 
