@@ -257,6 +257,19 @@ def test_hf_15_padding_to_the_longest_or_to_a_length(files: Path) -> None:
     assert lines("run_glue", f"{OWN} --max_seq_length 64")["tokens.max_length"] == 64
 
 
+@pytest.mark.parametrize("limit", [48, 10**30])
+def test_rows_are_at_most_as_long_as_the_tokenizer_allows(files: Path, limit: int) -> None:
+    (files / "small").mkdir()
+    (files / "small/tokenizer_config.json").write_text(json.dumps({"model_max_length": limit}))
+    words = ["--model_name_or_path", "small", *OWN.split(), "--max_seq_length", "64"]
+    foreign = read_huggingface("run_classification", words).foreign
+    [length] = [line.value for line in foreign.lines if line.key == "tokens.max_length"]
+    assert length == min(64, limit)
+    assert any("rows are cut at 48" in note for note in foreign.notes) == (limit == 48)
+    loop = read_huggingface("run_glue_no_trainer", ["--model_name_or_path", "small", "--task_name", "rte"]).foreign
+    assert [line.value for line in loop.lines if line.key == "tokens.max_length"] == [128]
+
+
 def test_hf_16_the_rows_of_all_processes_are_one_step() -> None:
     words = "--task_name rte --per_device_train_batch_size 4 --gradient_accumulation_steps 3"
     assert lines("run_glue_no_trainer", words, processes=2)["train.batch_size"] == 24

@@ -14,6 +14,7 @@ from textune.adapters.huggingface.scripts import Script, types_of
 from textune.adapters.huggingface.training import training_of
 from textune.adapters.trainer import Arguments
 from textune.errors import ConfigError
+from textune.jsontext import parse_json
 
 SYSTEM = "huggingface"
 
@@ -77,6 +78,7 @@ def read_huggingface(
             [
                 *_usual_notes(settings, loop=loop),
                 *_notes_of_earlier(earlier, unpickle=unpickle),
+                *_notes_of_length(settings),
                 *rows.notes,
                 *found.notes,
             ]
@@ -113,9 +115,36 @@ def _tokens(settings: Settings) -> Iterator[Line]:
     length = "max_length" if settings.script == "run_glue_no_trainer" else "max_seq_length"
     if settings[length] < 2:
         settings.refuse(length, "a row has at least two tokens.")
-    yield Line("tokens.max_length", settings[length], settings.origin(length))
+    longest = _longest(settings)
+    if longest is None:
+        yield Line("tokens.max_length", settings[length], settings.origin(length))
+    else:
+        yield Line("tokens.max_length", longest, f"model_max_length of the tokenizer, below {settings.origin(length)}")
     if settings["pad_to_max_length"] and settings.given("pad_to_max_length"):
         yield Line("tokens.pad", "max_length", settings.origin("pad_to_max_length"))
+
+
+def _longest(settings: Settings) -> int | None:
+    """What the tokenizer says is its longest row, where that is below `max_seq_length`: the scripts of Trainer take
+    the smaller one. None where it is not, and for a tokenizer that is not on this machine."""
+    folder = Path(str(settings["tokenizer_name"] or settings["model_name_or_path"])).expanduser()
+    file = folder / "tokenizer_config.json"
+    if settings.script == "run_glue_no_trainer" or not file.is_file():
+        return None
+    try:
+        found = parse_json(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None  # whoever opens the tokenizer says what is wrong with it
+    limit = found.get("model_max_length") if isinstance(found, dict) else None
+    return limit if isinstance(limit, int) and 2 <= limit < settings["max_seq_length"] else None
+
+
+def _notes_of_length(settings: Settings) -> Iterator[str]:
+    if (longest := _longest(settings)) is not None:
+        yield (
+            f"{settings.origin('max_seq_length')} is above the {longest} tokens that the tokenizer says are the most"
+            f" (model_max_length): rows are cut at {longest}, as there."
+        )
 
 
 def _model(settings: Settings, earlier: Path | None) -> Iterator[Line]:
