@@ -56,6 +56,21 @@ def test_sigterm_answers_what_is_in_flight(folders: dict[str, Path]) -> None:
         assert [row[0]["label"] for row in answer.json()] == expected
 
 
+def test_connections_beyond_the_limit_are_refused_until_others_close(folders: dict[str, Path]) -> None:
+    with running(folders["topic"], "--max-connections", "2") as at:
+        address = ("127.0.0.1", int(at.url.rpartition(":")[2]))
+        idle = [socket.create_connection(address) for _ in range(2)]
+        try:
+            patience = time.monotonic() + 30
+            while httpx2.get(f"{at.url}/health", timeout=60).status_code != 503:
+                assert time.monotonic() < patience
+        finally:
+            for one in idle:
+                one.close()
+        while httpx2.get(f"{at.url}/health", timeout=60).status_code != 200:
+            assert time.monotonic() < patience + 30
+
+
 @pytest.mark.slow
 def test_sighup_opens_the_models_again(folders: dict[str, Path], tmp_path: Path) -> None:
     """Without a lost request: a client asks all the while."""

@@ -49,6 +49,13 @@ from textune.serving import let_threads_sleep, needing_packages
     help="Most bytes of a request; of /batch, of a line.",
 )
 @click.option(
+    "--max-connections",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Most connections at a time; a request beyond is refused (503).",
+)
+@click.option(
     "--timeout", type=float, default=60.0, show_default=True, metavar="SECONDS", help="From a request to its answer."
 )
 @click.option(

@@ -69,6 +69,7 @@ async def _serve(
         build_app(models, settings),
         access_log=False,
         log_level="warning",
+        limit_concurrency=settings.max_connections + 1,  # from which on uvicorn refuses
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=int(settings.drain) + 1,
         server_header=False,

@@ -27,6 +27,8 @@ class Settings:
     """Most texts of a request."""
     max_body: int = 2_000_000
     """Most bytes of a request's body; of `/batch`, of a line."""
+    max_connections: int = 1000
+    """Most connections at a time, those without a request too; requests beyond are refused with 503."""
     timeout: float = 60.0
     """Seconds from a request to its answer, and for a body to arrive."""
     drain: float = 30.0
@@ -37,8 +39,10 @@ class Settings:
     """Seconds between two looks at whether a model's files changed, which is then opened again; 0: never."""
 
     def __post_init__(self) -> None:
-        for name, least in (("port", 0), ("max_queue_tokens", 1), ("max_batch", 1), ("max_body", 1), ("follow", 0)):
-            _require(name, getattr(self, name), least)
+        for name in ("max_queue_tokens", "max_batch", "max_body", "max_connections"):
+            _require(name, getattr(self, name), 1)
+        for name in ("port", "follow"):
+            _require(name, getattr(self, name), 0)
         for name in ("timeout", "drain"):
             _require(name, getattr(self, name), 0.001)
         if self.batch_tokens is not None:
