@@ -40,4 +40,5 @@ HARD = (
 def hard_texts(specials: Sequence[str]) -> list[str]:
     """All of them, and some with the special tokens of a tokenizer in them."""
     within = [f"{one}" for one in specials] + [f"x{one}y {one.lower()} {one.upper()}  {one} ." for one in specials]
-    return [*HARD, *within]
+    begun = {one[:length] for one in specials for length in range(1, len(one))}
+    return [*HARD, *within, *(f"x{one}{more}" for one in sorted(begun) for more in ("", "v", " v", "<"))]

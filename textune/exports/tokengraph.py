@@ -75,12 +75,17 @@ def _bpe_ids(graph: Graph, texts: str, described: Mapping[str, Any]) -> Ragged:
     it is compared.
 
     The operator ends a text at the character U+0000, which these tokenizers have a token for: such a text is an error.
+    It loses the last character of a text where that is the first one by which the text differs from a special token
+    ("<3" and "<s>"), so a special token is put behind each text, and its id is taken away.
     """
     whole = graph.add("RegexFullMatch", texts, pattern=r"(?s)[^\x00]*")
     zeros = graph.zeros_unless(graph.add("Not", whole), "a text has the character U+0000")
     words = described["pre_tokenizer"] or {}
     config = {"tokenizer_class": BYTE_LEVEL if "ByteLevel" in json.dumps(words, allow_nan=False) else METASPACE}
     config |= {"unk_token": described["model"]["unk_token"]} if described["model"].get("unk_token") else {}
+    if end := _plain_special(described):
+        texts = graph.add("StringConcat", texts, graph.texts([end]))
+        zeros = graph.add("Sub", zeros, graph.numbers(1))
     ids, mask = graph.extension(
         "HfJsonTokenizer",
         texts,
@@ -92,6 +97,13 @@ def _bpe_ids(graph: Graph, texts: str, described: Mapping[str, Any]) -> Ragged:
     )
     rows = Ragged.of_mask(graph, ids, mask)
     return rows._replace(lengths=graph.add("Add", rows.lengths, zeros))
+
+
+def _plain_special(described: Mapping[str, Any]) -> str:
+    """A special token that takes no spaces with it; empty where there is none."""
+    flags = ("lstrip", "rstrip", "single_word", "normalized")
+    found = [one["content"] for one in described["added_tokens"] if one["special"] and not any(map(one.get, flags))]
+    return str(found[0]) if found else ""
 
 
 def _framed(graph: Graph, ids: Ragged, encoder: TextEncoder, pad_id: int) -> tuple[str, str]:
