@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 import pytest
 from kits.exported import saved_model, scores, texts_of_all_lengths
 from kits.models import ALL
@@ -24,9 +25,13 @@ from textune.exports import export
 from textune.exports.generated import generated_probe
 from textune.exports.openvino import FILE, write_openvino, write_openvino_int8
 from textune.exports.table import KINDS
+from textune.imports import unreported
 from textune.model import processor
 from textune.model.pretrained import find_pretrained, require_weights
 from textune.prediction import Probe, load, load_scorer, read_card, read_probe, write_card
+
+with unreported():
+    import openvino
 
 WRITERS: dict[str, Callable[..., None]] = {"openvino": write_openvino, "openvino-int8": write_openvino_int8}
 WITHIN = {"openvino": 1e-4, "openvino-int8": 0.3}
@@ -98,6 +103,16 @@ def test_the_folder_says_what_it_is_and_runs_in_openvino_alone(bert: Path) -> No
     compiled = openvino.compile_model(str(bert / "openvino" / FILE), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     rows = {name: np.ones((2, 5), dtype=np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
     assert compiled(rows)["logits"].shape == (2, 3)
+
+
+def test_nothing_is_reported_to_the_makers(bert: Path, tmp_path: Path) -> None:
+    """Their packages leave an identity in the home folder where they are used in any other way."""
+    code = "import sys, textune; print(textune.load(sys.argv[1]).predict(['a'], ['b'])[0].label)"
+    if os.environ.get("CI"):
+        code = f"import os; del os.environ['CI']; {code}"
+    environment = os.environ | {"HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, "-c", code, bert / "openvino"], env=environment, check=True)
+    assert not (tmp_path / "intel").exists()
 
 
 def test_bytes_are_bytes(bert: Path) -> None:

@@ -9,9 +9,7 @@ length. Ranges of activations are found beforehand, from rows of the model's pro
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ import transformers
 from textune.batches import Assembler, WindowedBatch
 from textune.errors import ExportError
 from textune.exports.onnx import NEEDS, explained
-from textune.imports import quietly
+from textune.imports import quietly, unreported
 from textune.model import TextModel, called_padded, processor
 from textune.prediction import ExportNote, Probe, Scorer, load_scorer, read_card, write_card
 
@@ -56,7 +54,7 @@ def _write(model: Path, folder: Path, kind: str, calibration: Probe | None, on_n
     scorer = load_scorer(model, device="cpu", precision="fp32", compile="off", on_notice=on_notice)
     text_model = scorer.text_model
     made_on = "" if calibration is None else processor.byte_products()
-    with explained(kind, text_model.hf.config.model_type), _unreported(), quietly("nncf"), called_padded(text_model):
+    with explained(kind, text_model.hf.config.model_type), unreported(), quietly("nncf"), called_padded(text_model):
         quantizer = None if calibration is None else _quantizer(_samples(scorer, calibration), made_on)
         exporter, program = _export(text_model, quantizer)
         exporter.save_program(program, folder / FILE)
@@ -114,17 +112,3 @@ def _quantizer(samples: list[dict[str, torch.Tensor]], made_on: str) -> Any:
         subset_size=len(samples), advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=few_bits)
     )
     return NNCFOpenVINOQuantizer(config, calibration_dataset=samples)
-
-
-@contextlib.contextmanager
-def _unreported() -> Iterator[None]:
-    """OpenVINO and nncf tell their makers of each conversion, unless they take this for a test on a server."""
-    before = os.environ.get("CI")
-    os.environ["CI"] = "true"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["CI"]
-        else:
-            os.environ["CI"] = before

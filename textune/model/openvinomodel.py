@@ -19,6 +19,7 @@ import torch
 from textune.batches import GROUP_COST_TOKENS, NO_PADDING, Layout, Padding, Tokens, WindowedBatch
 from textune.config import DeviceName
 from textune.errors import ModelError, Setting, Words
+from textune.imports import unreported
 from textune.inside import within
 from textune.model.exported import INPUTS, OUTPUT, ExportedFiles
 from textune.wording import listing
@@ -80,7 +81,8 @@ def open_openvino(files: ExportedFiles, *, device: DeviceName, on_notice: Callab
     cut off.
     """
     _require_runtime(files, device)
-    import openvino
+    with unreported():
+        import openvino
 
     files.tell_of_bytes(on_notice, overflows=True)
     # By itself it computes in bf16 or fp16 where the processor can, which is not what was compared.
