@@ -1,12 +1,16 @@
 """A checkpoint, whatever its form, becomes a plain Hugging Face folder with the model of its step."""
 
+import os
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from kits.errors import refused
+from kits.forking import Module
+from kits.patience import wait_until
 from kits.runs import signal_after
 from safetensors.torch import load_file, save_file
 from test_resume import SMALL
@@ -95,3 +99,15 @@ def test_another_backbone_behind_a_compact_checkpoint_is_noticed(home: Path, tmp
     save_file(tensors | {name: tensors[name] + 1}, weights, metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"token embeddings of .*backbone changed since"):
         export(tmp_path / "run" / "checkpoints" / "step-15", tmp_path / "model")
+
+
+def test_a_signal_leaves_nothing_of_an_export(trained: Any, tmp_path: Path) -> None:
+    """SIGTERM would else end the process without a chance to remove what is written aside."""
+    process = Module("textune", ["export", str(trained[0].run), "--to", "onnx", "--out", "model"], tmp_path)
+    wait_until(
+        lambda: process.poll() is not None or any(path.name.endswith(".writing") for path in tmp_path.iterdir())
+    )
+    os.kill(process.pid, signal.SIGTERM)
+    code, said = process.wait()
+    assert code == 128 + signal.SIGTERM and "stopped by SIGTERM: nothing was written" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["err", "out"]

@@ -72,6 +72,19 @@ def test_connections_beyond_the_limit_are_refused_until_others_close(folders: di
 
 
 @pytest.mark.slow
+def test_what_the_end_of_the_drain_cuts_off_is_told_in_a_line(folders: dict[str, Path]) -> None:
+    with running(folders["topic"], "--drain", "1") as at:
+        head = b"POST /batch HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", int(at.url.rpartition(":")[2]))) as client:
+            client.sendall(head + b'0f\r\n{"text": "one"}\r\n')  # and its end never comes
+            assert client.recv(15) == b"HTTP/1.1 200 OK"
+            assert at.stop() == 0
+        assert at.process.stderr is not None
+        [line] = at.process.stderr.read().splitlines()
+        assert "Cancel 1 running task(s), timeout graceful shutdown exceeded" in line
+
+
+@pytest.mark.slow
 def test_sighup_opens_the_models_again(folders: dict[str, Path], tmp_path: Path) -> None:
     """Without a lost request: a client asks all the while."""
     run = tmp_path / "run"

@@ -47,9 +47,11 @@ def export(run: str, out: str, to: str, code: tuple[str, ...], merge: bool, adap
     with importing(for_good=True):
         from textune.exports import export as run_export
         from textune.model import change_in_words
+        from textune.run import stopping_at_once
 
     form: Literal["merged", "adapter"] | None = "merged" if merge else "adapter" if adapter else None
-    done = run_export(run, out, to=to, code=code, form=form, on_notice=_note)
+    with stopping_at_once("nothing was written; the same command starts again"):
+        done = run_export(run, out, to=to, code=code, form=form, on_notice=_note)
     if as_json:
         facts: dict[str, object] = {
             "folder": str(done.folder),

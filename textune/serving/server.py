@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -30,6 +31,12 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def _is_no_cut(record: logging.LogRecord) -> bool:
+    """Whether a line of uvicorn's log is something else than the traceback of a request that the end of the drain has
+    cut off: how many there were is a line of its own."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 def serve(models: Models, settings: Settings, *, on_start: Callable[[str], None] = lambda address: None) -> None:
@@ -75,6 +82,7 @@ async def _serve(
         server_header=False,
     )
     server = _Server(config)
+    logging.getLogger("uvicorn.error").addFilter(_is_no_cut)
     loop = asyncio.get_running_loop()
     reloading: set[asyncio.Task[str]] = set()
 
@@ -95,6 +103,7 @@ async def _serve(
         await server.serve(sockets=[listening])
     finally:
         starting.cancel()
+        logging.getLogger("uvicorn.error").removeFilter(_is_no_cut)
 
 
 async def _say_started(
