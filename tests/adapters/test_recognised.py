@@ -10,7 +10,7 @@ from kits.cli import runner
 from kits.errors import refused
 
 from textune.adapters.foreign import kept_files
-from textune.adapters.recognised import SYSTEMS, load_any, system_of
+from textune.adapters.recognised import SCRIPTS, SYSTEMS, load_any, script_of, system_of
 from textune.cli import commands
 from textune.cli.systems.table import SYSTEMS as COMMANDS
 from textune.errors import ConfigError, DataError
@@ -64,8 +64,34 @@ def test_what_does_not_train_by_itself_is_a_sentence_that_says_what_to_do(run: A
     with refused(ConfigError, place=name, reason=f"a file of {FILES[name][1]}") as caught:
         load_any(name)
     assert caught.value.hint
-    answer = run(name)
-    assert answer.code == 2 and f"{name} is a file of" in answer.err
+    if system_of(Path(name)) != SCRIPTS:  # whose files go to a script
+        answer = run(name)
+        assert answer.code == 2 and f"{name} is a file of" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "script"),
+    [
+        ({"task_name": "mrpc"}, "run_glue"),
+        ({"text_column_names": "a,b", "train_file": "rows.csv"}, "run_classification"),
+        ({"language": "de", "do_train": True}, "run_xnli"),
+        ({"task_name": "mrpc", "learning_rte": 1e-5}, "run_glue"),
+    ],
+)
+def test_flags_in_a_file_go_to_the_script_that_knows_them(
+    flags: dict[str, Any], script: str, run: Any, folder: Path
+) -> None:
+    (folder / "args.json").write_text(json.dumps(flags | {"model_name_or_path": "nowhere"}), encoding="utf-8")
+    assert script_of(Path("args.json")) == script
+    by_name, by_file = run(f"{script}.py", "args.json"), run("args.json")
+    assert by_file.code == by_name.code == 2 and by_file.err == by_name.err
+    assert ("Did you mean learning_rate?" in by_file.err) == ("learning_rte" in flags)
+
+
+def test_flags_that_several_scripts_know_need_its_name(run: Any, folder: Path) -> None:
+    (folder / "args.json").write_text(json.dumps({"model_name_or_path": "m", "train_file": "a.csv"}), encoding="utf-8")
+    answer = run("args.json")
+    assert answer.code == 2 and "args.json could be for run_glue.py or run_classification.py" in answer.err
 
 
 @pytest.mark.parametrize("words", [("train", "v2.yaml"), ("v2.yaml",)], ids=" ".join)

@@ -39,6 +39,7 @@ from .huggingface.convert import read_huggingface as read_huggingface
 from .loaded import load_foreign as load_foreign
 from .recognised import load_any as load_any
 from .recognised import read_foreign as read_foreign
+from .recognised import script_of as script_of
 from .torchrecipes.command import Named as Named
 from .torchrecipes.command import launcher_variables as launcher_variables
 from .torchrecipes.command import named_recipe as named_recipe

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textune.adapters.foreign import Foreign
+from textune.adapters.huggingface.scripts import Script, scripts_of
 from textune.adapters.loaded import load_foreign
 from textune.config import (
     CONFIG_SUFFIXES,
@@ -67,16 +68,17 @@ def _has(*keys: str) -> Callable[[Mapping[str, object]], bool]:
 
 
 _YAML = (".yaml", ".yml")
+SCRIPTS = "the scripts of transformers"
 SYSTEMS: dict[str, System] = {
     "training-wizard": System(
         (".toml", ".json"),
         _has("training_args_spec", "wizard_module", "dataset_spec", "spec_class", "recipe_class"),
         _training_wizard,
     ),
-    "the scripts of transformers": System(
+    SCRIPTS: System(
         (".json",),
         _has("model_name_or_path", "per_device_train_batch_size", "num_train_epochs"),
-        instead="Name the script as well, such as textune run_glue.py {file}.",
+        instead="A script trains with it, such as textune run_glue.py {file}.",
     ),
     "bsmetadata": System(_YAML, _has("data_config", "metadata_config", "out_dir"), _bsmetadata),
     "torchrecipes": System(_YAML, _has("datamodule", "module", "trainer", "defaults"), _torchrecipes),
@@ -111,6 +113,22 @@ def system_of(file: Path) -> str | None:
     if tree.keys() & {*keys_of(Experiment), "extends"}:
         return None
     return next((name for name, one in SYSTEMS.items() if suffix in one.suffixes and one.told_by(tree)), None)
+
+
+def script_of(file: Path) -> Script | None:
+    """The script of transformers whose flags a file holds, or most of them, so that it can say which it does not know;
+    None for any other file. ConfigError where several scripts know all of them."""
+    if system_of(file) != SCRIPTS:
+        return None
+    found = scripts_of(read_tree(file, shown=str(file)).keys())
+    if len(found) > 1:
+        raise ConfigError(
+            f"{file} could be for {' or '.join(f'{one}.py' for one in found)}: they know all of its flags.",
+            hint=f"Name the script, such as textune {found[0]}.py {file}.",
+            place=str(file),
+            reason="several scripts know all of its flags",
+        )
+    return found[0]
 
 
 def load_any(

@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
@@ -154,10 +155,11 @@ class _Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that the first word names; the name of a config file means `train`. Click itself names the verb
-        that is nearest to another word."""
+        """The command that the first word names; the name of a config file means `train`, that of a file of flags the
+        script of transformers that has them. Click itself names the verb that is nearest to another word."""
         if args[0].lower().endswith(_CONFIGS) and self.get_command(ctx, args[0]) is None:
-            args = ["train", *args]
+            script = _script_of(args[0]) if args[0].lower().endswith(".json") else None
+            args = ["train" if script is None else f"{script}.py", *args]
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -176,6 +178,13 @@ class _Verbs(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """The words, of which the first may be an option of a program without a name."""
         return super().parse_args(ctx, with_its_word(args))
+
+
+def _script_of(word: str) -> str | None:
+    """The script whose flags a file has; None for any other file."""
+    from textune.adapters import script_of
+
+    return script_of(Path(word).expanduser())
 
 
 def _name_nearest_script(ctx: click.Context, word: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -126,3 +126,12 @@ def types_of(script: Script) -> dict[str, Any]:
         return own
     older = {name: known.takes for name, known in OLDER.items()}
     return older | {name: known.takes for name, known in FIELDS.items()} | own
+
+
+def scripts_of(keys: Collection[str]) -> list[Script]:
+    """Of the scripts that take one JSON file of flags in place of words: those that know all of these flags; where
+    none does, the one that knows most."""
+    missing = {script: len(set(keys) - types_of(script).keys()) for script in _BY_TRAINER}
+    fewest = min(missing.values())
+    found = [script for script in missing if missing[script] == fewest]
+    return found[:1] if fewest else found
