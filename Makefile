@@ -60,10 +60,12 @@ wheel-test: wheel
 	cp -r pyproject.toml Makefile Dockerfile README.md docs examples tests build/pages
 	cd build/pages && ../../$(WHEEL)/python -m pytest -p no:cacheprovider $(WHEEL_TESTS)
 
-# Two processes of one thread each share the suite out, file by file; WORKERS=0 is plain pytest. A process that crashes is
-# not replaced: xdist 3.8 then waits for ever for the tests of its files, and so this fails with the name of the test.
+# Two processes of one thread each share the suite out, file by file; WORKERS=0 is plain pytest. A test that takes a
+# quarter of an hour hangs: its process says where, and ends. A process that ends is not replaced, since xdist 3.8 then
+# waits for ever for the tests of its files; the suite fails with the name of the test.
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0 \
+	-o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 test: setup
 	$(PYTEST)
 
