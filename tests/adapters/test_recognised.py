@@ -149,3 +149,9 @@ def test_files_of_one_name_are_kept_with_as_many_folders_as_tell_them_apart(fold
     assert kept_files([*files, files[0]]) == {"default.yaml": "0", "trainer/default.yaml": "1"}
     around = folder / "conf" / "trainer" / ".." / "default.yaml"
     assert kept_files([files[1], around]) == {"default.yaml": "1", "conf/default.yaml": "0"}
+
+
+@pytest.mark.parametrize("word", ["ours.tolm", "./ours.tmol"])
+def test_a_misspelt_config_is_no_verb_and_gets_its_name(word: str, run: Any) -> None:
+    answer = run(word)
+    assert answer.code == 2 and f"No such command '{word}'. Did you mean the config ours.toml?" in answer.err

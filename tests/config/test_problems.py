@@ -228,8 +228,14 @@ def test_an_unknown_kind_lists_the_kinds() -> None:
             "data.metadata.columns = [] (command line): expected text or a list of texts, at least 1.",
         ),
         ("train.seed", "The setting train.seed has no `=`. Settings are written KEY=VALUE, such as"),
-        ("=3", "The override '=3' does not start with a dotted key."),
-        ("train..seed=3", "The override 'train..seed=3' does not start with a dotted key."),
+        (
+            "=3",
+            "The override '=3' does not start with a dotted key. Settings are written KEY=VALUE, such as train.seed=3.",
+        ),
+        (
+            "train..seed=3",
+            "The override 'train..seed=3' does not start with a dotted key. One dot is between two names: train.seed=",
+        ),
         ("train.seed=\udcff", "The override 'train.seed=\\udcff' does not start"),
         ("data.labels.names=[no, yes]", "data.labels.names=[no, yes] (command line) is not a TOML list or table"),
         ("data.train.files=a\0b", "data.train.files (command line): a path cannot hold a NUL character."),

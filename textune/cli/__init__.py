@@ -165,6 +165,7 @@ class _Verbs(click.Group):
         except click.UsageError as error:
             if "/" in args[0] or args[0].endswith(".py") or not getattr(error, "possibilities", None):
                 _name_nearest_script(ctx, args[0])
+                _name_nearest_config(ctx, args[0])
             raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -194,6 +195,17 @@ def _name_nearest_script(ctx: click.Context, word: str) -> None:
     bare = word.removesuffix(".py")
     if near := nearest(bare, names) or nearest(bare.rpartition("/")[2], names):
         ctx.fail(f"No such command {word!r}. Did you mean {names[near]}?")
+
+
+def _name_nearest_config(ctx: click.Context, word: str) -> None:
+    """UsageError with the config file whose name is nearest to a word that may be one, misspelt."""
+    path = Path(word).expanduser()
+    try:
+        configs = [file.name for file in path.parent.iterdir() if file.suffix.lower() in _CONFIGS]
+    except OSError:
+        return
+    if near := nearest(path.name, configs):
+        ctx.fail(f"No such command {word!r}. Did you mean the config {path.with_name(near)}?")
 
 
 @click.group(

@@ -73,7 +73,15 @@ def gather(overrides: Overrides) -> tuple[Tree, list[Problem]]:
             place = parse_key(name.strip())
             override.encode()
         except ValueError:
-            problems.append(Problem(fallback, f"The override {shorten(override)!r} does not start with a dotted key."))
+            message = f"The override {shorten(override)!r} does not start with a dotted key."
+            parts = [part.strip() for part in name.split(".") if part.strip()]
+            try:
+                meant = format_key(*parse_key(".".join(parts)))
+            except ValueError:
+                hint = "Settings are written KEY=VALUE, such as train.seed=3."
+            else:
+                hint = f"One dot is between two names: {meant}=..." if meant != name.strip() else ""
+            problems.append(Problem(fallback, message, hint))
             continue
         try:
             value = _value(place, text.strip() if name.endswith(" ") else text)
