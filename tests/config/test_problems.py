@@ -230,7 +230,7 @@ def test_an_unknown_kind_lists_the_kinds() -> None:
         ("train.seed", "The setting train.seed has no `=`. Settings are written KEY=VALUE, such as"),
         (
             "=3",
-            "The override '=3' does not start with a dotted key. Settings are written KEY=VALUE, such as train.seed=3.",
+            "The override '=3' does not start with a dotted key. Settings are written KEY=VALUE, such as",
         ),
         (
             "train..seed=3",
