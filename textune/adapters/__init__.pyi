@@ -36,6 +36,7 @@ from .bsmetadata.flags import read_flags as read_flags
 from .foreign import Foreign as Foreign
 from .huggingface.convert import HuggingFaceCall as HuggingFaceCall
 from .huggingface.convert import read_huggingface as read_huggingface
+from .huggingface.scripts import scripts_of as scripts_of
 from .loaded import load_foreign as load_foreign
 from .recognised import load_any as load_any
 from .recognised import read_foreign as read_foreign

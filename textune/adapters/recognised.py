@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textune.adapters.foreign import Foreign
-from textune.adapters.huggingface.scripts import Script, scripts_of
 from textune.adapters.loaded import load_foreign
 from textune.config import (
     CONFIG_SUFFIXES,
@@ -115,11 +114,13 @@ def system_of(file: Path) -> str | None:
     return next((name for name, one in SYSTEMS.items() if suffix in one.suffixes and one.told_by(tree)), None)
 
 
-def script_of(file: Path) -> Script | None:
+def script_of(file: Path) -> str | None:
     """The script of transformers whose flags a file holds, or most of them, so that it can say which it does not know;
     None for any other file. ConfigError where several scripts know all of them."""
     if system_of(file) != SCRIPTS:
         return None
+    from textune.adapters import scripts_of
+
     found = scripts_of(read_tree(file, shown=str(file)).keys())
     if len(found) > 1:
         raise ConfigError(
