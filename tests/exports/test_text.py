@@ -3,6 +3,7 @@ opens it."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import site
@@ -19,6 +20,7 @@ from kits.backbones import tiny_tokenizer
 from kits.exported import saved_model
 from kits.patience import every_day
 from kits.predictions import card_of
+from tokenizers import Tokenizer
 
 from textune.batches import TextEncoder
 from textune.config import Columns, MetadataPrefix, TokensSection
@@ -79,6 +81,19 @@ def test_tokens_are_those_of_the_tokenizer(family: str, truncate: str) -> None:
     for longest in (128, 15, 4):
         encoder, tokenizer = encoder_of(family, truncate=truncate, max_length=longest)
         require_same(tokens_of(encoder), encoder, hard_texts(tokenizer.all_special_tokens))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "roberta"])
+def test_special_tokens_may_say_that_they_are_normalized(family: str) -> None:
+    """Those of the published tokenizers of GPT-2 and RoBERTa do, and nothing there normalizes."""
+    _, tokenizer = encoder_of(family)
+    described = json.loads(tokenizer.backend_tokenizer.to_str())
+    assert described["normalizer"] is None
+    for one in described["added_tokens"]:
+        one["normalized"] = True
+    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(described))
+    encoder = TextEncoder(tokenizer, TokensSection(max_length=128))
+    require_same(tokens_of(encoder), encoder, hard_texts(tokenizer.all_special_tokens))
 
 
 @pytest.mark.parametrize("family", every_day(WORDPIECE + BPE, ["bert", "gpt2"]))

@@ -193,6 +193,16 @@ def test_a_complete_run_is_told_that_its_rows_have_changed(moved: Path, tmp_path
     assert said() == []
 
 
+def test_a_complete_run_compares_every_source_of_several(moved: Path, tmp_path: Path) -> None:
+    write_csv(moved / "more.csv", reviews(20))
+    sources = ", ".join(f'{{files = "{moved / name}.csv"}}' for name in ("rows", "more"))
+    several = ["data.train.kind=concat", f"data.train.sources=[{sources}]"]
+    train(moved, tmp_path / "run", *several, "train.duration=1 steps")
+    write_csv(moved / "more.csv", reviews(21))
+    again = train(moved, tmp_path / "run", *several, "train.duration=1 steps", resume="latest")
+    assert any(notice.startswith("data.train, data.validation changed since") for notice in again.notices)
+
+
 @pytest.mark.parametrize("resume", ["auto", "latest"])
 def test_a_run_that_another_process_works_on_is_left_to_it(source: Path, run: Path, resume: str) -> None:
     set_status(run, "running")

@@ -59,9 +59,12 @@ def test_sigterm_answers_what_is_in_flight(folders: dict[str, Path]) -> None:
 def test_connections_beyond_the_limit_are_refused_until_others_close(folders: dict[str, Path]) -> None:
     with running(folders["topic"], "--max-connections", "2") as at:
         address = ("127.0.0.1", int(at.url.rpartition(":")[2]))
-        idle = [socket.create_connection(address) for _ in range(2)]
+        idle = [socket.create_connection(address)]
         try:
             patience = time.monotonic() + 30
+            while httpx2.get(f"{at.url}/health", timeout=60).status_code != 200:  # the second of two
+                assert time.monotonic() < patience
+            idle.append(socket.create_connection(address))
             while httpx2.get(f"{at.url}/health", timeout=60).status_code != 503:
                 assert time.monotonic() < patience
         finally:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from kits.cli import runner
 from kits.plaintrainer import CALLER, MAX_LENGTH, ORDER, classifier, rows_of, trained
-from kits.runs import write_jsonl
+from kits.runs import set_status, write_jsonl
 from transformers import AutoConfig, AutoModelForSequenceClassification, Trainer
 
 import textune
@@ -133,6 +133,30 @@ def _of_another_shape(optimizer: dict[str, Any]) -> None:
     optimizer["state"][0]["exp_avg"] = torch.zeros(3, 5)
 
 
+def _said(**values: Any) -> Callable[[Path], None]:
+    def act(folder: Path) -> None:
+        about = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+        (folder / "trainer_state.json").write_text(
+            json.dumps(about | values).replace("Infinity", "1e400"), encoding="utf-8"
+        )
+
+    return act
+
+
+def _of_weight(**values: Any) -> Callable[[Path], None]:
+    """Other values of one weight; None for none."""
+
+    def change(optimizer: dict[str, Any]) -> None:
+        state = optimizer["state"][3] | values
+        optimizer["state"][3] = {key: value for key, value in state.items() if value is not None}
+
+    return _changed("optimizer.pt", change)
+
+
+def _with_scaler(folder: Path) -> None:
+    torch.save({"scale": "large"}, folder / "scaler.pt")
+
+
 def _other_config(folder: Path) -> None:
     about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps(about | {"num_hidden_layers": 1}), encoding="utf-8")
@@ -153,6 +177,14 @@ REFUSED: dict[str, tuple[Callable[[Path], None], dict[str, Any], list[str]]] = {
     "another rule there": (_changed("optimizer.pt", _of_sgd), {}, ["that of another optimizer", "momentum_buffer"]),
     "another rule here": (lambda folder: None, {"optim": "sgd"}, ['train.optimizer.kind = "sgd"', "AdamW"]),
     "another shape": (_changed("optimizer.pt", _of_another_shape), {}, ["exp_avg of", "[3, 5] there"]),
+    "a step below": (_said(global_step=-3), {}, ["no global_step from 1 up, but -3"]),
+    "no step": (_said(global_step=True), {}, ["no global_step from 1 up, but True"]),
+    "endless": (_said(max_steps=float("inf")), {}, ["cannot be taken over", "OverflowError"]),
+    "half a state": (_of_weight(exp_avg_sq=None), {}, ["it keeps no exp_avg_sq of bert."]),
+    "a number for a moment": (_of_weight(exp_avg=torch.zeros(())), {}, ["exp_avg of bert.", "is [] there and ["]),
+    "text for a step": (_of_weight(step="five"), {}, ["step of bert.", "is 'five', no tensor"]),
+    "diverged": (_of_weight(exp_avg=torch.full((32, 32), torch.nan)), {}, ["not finite"]),
+    "a loss scale": (_with_scaler, {}, ["scale of scaler.pt is 'large'"]),
     "another model": (_other_config, {}, ["groups of"]),
     "cut off": (_cut_off, {}, ["optimizer.pt cannot be read"]),
     "too far": (lambda folder: None, {"max_steps": 4}, ["it is of step 5, and this run has 4"]),
@@ -186,6 +218,48 @@ def test_other_weights_than_the_folders_own_are_refused(theirs: tuple[Path, list
     turned["data"] = config["data"] | {"labels": {"names": ["good", "fine", "bad"]}}
     with pytest.raises(RunError, match=r"classifier.* is not what its model.safetensors holds"):
         textune.train(turned, run=tmp_path / "run", unpickle=theirs[0] / f"theirs/checkpoint-{SAVED}")
+
+
+def test_weights_that_cannot_be_compared_are_refused(theirs: tuple[Path, list[float]], tmp_path: Path) -> None:
+    pickled = shutil.copytree(theirs[0] / f"theirs/checkpoint-{SAVED}", tmp_path / "pickled")
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    config = {
+        "data": {"train": {"files": str(theirs[0] / "rows.json")}, "validation": {"kind": "none"}},
+        "model": {"pretrained": str(theirs[0] / "model")},
+        "tokens": {"cache": str(tmp_path / "cache"), "max_length": MAX_LENGTH},
+        "train": {"duration": "10 steps", "batch_size": 8},
+        "task": {"kind": "multiclass"},
+    }
+    with pytest.raises(RunError, match=r"it has no model.safetensors, .* cannot be told"):
+        textune.train(config, run=tmp_path / "run", unpickle=pickled)
+
+
+def test_weights_without_moments_and_other_batches_are_told(
+    theirs: tuple[Path, list[float]], tmp_path: Path, command: Any
+) -> None:
+    copy = shutil.copytree(theirs[0] / f"theirs/checkpoint-{SAVED}", tmp_path / "copy")
+    _changed("optimizer.pt", lambda saved: [saved["state"].pop(number) for number in range(7)])(copy)
+    there = {"resume_from_checkpoint": copy, "per_device_train_batch_size": 4}
+    answer = command(*words(theirs[0], tmp_path / "run", "--unpickle", "--dry-run", **there))
+    assert answer.code == 0, answer.err
+    assert "has no moments of 7 weights" in answer.err
+    assert "it had done 0.5 epochs; as many steps are 0.25 epochs here" in answer.err
+    answer = command(*words(theirs[0], tmp_path / "run", "--unpickle", "--dry-run"))
+    assert answer.code == 0 and "no moments" not in answer.err and "epochs; as many" not in answer.err
+
+
+def test_a_run_goes_on_from_one_checkpoint_alone(
+    theirs: tuple[Path, list[float]], tmp_path: Path, command: Any
+) -> None:
+    assert command(*words(theirs[0], tmp_path / "run", save_strategy="steps", save_steps=4)).code == 0
+    shutil.rmtree(tmp_path / "run/checkpoints/step-10")
+    set_status(tmp_path / "run", "preempted")
+    plain = words(theirs[0], tmp_path / "run", "--unpickle", "--dry-run", save_strategy="steps", save_steps=4)
+    answer = command(*plain)
+    assert answer.code == 0, answer.err
+    assert "--unpickle takes over nothing of" in answer.err
+    answer = command(*plain, "--resume", str(tmp_path / "run"))
+    assert answer.code == 2 and "both name what the run goes on from" in answer.err
 
 
 MARKS: list[str] = []

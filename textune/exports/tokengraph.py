@@ -101,7 +101,8 @@ def _bpe_ids(graph: Graph, texts: str, described: Mapping[str, Any]) -> Ragged:
 
 def _plain_special(described: Mapping[str, Any]) -> str:
     """A special token that takes no spaces with it; empty where there is none."""
-    flags = ("lstrip", "rstrip", "single_word", "normalized")
+    flags = ["lstrip", "rstrip", "single_word"]
+    flags += ["normalized"] if described["normalizer"] else []  # true of every token of GPT-2, and nothing normalizes
     found = [one["content"] for one in described["added_tokens"] if one["special"] and not any(map(one.get, flags))]
     return str(found[0]) if found else ""
 

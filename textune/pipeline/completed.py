@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from textune.config import Experiment
 from textune.data import GivenRows, prepare_data
@@ -42,6 +43,12 @@ def said_of_rows(experiment: Experiment, folder: RunFolder, given: GivenRows) ->
 
 
 def _kinds(experiment: Experiment) -> Iterator[str]:
+    """Of every source; of several that are one, the kind of each."""
     data = experiment.data
-    for source in (data.train, data.validation, data.test, *data.evaluations.values()):
-        yield source.kind
+    waiting: list[Any] = [data.train, data.validation, data.test, *data.evaluations.values()]
+    while waiting:
+        source = waiting.pop()
+        if source.kind == "concat":
+            waiting += source.sources
+        else:
+            yield source.kind

@@ -12,7 +12,10 @@ from textune.run.parts import Parts
 from textune.run.start import Start
 from textune.run.tracking import Tracker
 from textune.training import Adopted, OptimizerState, learning_rate, state_for
-from textune.wording import listing
+from textune.wording import count, listing
+
+_SAME_EPOCHS = 0.1
+"""How far apart two counts of the same epochs may be: the last batch of an epoch is smaller than the others."""
 
 
 def adopted_state(start: Start, parts: Parts, tracker: Tracker) -> OptimizerState | None:
@@ -51,6 +54,8 @@ def _said(adopted: Adopted, parts: Parts) -> Iterator[str]:
         yield f"{listing(adopted.unpickled)} had to be unpickled, which runs what the file says"
     else:
         yield "its files were read as plain tensors: nothing in them was run"
+    if num_new := sum(number not in adopted.state for group in adopted.groups for number in group["params"]):
+        yield f"its optimizer has no moments of {count(num_new, 'weight')}, which begin anew"
     if plan.order != "sequential":
         yield "the rows that are left of its epoch are drawn anew: another program's order of rows is not repeated"
     if adopted.best is not None:
@@ -58,6 +63,12 @@ def _said(adopted: Adopted, parts: Parts) -> Iterator[str]:
     if adopted.total_steps not in (None, plan.total_steps):
         steps = f"it was to have {adopted.total_steps:,} steps; this run has {plan.total_steps:,}"
         yield f"{steps}, and its schedule counts"
+    done = plan.epochs_at(adopted.step) if plan.num_rows else None
+    if done and adopted.epochs and not math.isclose(adopted.epochs, done, rel_tol=_SAME_EPOCHS):
+        yield (
+            f"it had done {adopted.epochs:.3g} epochs; as many steps are {done:.3g} epochs here, of another number of"
+            " rows or rows a batch: the run goes on from there"
+        )
     here = learning_rate(
         adopted.step,
         schedule=section.schedule,

@@ -112,12 +112,26 @@ def plan_start(folder: RunFolder, config: Config, resume: str | None, *, adopt: 
     """What `--resume` means for this run folder; RunError if that is impossible, or if the run is no longer the same
     one. `adopt`: a checkpoint of transformers.Trainer from which the run goes on while it has none of its own."""
     seen = folder.witness()
+    if adopt is not None and resume and resume not in (LATEST, AUTO):
+        raise RunError(
+            f"--resume {resume} and --unpickle ({adopt}) both name what the run goes on from.",
+            hint="Leave one of them out.",
+            key="unpickle",
+            value=str(adopt),
+        )
     start = _planned(folder, config, resume, adopt=adopt)
     if start.kind != "complete":
         folder.require_writable()
         if adopt is not None and start.checkpoint is None:
             start = replace(start, adopted=open_adopted(adopt))
+        elif adopt is not None and not _began_with(folder, adopt):
+            start.notices.append(f"--unpickle takes over nothing of {adopt}: the run goes on from its own checkpoint")
     return replace(start, seen=seen)
+
+
+def _began_with(folder: RunFolder, adopted: Path) -> bool:
+    """Whether the run in this folder began with what that checkpoint holds."""
+    return read_manifest(folder.path).from_checkpoint == str(adopted.resolve())
 
 
 def _planned(
@@ -153,7 +167,7 @@ def _planned(
     if resume is None and status not in ("preempted", "interrupted"):
         folder.require_free()
     checkpoint, passed = newest(folder.checkpoints)
-    adopts = adopt is not None and manifest.from_checkpoint == str(adopt.resolve())
+    adopts = adopt is not None and _began_with(folder, adopt)
     if checkpoint is None and manifest.from_checkpoint and not adopts:
         # Only the command may name files outside the run folder, whose own content may come from anybody.
         if branch_from is None:

@@ -33,6 +33,7 @@ from textune.wording import count, listing
 
 _WEIGHTS_ALONE = "Leave --unpickle out: then its weights are taken, and a new optimizer begins at step 0."
 _NOT_DECAYED = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)")
+_SCALER = ("scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker")
 _ROWS = ".rows.weight"
 """How the name of an embedding ends of which only some rows are trained."""
 
@@ -46,6 +47,8 @@ class Adopted:
     """Optimizer steps done."""
     total_steps: int | None
     """How many there were to be."""
+    epochs: float | None
+    """How often it had gone through its rows by then."""
     rates: tuple[float, ...]
     """Those of the next step, by group; empty where nothing says so."""
     best: float | None
@@ -79,16 +82,17 @@ def open_adopted(folder: Path) -> Adopted:
         state = {int(number): dict(values) for number, values in optimizer["state"].items()}
         step, planned = int(about["global_step"]), int(about.get("max_steps") or 0)
         best = None if about.get("best_metric") is None else float(about["best_metric"])
+        epochs = None if about.get("epoch") is None else float(about["epoch"])
         rates: tuple[float, ...] = ()
         scaler: dict[str, float] | None = None
         if (folder / "scheduler.pt").is_file():
             rates = tuple(float(rate) for rate in _loaded(folder / "scheduler.pt", unpickled).get("_last_lr", ()))
         if (folder / "scaler.pt").is_file():
-            scaler = dict(_loaded(folder / "scaler.pt", unpickled)) or None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+            scaler = _of_scaler(_loaded(folder / "scaler.pt", unpickled))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         reason = f"its files are not those of Trainer ({type(error).__name__}: {error})"
         raise _refusal(folder, reason) from error
-    return Adopted(folder, step, planned or None, rates, best, groups, state, scaler, tuple(unpickled))
+    return Adopted(folder, step, planned or None, epochs, rates, best, groups, state, scaler, tuple(unpickled))
 
 
 def _trainer_state(folder: Path) -> dict[str, Any]:
@@ -101,9 +105,10 @@ def _trainer_state(folder: Path) -> dict[str, Any]:
         found = parse_json((folder / "trainer_state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _refusal(folder, f"trainer_state.json cannot be read: {error}") from error
-    if not isinstance(found, dict) or not isinstance(found.get("global_step"), int):
-        raise _refusal(folder, "trainer_state.json has no global_step")
-    return found
+    step = found.get("global_step") if isinstance(found, dict) else None
+    if not isinstance(step, int) or step is True or step < 1:
+        raise _refusal(folder, f"trainer_state.json has no global_step from 1 up, but {step!r}")
+    return found  # type: ignore[no-any-return]
 
 
 def _loaded(file: Path, unpickled: list[str]) -> dict[str, Any]:
@@ -119,6 +124,14 @@ def _loaded(file: Path, unpickled: list[str]) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise _refusal(file.parent, f"{file.name} holds no dictionary")
     return found
+
+
+def _of_scaler(found: dict[str, Any]) -> dict[str, float] | None:
+    """The loss scale of fp16; None where it was switched off. KeyError, TypeError where it is not one."""
+    for name in _SCALER if found else ():
+        if not isinstance(found[name], int | float):
+            raise TypeError(f"{name} of scaler.pt is {found[name]!r}")
+    return found or None
 
 
 def _refusal(folder: Path, reason: str, *, hint: str = _WEIGHTS_ALONE) -> RunError:
@@ -155,17 +168,28 @@ def state_for(adopted: Adopted, model: TextModel, section: Optimizer) -> Optimiz
     numbers: dict[str, dict[str, float]] = {}
     for name, (own, _) in ours.items():
         number, shape = named[name]
-        for key, value in adopted.state.get(number, {}).items():
-            if not isinstance(value, torch.Tensor):
+        values = adopted.state.get(number, {})
+        if values and (lacking := {key for key in ("step", *rule_of(section).moments) if key not in values}):
+            raise _refusal(adopted.folder, f"it keeps no {listing(sorted(lacking))} of {name}")
+        for key, value in values.items():
+            if key == "step" and isinstance(value, int | float):
                 numbers.setdefault(own, {})[key] = float(value)
                 continue
-            if value.ndim and value.shape != shape:
-                shapes = f"{list(value.shape)} there and {list(shape)} here"
-                raise _refusal(adopted.folder, f"{key} of {name} is {shapes}")
+            _require_sound(adopted, f"{key} of {name}", value, torch.Size() if key == "step" else shape)
             if own.endswith(_ROWS) and kept is not None and value.ndim:
                 value = _kept_rows(adopted, name, value, kept)
             tensors[f"{OPTIMIZER}{own}/{key}"] = value
     return OptimizerState(set(tensors), tensors.__getitem__, {"optimizer": numbers, "scaler": adopted.scaler})
+
+
+def _require_sound(adopted: Adopted, what: str, value: object, shape: torch.Size) -> None:
+    """RunError unless `value` is a tensor of that shape whose numbers are finite."""
+    if not isinstance(value, torch.Tensor):
+        raise _refusal(adopted.folder, f"{what} is {value!r}, no tensor")
+    if value.shape != shape:
+        raise _refusal(adopted.folder, f"{what} is {list(value.shape)} there and {list(shape)} here")
+    if not bool(value.isfinite().all()):
+        raise _refusal(adopted.folder, f"{what} has numbers that are not finite: its training had diverged")
 
 
 def _named(adopted: Adopted) -> dict[str, tuple[int, torch.Size]]:
@@ -238,6 +262,12 @@ def _kept_rows(adopted: Adopted, name: str, whole_VH: torch.Tensor, kept_K: torc
 
 def _require_same_weights(adopted: Adopted, ours: Mapping[str, torch.Tensor], kept: torch.Tensor | None) -> None:
     """RunError where a weight is not what the folder holds, such as a head whose labels have another order here."""
+    if not any(adopted.folder.glob("*.safetensors")):
+        raise _refusal(
+            adopted.folder,
+            "it has no model.safetensors, and whether the run starts from its weights cannot be told",
+            hint="Load and save its model with transformers, which writes model.safetensors.",
+        )
     for name, there in _saved_weights(adopted):
         here = ours.get(name)
         if here is None:

@@ -19,6 +19,7 @@ from kits.rows import cells, packed_rows, read
 
 from textune.config.sources import Columns, FilesSource, Labels, StreamSource
 from textune.data.inspect.guess import guess_layout
+from textune.data.reading.foreign import what_it_is
 from textune.data.reading.sources import read_source
 from textune.data.reading.streamoptions import StreamOptions, stream_format
 from textune.data.reading.windows import read_rows
@@ -348,6 +349,8 @@ def test_a_shard_that_is_no_data_is_named_for_what_it_is(
 def test_text_that_only_looks_like_it_is_read(tmp_path: Path) -> None:
     page = "<!doctype html><html><body>spam</body></html>"
     assert cells(read(tmp_path / "a.txt", f"{page}\n{page}\n"))["text"] == [page, page]
+    assert cells(read(tmp_path / "c.txt", f"{page} seen\n"))["text"] == [f"{page} seen"]
+    assert what_it_is(f"{page}\tpos\n".encode()) is None
     assert cells(read(tmp_path / "b.txt", "version https\nPK\n"))["text"] == ["version https", "PK"]
 
 

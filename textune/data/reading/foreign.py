@@ -73,8 +73,9 @@ def what_it_is(head: bytes) -> tuple[str, Advice] | None:
     if head[257:262] == b"ustar":
         return "is a tar archive", _UNPACK
     page = _WEB_PAGE.match(head)
-    # With more lines after one that is a whole page, it is a text file with a page per line.
-    if page and (b"</html" not in page[0].lower() or not head[page.end() :].strip()):
+    # With a column after the page, or more lines after one that is a whole page, pages are the texts of rows.
+    alone = page and page[0].rstrip().endswith(b">") and not head[page.end() :].strip()
+    if page and (b"</html" not in page[0].lower() or alone):
         return "is a web page, not the data", "Fetch the file itself (its raw or download link)."
     return None
 
