@@ -172,7 +172,9 @@ def test_auto_and_latest_leave_a_complete_run_alone(source: Path, runs: dict[str
         train(source, runs["complete"], "train.seed=1", resume="auto")
 
 
-def test_a_complete_run_is_told_that_its_rows_have_changed(moved: Path, tmp_path: Path) -> None:
+def test_a_complete_run_is_told_that_its_rows_have_changed(
+    moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = tmp_path / "run"
     train(moved, run, "train.duration=1 steps")
     rows = (moved / "rows.csv").read_text(encoding="utf-8")
@@ -191,6 +193,9 @@ def test_a_complete_run_is_told_that_its_rows_have_changed(moved: Path, tmp_path
     assert "were not compared" in notice and "rows.csv" in notice
     (moved / "rows.csv").write_text(rows, encoding="utf-8")
     assert said() == []
+    monkeypatch.setattr("textune.pipeline.completed._HERE", ())  # as rows of the hub are not read again
+    [notice] = said()
+    assert "was not looked at" in notice and "run-2" in notice
 
 
 def test_a_complete_run_compares_every_source_of_several(moved: Path, tmp_path: Path) -> None:

@@ -18,11 +18,16 @@ _HERE = ("files", "saved", "given", "split", "fold", "none")
 
 
 def said_of_rows(experiment: Experiment, folder: RunFolder, given: GivenRows) -> str:
-    """What a complete run is told where its rows have changed, or can no longer be read; empty where they are the
-    same, and where they are not compared: those of the hub, of the user's code, of streams, and documents."""
+    """What a complete run is told where its rows have changed, can no longer be read, or are not compared: those of
+    the hub, of the user's code, of streams, and documents. Empty where they are the same."""
     then = read_manifest(folder.path).data
-    if experiment.task.kind == "conditional_lm" or not then or any(kind not in _HERE for kind in _kinds(experiment)):
+    if not then:
         return ""
+    if experiment.task.kind == "conditional_lm" or any(kind not in _HERE for kind in _kinds(experiment)):
+        return (
+            f"whether its rows have changed was not looked at: to learn from new or changed rows, train into a new"
+            f" folder, such as --run {folder.next_free()}."
+        )
     try:
         data = prepare_data(
             experiment.data,
