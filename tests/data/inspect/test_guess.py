@@ -350,6 +350,27 @@ def test_numbered_columns_are_a_pair(tmp_path: Path, names: tuple[str, str]) -> 
     assert (guess.columns.text, guess.columns.text_pair, guess.columns.label) == (*names, "gold")
 
 
+@pytest.mark.parametrize(
+    ("names", "label"),
+    [
+        (("Bucket", "via"), "Bucket"),
+        (("source", "Queue (final)"), "Queue (final)"),
+        (("lang", "id"), "lang"),
+    ],
+)
+def test_where_a_row_is_from_is_the_label_only_where_nothing_else_is(
+    tmp_path: Path, names: tuple[str, str], label: str
+) -> None:
+    """Also where some rows have no label: they are the ones to be predicted."""
+    own, other = ("x", "y", "z"), ("web", "mail")
+    rows = []
+    for index in range(60):
+        values = {name: other[index % 2] if name in ("via", "source") else own[index % 3] for name in names}
+        values[label] = "" if index % 20 == 7 and label != "lang" else values[label]
+        rows.append([_sentence(index), *(index if name == "id" else values[name] for name in names)])
+    assert _write(tmp_path / "a.csv", ["Customer Message", *names], rows).columns.label == label
+
+
 def test_every_choice_is_told(tmp_path: Path) -> None:
     rows = [
         [_sentence(index), f"{_sentence(index + 700)} and more", ["a", "b"][index % 2], ["x", "y", "z"][index % 3]]

@@ -37,7 +37,7 @@ _LABEL_NAMES = [
 ]
 _LABEL_WORD = re.compile(
     r"(?:^|[\s_.-])(?:label|labels|class|classes|category|categories|target|sentiment|rating|stars|score|intent|emotion|emotions|"
-    r"topic|topics|genre|genres|polarity|tag|tags|is_\w+)(?:$|[\s_.-])",
+    r"topic|topics|genre|genres|polarity|tag|tags|queue|is_\w+)(?:$|[\s_.-])",
     re.I,
 )
 _ID_NAME = re.compile(
@@ -49,6 +49,12 @@ _CAMEL_ID = re.compile(r"[a-z](?:Id|ID|Url|URL|Date|Time|Index)$")
 _ROW_FLAG = re.compile(
     r"(?:^|[\s_.-])(?:train|test|split|fold|verified|deleted|archived|active|valid|validation)(?:$|[\s_.-])", re.I
 )
+_ORIGIN_NAME = re.compile(
+    r"(?:^|[\s_.-])(?:via|channel|source|origin|medium|device|platform|browser|os|version|lang|language|locale|country|"
+    r"region|currency|gender)(?:$|[\s_.-])",
+    re.I,
+)
+"""Where a row is from: seldom what is to be predicted, where anything else could be."""
 _NUMBER_NAME = re.compile(
     r"(?:^|[\s_.-])(?:score|rating|similarity|stars|quality|points|value|price|grade)(?:$|[\s_.-])", re.I
 )
@@ -199,7 +205,7 @@ def _prefer_names(label: Column, columns: Sequence[Column], notes: list[str]) ->
 
 
 def _any_label(columns: Sequence[Column], notes: list[str]) -> str | None:
-    """The column with the fewest distinct values, complete columns first."""
+    """The column with the fewest distinct values; complete columns first, those that say where a row is from last."""
     good = [column for column in columns if not _is_id(column) and _can_be_label(column)]
     few = [
         column
@@ -211,7 +217,13 @@ def _any_label(columns: Sequence[Column], notes: list[str]) -> str | None:
     if not few:
         return None
     chosen = min(
-        few, key=lambda column: (column.num_empty > 0, bool(_ROW_FLAG.search(column.name)), column.num_distinct)
+        few,
+        key=lambda column: (
+            bool(_ORIGIN_NAME.search(column.name)),
+            column.num_empty > 0,
+            bool(_ROW_FLAG.search(column.name)),
+            column.num_distinct,
+        ),
     )
     _tell_others("label", chosen.name, [column.name for column in few if column is not chosen], notes)
     return chosen.name
