@@ -151,6 +151,12 @@ def test_files_of_one_name_are_kept_with_as_many_folders_as_tell_them_apart(fold
     assert kept_files([files[1], around]) == {"default.yaml": "1", "conf/default.yaml": "0"}
 
 
+@pytest.mark.parametrize("word", ["~nobodyhere/args.json", "~nobodyhere/ours.tolm"])
+def test_the_home_of_nobody_is_a_sentence(word: str, run: Any) -> None:
+    answer = run(word)
+    assert answer.code == 2 and answer.err.splitlines()[-1].startswith("Error: ") and "internal" not in answer.err
+
+
 @pytest.mark.parametrize("word", ["ours.tolm", "./ours.tmol"])
 def test_a_misspelt_config_is_no_verb_and_gets_its_name(word: str, run: Any) -> None:
     answer = run(word)

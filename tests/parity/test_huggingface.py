@@ -266,6 +266,9 @@ def test_rows_are_at_most_as_long_as_the_tokenizer_allows(files: Path, limit: in
     [length] = [line.value for line in foreign.lines if line.key == "tokens.max_length"]
     assert length == min(64, limit)
     assert any("rows are cut at 48" in note for note in foreign.notes) == (limit == 48)
+    words = ["--model_name_or_path", "small", "--language", "de", "--do_train", "--max_seq_length", "64"]
+    xnli = read_huggingface("run_xnli", words).foreign  # takes its flag as it is
+    assert [line.value for line in xnli.lines if line.key == "tokens.max_length"] == [64]
     loop = read_huggingface("run_glue_no_trainer", ["--model_name_or_path", "small", "--task_name", "rte"]).foreign
     assert [line.value for line in loop.lines if line.key == "tokens.max_length"] == [128]
 

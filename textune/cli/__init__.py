@@ -185,7 +185,7 @@ def _script_of(word: str) -> str | None:
     """The script whose flags a file has; None for any other file."""
     from textune.adapters import script_of
 
-    return script_of(Path(word).expanduser())
+    return script_of(Path(os.path.expanduser(word)))
 
 
 def _name_nearest_script(ctx: click.Context, word: str) -> None:
@@ -199,7 +199,7 @@ def _name_nearest_script(ctx: click.Context, word: str) -> None:
 
 def _name_nearest_config(ctx: click.Context, word: str) -> None:
     """UsageError with the config file whose name is nearest to a word that may be one, misspelt."""
-    path = Path(word).expanduser()
+    path = Path(os.path.expanduser(word))
     try:
         configs = [file.name for file in path.parent.iterdir() if file.suffix.lower() in _CONFIGS]
     except OSError:

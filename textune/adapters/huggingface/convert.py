@@ -13,6 +13,7 @@ from textune.adapters.huggingface.rows import rows_of
 from textune.adapters.huggingface.scripts import Script, types_of
 from textune.adapters.huggingface.training import training_of
 from textune.adapters.trainer import Arguments
+from textune.config import user_path
 from textune.errors import ConfigError
 from textune.jsontext import parse_json
 
@@ -125,11 +126,10 @@ def _tokens(settings: Settings) -> Iterator[Line]:
 
 
 def _longest(settings: Settings) -> int | None:
-    """What the tokenizer says is its longest row, where that is below `max_seq_length`: the scripts of Trainer take
-    the smaller one. None where it is not, and for a tokenizer that is not on this machine."""
-    folder = Path(str(settings["tokenizer_name"] or settings["model_name_or_path"])).expanduser()
-    file = folder / "tokenizer_config.json"
-    if settings.script == "run_glue_no_trainer" or not file.is_file():
+    """What the tokenizer says is its longest row, where that is below `max_seq_length`: run_glue and
+    run_classification take the smaller one. None where it is not, and for a tokenizer that is in no folder."""
+    file = user_path(str(settings["tokenizer_name"] or settings["model_name_or_path"])) / "tokenizer_config.json"
+    if settings.script not in ("run_glue", "run_classification") or not file.is_file():
         return None
     try:
         found = parse_json(file.read_text(encoding="utf-8"))
